@@ -1,0 +1,80 @@
+package events
+
+// Role is what a node's copy of a directory is.
+type Role string
+
+// The roles, after HAMMER2's PFS types.
+const (
+	// Master is the copy of the owner: the only one that takes writes.
+	Master Role = "master"
+	// Slave is a copy that follows a journal.
+	Slave Role = "slave"
+)
+
+// DirectoryCreated says that a directory came to be at this site, as its primary.
+type DirectoryCreated struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Path      string      `json:"path"`
+	At        Instant     `json:"at"`
+}
+
+// DirectoryTracked says that this site follows the directory of that name at a peer.
+type DirectoryTracked struct {
+	Directory DirectoryID `json:"directory"` // its id at this site
+	Pool      string      `json:"pool"`
+	Path      string      `json:"path"`
+	At        Instant     `json:"at"`
+}
+
+// DirectoryRemoved says that a directory is to be given up here: released by the node
+// that holds it, then its copy deleted. Other sites' copies are not touched.
+type DirectoryRemoved struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	At        Instant     `json:"at"`
+}
+
+// DirectoryMapped says which node holds a directory, in which role. Node is empty
+// when nobody does. Epoch grows with each mapping of the directory and never returns.
+type DirectoryMapped struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Node      string      `json:"node"`
+	Role      Role        `json:"role"`
+	Epoch     uint64      `json:"epoch"`
+	At        Instant     `json:"at"`
+}
+
+// PromotionRequested says that an operator wants this site to own a directory.
+type PromotionRequested struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Force     bool        `json:"force"`
+	At        Instant     `json:"at"`
+}
+
+// DemotionRequested says that an operator wants this site to give up owning a directory.
+type DemotionRequested struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	At        Instant     `json:"at"`
+}
+
+func directorySubject(pool string, id DirectoryID, what string) string {
+	return "tidemark.directory." + Token(pool) + "." + Token(string(id)) + "." + what
+}
+
+func (*DirectoryCreated) Kind() string   { return "directory_created" }
+func (*DirectoryTracked) Kind() string   { return "directory_tracked" }
+func (*DirectoryRemoved) Kind() string   { return "directory_removed" }
+func (*DirectoryMapped) Kind() string    { return "directory_mapped" }
+func (*PromotionRequested) Kind() string { return "promotion_requested" }
+func (*DemotionRequested) Kind() string  { return "demotion_requested" }
+
+func (f *DirectoryCreated) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DirectoryTracked) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DirectoryRemoved) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DirectoryMapped) Subject() string    { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *PromotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DemotionRequested) Subject() string  { return directorySubject(f.Pool, f.Directory, f.Kind()) }

@@ -1,0 +1,65 @@
+package events
+
+// Assignment identifies one acquire or release: an acknowledgement repeats it, and one
+// that does not match the assignment in force changes nothing.
+type Assignment struct {
+	Operation   string      `json:"operation"` // unique for each request
+	Directory   DirectoryID `json:"directory"`
+	Node        string      `json:"node"`
+	Incarnation string      `json:"incarnation"` // of the service that is asked
+	Role        Role        `json:"role"`
+	Epoch       uint64      `json:"epoch"` // of the mapping that the request carries out
+}
+
+// AcquireRequested says that policy wants a node to hold a directory.
+type AcquireRequested struct {
+	Assignment
+	Pool string `json:"pool"`
+	Path string `json:"path"`
+	// Promote is set when the node becomes master of a directory that this site
+	// followed until now: "orderly" or "forced", else empty.
+	Promote TagReason `json:"promote,omitempty"`
+	At      Instant   `json:"at"`
+}
+
+// ReleaseRequested says that policy wants a node to let go of a directory.
+type ReleaseRequested struct {
+	Assignment
+	Pool string `json:"pool"`
+	Path string `json:"path"`
+	// Demote asks a master to end its ownership in the journal before it lets go.
+	Demote bool `json:"demote"`
+	// Remove asks for the copy to be deleted after it was let go.
+	Remove bool    `json:"remove"`
+	At     Instant `json:"at"`
+}
+
+// AcquireAcknowledged is a node's answer to an acquire.
+type AcquireAcknowledged struct {
+	Assignment
+	// Code is empty on success, else an error code of the interface ("busy", …).
+	Code    string  `json:"code,omitempty"`
+	Message string  `json:"message,omitempty"`
+	Mark    Mark    `json:"mark"` // from where the node took over
+	At      Instant `json:"at"`
+}
+
+// ReleaseAcknowledged is a node's answer to a release.
+type ReleaseAcknowledged struct {
+	Assignment
+	Code     string  `json:"code,omitempty"`
+	Message  string  `json:"message,omitempty"`
+	Quiesced bool    `json:"quiesced"` // nothing of the directory is still in motion
+	Mark     Mark    `json:"mark"`     // where the node let go
+	At       Instant `json:"at"`
+}
+
+func (*AcquireRequested) Kind() string    { return "acquire_requested" }
+func (*ReleaseRequested) Kind() string    { return "release_requested" }
+func (*AcquireAcknowledged) Kind() string { return "acquire_acknowledged" }
+func (*ReleaseAcknowledged) Kind() string { return "release_acknowledged" }
+
+func (f *AcquireRequested) Subject() string    { return "tidemark.notify." + Token(f.Node) }
+func (f *ReleaseRequested) Subject() string    { return "tidemark.notify." + Token(f.Node) }
+func (f *AcquireAcknowledged) Subject() string { return "tidemark.ack." + Token(f.Node) }
+func (f *ReleaseAcknowledged) Subject() string { return "tidemark.ack." + Token(f.Node) }

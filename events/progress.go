@@ -1,0 +1,73 @@
+package events
+
+// ClientState is what a journal's client is doing.
+type ClientState string
+
+// The states of a client of a journal.
+const (
+	ClientConnected    ClientState = "connected"
+	ClientSyncing      ClientState = "syncing"
+	ClientDisconnected ClientState = "disconnected"
+)
+
+// PositionCommitted says how far a client of a journal has come for good: it is
+// published only after the checkpoint that it names. The stream keeps the newest of
+// each client; the journal is trimmed below the least of them.
+type PositionCommitted struct {
+	Directory DirectoryID `json:"directory"`
+	Client    string      `json:"client"` // SITE.NODE
+	Role      Role        `json:"role"`
+	State     ClientState `json:"state"`
+	Mark      Mark        `json:"mark"`
+	At        Instant     `json:"at"`
+}
+
+// HeadAdvanced says how far a directory's journal reaches. Its owner publishes it when
+// the safe position moves and once a second; it is not stored.
+type HeadAdvanced struct {
+	Directory DirectoryID `json:"directory"`
+	Logged    Mark        `json:"logged"`
+	Safe      Mark        `json:"safe"`
+	At        Instant     `json:"at"`
+}
+
+// Lifecycle names a turn in a directory's life.
+type Lifecycle string
+
+// The turns that are noted.
+const (
+	Opened       Lifecycle = "opened"
+	Closed       Lifecycle = "closed"
+	Promoted     Lifecycle = "promoted"
+	Demoted      Lifecycle = "demoted"
+	Fenced       Lifecycle = "fenced"
+	JournalFull  Lifecycle = "journal_full"
+	Failed       Lifecycle = "failed"
+	SyncStarted  Lifecycle = "sync_started"
+	SyncEnded    Lifecycle = "sync_ended"
+	Diverged     Lifecycle = "diverged"
+	Disconnected Lifecycle = "disconnected"
+)
+
+// LifecycleNoted tells listeners of a turn in a directory's life. No state is folded
+// from it.
+type LifecycleNoted struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Path      string      `json:"path"`
+	Node      string      `json:"node"`
+	What      Lifecycle   `json:"what"`
+	Mark      Mark        `json:"mark"`
+	Detail    string      `json:"detail,omitempty"`
+	At        Instant     `json:"at"`
+}
+
+func (*PositionCommitted) Kind() string { return "position_committed" }
+func (*HeadAdvanced) Kind() string      { return "head_advanced" }
+func (*LifecycleNoted) Kind() string    { return "lifecycle_noted" }
+
+func (f *PositionCommitted) Subject() string { return PositionSubject(f.Directory, f.Client) }
+func (f *HeadAdvanced) Subject() string      { return HeadSubject(f.Directory) }
+func (f *LifecycleNoted) Subject() string {
+	return "tidemark.lifecycle." + Token(string(f.Directory)) + "." + string(f.What)
+}

@@ -1,0 +1,120 @@
+package events
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Streams that every site has. Journal streams, one for each directory, are named by
+// [JournalStream].
+const (
+	StreamPools         = "POOLS"
+	StreamDirectories   = "DIRECTORIES"
+	StreamInstances     = "INSTANCES"
+	StreamNotifications = "NOTIFICATIONS"
+	StreamPositions     = "POSITIONS"
+	StreamLifecycle     = "LIFECYCLE"
+)
+
+// Stream describes one stream: what the bus must create before it is used.
+type Stream struct {
+	Name     string
+	Subjects []string
+	// MaxBytes bounds the stream; a full stream refuses new messages (discard new).
+	// Zero is no bound.
+	MaxBytes int64
+	// LastPerSubject keeps only the newest message of each subject.
+	LastPerSubject bool
+	// Rolling drops the oldest messages at MaxBytes instead of refusing new ones: for
+	// records that inform and that no state is folded from.
+	Rolling bool
+}
+
+const (
+	controlBytesMax   = 1 << 30
+	lifecycleBytesMax = 64 << 20
+)
+
+// SiteStreams returns the streams that every site has.
+func SiteStreams() []Stream {
+	return []Stream{
+		{Name: StreamPools, Subjects: []string{"tidemark.pool.>"}, MaxBytes: controlBytesMax},
+		{Name: StreamDirectories, Subjects: []string{"tidemark.directory.>"}, MaxBytes: controlBytesMax},
+		{Name: StreamInstances, Subjects: []string{"tidemark.instance.>"}, MaxBytes: controlBytesMax},
+		{Name: StreamNotifications, Subjects: []string{"tidemark.notify.>", "tidemark.ack.>"}, MaxBytes: controlBytesMax},
+		{Name: StreamPositions, Subjects: []string{"tidemark.position.>"}, MaxBytes: controlBytesMax, LastPerSubject: true},
+		{Name: StreamLifecycle, Subjects: []string{"tidemark.lifecycle.>"}, MaxBytes: lifecycleBytesMax, Rolling: true},
+	}
+}
+
+// Token turns a name into one token of a subject that a person can still read: bytes
+// other than letters, digits, '-' and '_' become =XX.
+func Token(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "=%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// DirectoryID identifies a directory at one site: 16 hexadecimal digits, random.
+type DirectoryID string
+
+// JournalStream returns the name of a directory's journal stream. The name is for
+// people; the id keeps it unique when a directory is removed and created again.
+func JournalStream(name DirectoryName, id DirectoryID) string {
+	path := strings.ReplaceAll(strings.TrimPrefix(name.Path, "/"), "/", "_")
+	return "JOURNAL_" + Token(name.Pool) + "_" + shorten(Token(path)) + "_" + string(id)
+}
+
+// shorten keeps a stream's name within what the server allows (255 bytes).
+func shorten(s string) string {
+	const pathBytesInStream = 120
+	if len(s) > pathBytesInStream {
+		return s[:pathBytesInStream]
+	}
+	return s
+}
+
+// JournalSubject returns the subject prefix of a directory's journal. It carries the
+// site's name, so that two sites whose servers are linked never store each other's
+// entries by accident.
+func JournalSubject(site string, id DirectoryID) string {
+	return "tidemark.journal." + Token(site) + "." + string(id)
+}
+
+// EntriesSubject is where batches of entries are published.
+func EntriesSubject(site string, id DirectoryID) string {
+	return JournalSubject(site, id) + ".entries"
+}
+
+// TagSubject is where tags are claimed.
+func TagSubject(site string, id DirectoryID) string { return JournalSubject(site, id) + ".tag" }
+
+// HeadSubject is where the owner of a directory tells its followers, without storing
+// it, how far the journal is logged and safe.
+func HeadSubject(id DirectoryID) string { return "tidemark.head." + string(id) }
+
+// PositionSubject is where a client of a directory's journal keeps its commit position.
+func PositionSubject(id DirectoryID, client string) string {
+	return "tidemark.position." + string(id) + "." + Token(client)
+}
+
+// HeartbeatSubject is where an instance says that it lives; it is not stored.
+func HeartbeatSubject(node, service string) string {
+	return "tidemark.heartbeat." + Token(node) + "." + Token(service)
+}
+
+// RollCallSubject is where the notifier asks all instances for a heartbeat at once.
+const RollCallSubject = "tidemark.rollcall"
+
+// ControlSubject is where the notifier delivers acquire and release to an instance.
+func ControlSubject(node, service string) string {
+	return "tidemark.control." + Token(node) + "." + Token(service)
+}

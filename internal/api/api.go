@@ -1,0 +1,103 @@
+// Package api is what the command line says to a running site: JSON requests and
+// replies over NATS, so that they can be tried with the stock nats command. Nothing
+// here is stored; a request that changes something is answered only after the fact
+// that says so is durable.
+//
+// A failed request is answered with {"error":{"code":…,"message":…}} (codes: package
+// fault). Every request is bounded by the server's largest message, decoded strictly
+// (unknown fields are refused) and answered once.
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/internal/fault"
+)
+
+// requestTime bounds the handling of one request: a client that waits longer has a
+// timeout of its own, and nobody holds a handler for ever.
+const requestTime = 60 * time.Second
+
+type envelope struct {
+	Error *wireError      `json:"error,omitempty"`
+	Reply json.RawMessage `json:"reply,omitempty"`
+}
+
+type wireError struct {
+	Code    fault.Code `json:"code"`
+	Message string     `json:"message"`
+}
+
+// Call sends a request and waits for its reply until ctx ends. It returns the
+// [*fault.Error] that the service answered with; [fault.Timeout] when nobody did.
+func Call[Reply any](ctx context.Context, nc *nats.Conn, subject string, request any) (Reply, error) {
+	var reply Reply
+	body, err := json.Marshal(request)
+	if err != nil {
+		return reply, fault.New(fault.Internal, "encode request: %w", err)
+	}
+	msg, err := nc.RequestWithContext(ctx, subject, body)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return reply, fault.New(fault.Timeout, "no service answers %s at %s: %w", subject, nc.ConnectedUrlRedacted(), err)
+	case err != nil:
+		return reply, fault.New(fault.Timeout, "waiting for an answer to %s: %w", subject, err)
+	}
+	var env envelope
+	if err := json.Unmarshal(msg.Data, &env); err != nil {
+		return reply, fault.New(fault.Corrupt, "answer to %s: %w", subject, err)
+	}
+	if env.Error != nil {
+		return reply, &fault.Error{Code: env.Error.Code, Message: env.Error.Message}
+	}
+	if err := json.Unmarshal(env.Reply, &reply); err != nil {
+		return reply, fault.New(fault.Corrupt, "answer to %s: %w", subject, err)
+	}
+	return reply, nil
+}
+
+// Handler answers one kind of request.
+type Handler struct {
+	subject string
+	handle  func(ctx context.Context, body []byte) (any, error)
+}
+
+// On makes a handler of a function. Its errors are answered by their code.
+func On[Request, Reply any](subject string, f func(context.Context, Request) (Reply, error)) Handler {
+	return Handler{subject, func(ctx context.Context, body []byte) (any, error) {
+		var request Request
+		dec := json.NewDecoder(bytes.NewReader(body))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&request); err != nil {
+			return nil, fault.New(fault.Usage, "request to %s: %w", subject, err)
+		}
+		return f(ctx, request)
+	}}
+}
+
+// Serve answers requests until the returned function is called, which waits for the
+// handlers that run. Each request has a goroutine of its own; instances that serve the
+// same subject share the requests.
+func Serve(ctx context.Context, nc *nats.Conn, log *slog.Logger, handlers ...Handler) (stop func(), err error) {
+	s := newServing(ctx, log)
+	for _, h := range handlers {
+		sub, err := nc.QueueSubscribe(h.subject, "tidemark", func(msg *nats.Msg) { s.answer(h, msg) })
+		if err != nil {
+			s.stop()
+			return nil, err
+		}
+		s.subscriptions = append(s.subscriptions, sub)
+	}
+	if err := nc.Flush(); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s.stop, nil
+}

@@ -1,0 +1,112 @@
+package api
+
+import "tidemark/events"
+
+// Requests about one directory, answered by the service that holds it: the journal
+// service where the site is primary, the replayer where it follows. A request that
+// needs a primary is refused with not_primary by a follower.
+const (
+	ImageCreate     = "image.create" // ImageCreateRequest -> Image
+	ImageList       = "image.list"   // Nothing -> []Image
+	ImageInfo       = "image.info"   // ImageRequest -> Image
+	ImageResize     = "image.resize" // ImageResizeRequest -> Image
+	ImageRemove     = "image.remove" // ImageRequest -> Nothing
+	DirectoryStatus = "status"       // Nothing -> Status
+	SyncBegin       = "sync.begin"   // SyncBeginRequest -> SyncBeginReply
+	SyncObjects     = "sync.objects" // SyncObjectsRequest -> SyncObjectsReply
+	// SyncObject is answered in binary, in several messages.
+	SyncObject = "sync.object"
+)
+
+// HolderSubject returns the subject of a request about a directory.
+func HolderSubject(id events.DirectoryID, request string) string {
+	return "tidemark.api.holder." + string(id) + "." + request
+}
+
+// Image describes an image.
+type Image struct {
+	ID         events.ImageID     `json:"id"`
+	Name       string             `json:"name"`  // POOL/DIR/IMAGE
+	Image      string             `json:"image"` // the last component
+	Size       uint64             `json:"size"`
+	ObjectSize uint64             `json:"object_size"`
+	Objects    uint64             `json:"objects"`    // objects that hold data
+	UsedBytes  uint64             `json:"used_bytes"` // allocated at this copy
+	ReadOnly   bool               `json:"read_only"`
+	Version    events.Position    `json:"version"`
+	Directory  events.DirectoryID `json:"directory"`
+}
+
+// ImageRequest names an image of the directory.
+type ImageRequest struct {
+	Image string `json:"image"`
+}
+
+// ImageCreateRequest asks for a new image.
+type ImageCreateRequest struct {
+	Image      string `json:"image"`
+	Size       uint64 `json:"size"`
+	ObjectSize uint64 `json:"object_size"` // zero: 4 MiB
+}
+
+// ImageResizeRequest asks for another size.
+type ImageResizeRequest struct {
+	Image       string `json:"image"`
+	Size        uint64 `json:"size"`
+	AllowShrink bool   `json:"allow_shrink"`
+}
+
+// Status is a directory as its holder sees it.
+type Status struct {
+	ID   events.DirectoryID `json:"id"`
+	Name string             `json:"name"`
+	Node string             `json:"node"`
+	Role events.Role        `json:"role"`
+	// Primary is the name of the site that owns the directory, as far as known here.
+	Primary string `json:"primary"`
+	// State is, at the owner, opening, ready, full, closing or error; at a follower
+	// syncing, replaying, stopped, error, split_brain, resync or stalled.
+	State      string     `json:"state"`
+	Error      string     `json:"error,omitempty"`
+	Tag        events.Tag `json:"tag"`
+	Owner      string     `json:"owner"`    // the site that gave out the tag
+	Position   Mark       `json:"position"` // how far the journal reaches here
+	Safe       Mark       `json:"safe"`
+	Applied    Mark       `json:"applied"`
+	Committed  Mark       `json:"committed"`
+	Lag        Lag        `json:"lag"` // at a follower: behind the primary
+	Clients    []Client   `json:"clients"`
+	Durability string     `json:"durability"`
+	Progress   *Progress  `json:"progress,omitempty"` // of a first sync or resync
+	Stream     string     `json:"stream"`
+	Bytes      uint64     `json:"journal_bytes"`
+	BytesLimit uint64     `json:"journal_limit_bytes"`
+}
+
+// Mark is shorthand for the package's users.
+type Mark = events.Mark
+
+// Lag is the distance to the primary, from one reading.
+type Lag struct {
+	Entries uint64  `json:"entries_behind"`
+	Bytes   uint64  `json:"bytes_behind"`
+	Seconds float64 `json:"seconds_behind"`
+}
+
+// Client is a consumer of the directory's journal.
+type Client struct {
+	ID       string             `json:"id"`
+	Role     events.Role        `json:"role"`
+	State    events.ClientState `json:"state"`
+	Position events.Position    `json:"commit_position"`
+	Entries  uint64             `json:"entries_behind"`
+	Bytes    uint64             `json:"bytes_behind"`
+	Seen     events.Instant     `json:"seen"`
+}
+
+// Progress tells how far a sync has come.
+type Progress struct {
+	Objects      uint64 `json:"objects"`
+	ObjectsTotal uint64 `json:"objects_total"`
+	Bytes        uint64 `json:"bytes"`
+}

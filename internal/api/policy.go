@@ -1,0 +1,138 @@
+package api
+
+import (
+	"time"
+
+	"tidemark/events"
+)
+
+// Requests that the policy service answers.
+const (
+	SiteInfo         = "tidemark.api.site.info"         // Nothing -> Site
+	PoolCreate       = "tidemark.api.pool.create"       // Pool -> Pool
+	PoolList         = "tidemark.api.pool.list"         // Nothing -> []Pool
+	PoolRemove       = "tidemark.api.pool.remove"       // Pool -> Nothing
+	DirectoryCreate  = "tidemark.api.directory.create"  // DirectoryName -> Directory
+	DirectoryResolve = "tidemark.api.directory.resolve" // DirectoryName -> Directory
+	DirectoryList    = "tidemark.api.directory.list"    // PoolFilter -> []Directory
+	DirectoryRemove  = "tidemark.api.directory.remove"  // DirectoryName -> Nothing
+	MirrorEnable     = "tidemark.api.mirror.enable"     // Pool -> Pool
+	MirrorDisable    = "tidemark.api.mirror.disable"    // Pool -> Pool
+	MirrorAdd        = "tidemark.api.mirror.add"        // DirectoryName -> Directory
+	MirrorRemove     = "tidemark.api.mirror.remove"     // DirectoryName -> Nothing
+	MirrorPromote    = "tidemark.api.mirror.promote"    // Promote -> Directory
+	MirrorDemote     = "tidemark.api.mirror.demote"     // DirectoryName -> Directory
+	PeerToken        = "tidemark.api.peer.token"        // PeerTokenRequest -> PeerTokenReply
+	PeerImport       = "tidemark.api.peer.import"       // PeerImportRequest -> Peer
+	PeerJoin         = "tidemark.api.peer.join"         // JoinRequest -> JoinReply; asked by the other site
+	PeerList         = "tidemark.api.peer.list"         // Pool -> []Peer
+	PeerRemove       = "tidemark.api.peer.remove"       // PeerRemoveRequest -> Nothing
+)
+
+// Nothing is an empty request or reply.
+type Nothing struct{}
+
+// Site describes the site and its nodes.
+type Site struct {
+	Name      string     `json:"name"`
+	UUID      string     `json:"uuid"`
+	Number    uint16     `json:"number"`
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is a service of a node that is alive.
+type Instance struct {
+	Node        string         `json:"node"`
+	Service     string         `json:"service"`
+	Incarnation string         `json:"incarnation"`
+	Since       events.Instant `json:"since"`
+}
+
+// Pool is a named set of directories.
+type Pool struct {
+	Pool        string `json:"pool"`
+	Mirroring   bool   `json:"mirroring"`
+	Directories int    `json:"directories"`
+	Peers       int    `json:"peers"`
+}
+
+// PoolFilter selects one pool, or all of them when empty.
+type PoolFilter struct {
+	Pool string `json:"pool"`
+}
+
+// Directory is a directory as the map knows it.
+type Directory struct {
+	ID    events.DirectoryID `json:"id"`
+	Pool  string             `json:"pool"`
+	Path  string             `json:"path"`
+	Name  string             `json:"name"` // POOL/DIR
+	Role  events.Role        `json:"role"` // what this site's copy is
+	Node  string             `json:"node"` // who holds it, empty while nobody does
+	Epoch uint64             `json:"epoch"`
+	// State is the map's: stalled, mapping, mapped, shuffling or unmapping.
+	State string `json:"state"`
+	// Error is the last failed acquire or release of the directory, if the next one
+	// has not succeeded yet.
+	Error string `json:"error,omitempty"`
+}
+
+// Promote asks for a directory to become primary here.
+type Promote struct {
+	events.DirectoryName
+	Force bool `json:"force"`
+}
+
+// PeerTokenRequest asks for a bootstrap token.
+type PeerTokenRequest struct {
+	Pool    string        `json:"pool"`
+	Expires time.Duration `json:"expires"` // nanoseconds; zero is 24 hours
+}
+
+// PeerTokenReply carries a bootstrap token: a secret, one line of text.
+type PeerTokenReply struct {
+	Token   string         `json:"token"`
+	Expires events.Instant `json:"expires"`
+	// Enabled is set when mirroring of the pool was off and the token turned it on.
+	Enabled bool `json:"enabled"`
+}
+
+// PeerImportRequest hands a token from another site to this one.
+type PeerImportRequest struct {
+	Pool      string           `json:"pool"`
+	Token     string           `json:"token"`
+	Direction events.Direction `json:"direction"`
+}
+
+// JoinRequest is what an importing site says to the token's site.
+type JoinRequest struct {
+	Pool      string           `json:"pool"`
+	Token     string           `json:"token"` // the token's public id
+	Secret    string           `json:"secret"`
+	Site      string           `json:"site"`
+	UUID      string           `json:"uuid"`
+	URL       string           `json:"url"`
+	Direction events.Direction `json:"direction"`
+}
+
+// JoinReply tells the importing site whom it joined, and which site numbers are taken.
+type JoinReply struct {
+	Site    string   `json:"site"`
+	UUID    string   `json:"uuid"`
+	Numbers []uint16 `json:"numbers"`
+}
+
+// Peer is another site that shares a pool.
+type Peer struct {
+	Peer      string           `json:"peer"` // its UUID
+	Site      string           `json:"site"`
+	URL       string           `json:"url"`
+	Direction events.Direction `json:"direction"`
+	Since     events.Instant   `json:"since"`
+}
+
+// PeerRemoveRequest names a peer by UUID or site name.
+type PeerRemoveRequest struct {
+	Pool string `json:"pool"`
+	Peer string `json:"peer"`
+}

@@ -1,0 +1,69 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/internal/fault"
+)
+
+// requestsMax bounds the requests that one Serve handles at a time; further ones wait
+// in the subscription.
+const requestsMax = 64
+
+// serving is one call of Serve: its subscriptions and the requests under way.
+type serving struct {
+	ctx           context.Context //nolint:containedctx // the life of the subscriptions, which outlive the call
+	cancel        context.CancelFunc
+	log           *slog.Logger
+	subscriptions []*nats.Subscription
+	slots         chan struct{}
+	running       sync.WaitGroup
+}
+
+func newServing(ctx context.Context, log *slog.Logger) *serving {
+	ctx, cancel := context.WithCancel(ctx)
+	return &serving{ctx: ctx, cancel: cancel, log: log, slots: make(chan struct{}, requestsMax)}
+}
+
+// answer starts a request's handler. The subscription's own goroutine waits for a slot.
+func (s *serving) answer(h Handler, msg *nats.Msg) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.ctx.Done():
+		return
+	}
+	s.running.Go(func() {
+		defer func() { <-s.slots }()
+		ctx, cancel := context.WithTimeout(s.ctx, requestTime)
+		defer cancel()
+		reply, err := h.handle(ctx, msg.Data)
+		if err := msg.Respond(encode(reply, err)); err != nil {
+			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
+		}
+	})
+}
+
+func encode(reply any, err error) []byte {
+	var env envelope
+	if err == nil {
+		env.Reply, err = json.Marshal(reply)
+	}
+	if err != nil {
+		env.Error = &wireError{fault.CodeOf(err), err.Error()}
+	}
+	out, _ := json.Marshal(env) // an envelope of strings and raw JSON always encodes
+	return out
+}
+
+func (s *serving) stop() {
+	for _, sub := range s.subscriptions {
+		_ = sub.Unsubscribe() // the connection is gone: so is the subscription
+	}
+	s.cancel()
+	s.running.Wait()
+}
