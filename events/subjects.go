@@ -31,7 +31,7 @@ type Stream struct {
 }
 
 const (
-	controlBytesMax   = 1 << 30
+	controlBytesMax   = 256 << 20
 	lifecycleBytesMax = 64 << 20
 )
 

@@ -1,0 +1,195 @@
+// Package bus is the only way to JetStream: facts are published durably, streams are
+// followed without gaps, and a journal is appended to with a fence.
+//
+// Three promises are kept here, so that services need not think of them:
+//
+//   - A publish that returned is as durable as the site promises: logged, and synced
+//     through the [Syncer].
+//   - A reader is given every message of a stream exactly once and in order, or an error:
+//     the sequence is checked, because JetStream skips what it cannot read.
+//   - An append names the sequence that it expects to follow. The log itself refuses a
+//     writer that was overtaken ([ErrOvertaken]); an append whose answer was lost is
+//     looked up, never repeated blindly.
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tidemark/events"
+)
+
+// Syncer makes what a stream has acknowledged survive power loss.
+type Syncer interface {
+	// Sync returns when every message acknowledged before the call is safe.
+	Sync(ctx context.Context, stream string) error
+	// Trimmed must follow each purge of a stream's head.
+	Trimmed(ctx context.Context, stream string) error
+}
+
+// Unsynced is the Syncer of a log that is synced by itself (sync_always, a quorum), or
+// that the operator wants unsynced.
+type Unsynced struct{}
+
+// Sync implements [Syncer].
+func (Unsynced) Sync(ctx context.Context, _ string) error { return ctx.Err() }
+
+// Trimmed implements [Syncer].
+func (Unsynced) Trimmed(ctx context.Context, _ string) error { return ctx.Err() }
+
+const (
+	reconnectWait = 250 * time.Millisecond
+	pingInterval  = 2 * time.Second // twice: a black hole is noticed within 6 s
+	pingsLost     = 2
+	requestTime   = 5 * time.Second
+)
+
+// Config says how to reach a site's NATS.
+type Config struct {
+	Name   string // of the connection, for people who look at the server
+	URL    string // empty for an in-process server, which Options then names
+	Creds  string // path of a credentials file, or empty
+	Syncer Syncer // nil is Unsynced
+	Log    *slog.Logger
+	// Options are added to the connection's.
+	Options []nats.Option
+}
+
+// Bus is a connection to a site's NATS.
+type Bus struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	syncer Syncer
+	log    *slog.Logger
+}
+
+// Connect reaches the server; it returns an error if that fails at the first try, and
+// reconnects by itself for ever afterwards.
+func Connect(cfg Config) (*Bus, error) {
+	opts := append([]nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectBufSize(-1), // nothing is sent again blindly
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsLost),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			cfg.Log.Warn("nats connection", "error", err, "subject", subject)
+		}),
+	}, cfg.Options...)
+	if cfg.Creds != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Creds))
+	}
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
+	}
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTime))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("set up JetStream: %w", err)
+	}
+	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, log: cfg.Log}
+	if b.syncer == nil {
+		b.syncer = Unsynced{}
+	}
+	return b, nil
+}
+
+// Conn returns the connection, for requests and for what is not stored.
+func (b *Bus) Conn() *nats.Conn { return b.nc }
+
+// Close ends the connection. What was published without an answer is undecided.
+func (b *Bus) Close() { b.nc.Close() }
+
+// EnsureStreams creates the streams that are missing.
+func (b *Bus) EnsureStreams(ctx context.Context, streams []events.Stream) error {
+	for _, s := range streams {
+		if _, err := b.js.Stream(ctx, s.Name); err == nil {
+			continue
+		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("look for stream %s: %w", s.Name, err)
+		}
+		if _, err := b.js.CreateOrUpdateStream(ctx, streamConfig(s)); err != nil {
+			return fmt.Errorf("create stream %s: %w", s.Name, err)
+		}
+		if err := b.syncer.Sync(ctx, s.Name); err != nil {
+			return fmt.Errorf("create stream %s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+func streamConfig(s events.Stream) jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
+		Name:        s.Name,
+		Subjects:    s.Subjects,
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    s.MaxBytes,
+		MaxMsgs:     -1,
+		AllowDirect: true,
+		DenyDelete:  true,
+		Replicas:    1,
+	}
+	if s.MaxBytes == 0 {
+		cfg.MaxBytes = -1
+	}
+	if s.LastPerSubject {
+		cfg.MaxMsgsPerSubject = 1
+	}
+	if s.Rolling {
+		cfg.Discard = jetstream.DiscardOld
+	}
+	return cfg
+}
+
+// Publish stores a fact and returns its sequence once it is durable.
+func (b *Bus) Publish(ctx context.Context, stream string, f events.Fact) (uint64, error) {
+	return b.publish(ctx, stream, f)
+}
+
+// PublishAfter is Publish on the condition that the stream's last sequence is last;
+// [ErrOvertaken] says that it is not: someone else published meanwhile.
+func (b *Bus) PublishAfter(ctx context.Context, stream string, last uint64, f events.Fact) (uint64, error) {
+	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequence(last))
+}
+
+func (b *Bus) publish(ctx context.Context, stream string, f events.Fact, opts ...jetstream.PublishOpt) (uint64, error) {
+	data, err := events.Marshal(f)
+	if err != nil {
+		return 0, err
+	}
+	opts = append(opts, jetstream.WithExpectStream(stream), jetstream.WithRetryAttempts(0))
+	ack, err := b.js.Publish(ctx, f.Subject(), data, opts...)
+	if err != nil {
+		return 0, fmt.Errorf("publish %s: %w", f.Kind(), publishError(err))
+	}
+	if err := b.syncer.Sync(ctx, stream); err != nil {
+		return 0, fmt.Errorf("publish %s: %w", f.Kind(), err)
+	}
+	return ack.Sequence, nil
+}
+
+// Send publishes a fact that is not stored: a heartbeat, a head.
+func (b *Bus) Send(f events.Fact) error {
+	data, err := events.Marshal(f)
+	if err != nil {
+		return err
+	}
+	if err := b.nc.Publish(f.Subject(), data); err != nil {
+		return fmt.Errorf("send %s: %w", f.Kind(), err)
+	}
+	return nil
+}

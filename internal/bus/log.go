@@ -1,0 +1,165 @@
+package bus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tidemark/events"
+)
+
+const (
+	// appendTime bounds the wait for one acknowledgement before the log is asked
+	// whether it holds the message.
+	appendTime = 5 * time.Second
+	lookTime   = 5 * time.Second
+)
+
+// Log is one journal stream, written by one writer at a time.
+type Log struct {
+	bus    *Bus
+	name   string
+	stream jetstream.Stream
+}
+
+// OpenLog opens a journal stream, and creates it if it is missing.
+func (b *Bus) OpenLog(ctx context.Context, s events.Stream) (*Log, error) {
+	if err := b.EnsureStreams(ctx, []events.Stream{s}); err != nil {
+		return nil, err
+	}
+	return b.ExistingLog(ctx, s.Name)
+}
+
+// ExistingLog opens a journal stream; [ErrNotFound] if it is missing.
+func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
+	stream, err := b.js.Stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", name, streamError(err))
+	}
+	return &Log{b, name, stream}, nil
+}
+
+// RemoveLog deletes a journal stream; a missing one is no error.
+func (b *Bus) RemoveLog(ctx context.Context, name string) error {
+	err := b.js.DeleteStream(ctx, name)
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s: %w", name, err)
+	}
+	return nil
+}
+
+// Name returns the stream's name.
+func (l *Log) Name() string { return l.name }
+
+// Append stores a message behind the message with sequence last, and returns its own
+// sequence once it is logged: it survives the death of this process, and is safe after
+// the next Sync.
+//
+// [ErrOvertaken]: the log goes on otherwise; this writer is fenced. [ErrFull]: nothing
+// was stored, the same append may be tried again. [ErrUndecided]: ctx ended before the
+// log could be asked. When an answer is lost the log itself is looked at, so a message
+// is never stored twice and never given up while it is there.
+func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint64) (uint64, error) {
+	for {
+		err := l.appendOnce(ctx, subject, data, last)
+		switch {
+		case err == nil:
+			return last + 1, nil
+		case errors.Is(err, ErrFull):
+			return 0, fmt.Errorf("append to %s: %w", l.name, err)
+		}
+		stored, lookErr := l.holds(ctx, last+1, data)
+		switch {
+		case stored:
+			return last + 1, nil
+		case lookErr != nil && ctx.Err() != nil:
+			return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrUndecided, err)
+		case errors.Is(lookErr, ErrOvertaken), errors.Is(err, ErrOvertaken):
+			return 0, fmt.Errorf("append to %s: %w", l.name, ErrOvertaken)
+		}
+		l.bus.log.Warn("append is tried again", "stream", l.name, "sequence", last+1, "error", err)
+		if err := pause(ctx, reconnectWait); err != nil {
+			return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrUndecided, err)
+		}
+	}
+}
+
+func (l *Log) appendOnce(ctx context.Context, subject string, data []byte, last uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, appendTime)
+	defer cancel()
+	_, err := l.bus.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},
+		jetstream.WithExpectStream(l.name),
+		jetstream.WithExpectLastSequence(last),
+		jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return publishError(err)
+	}
+	return nil
+}
+
+// holds reports whether the message at a sequence is data: [ErrOvertaken] if it is
+// another. It asks the stream's leader, because a mirror may answer late.
+func (l *Log) holds(ctx context.Context, seq uint64, data []byte) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	m, err := l.stream.GetMsg(ctx, seq)
+	switch {
+	case err != nil && errors.Is(streamError(err), ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	case bytes.Equal(m.Data, data):
+		return true, nil
+	}
+	return false, ErrOvertaken
+}
+
+// Get returns the message at a sequence, or [ErrNotFound].
+func (l *Log) Get(ctx context.Context, seq uint64) (Message, error) {
+	m, err := l.stream.GetMsg(ctx, seq)
+	if err != nil {
+		return Message{}, fmt.Errorf("message %d of %s: %w", seq, l.name, streamError(err))
+	}
+	return Message{m.Sequence, m.Subject, m.Data}, nil
+}
+
+// State asks for the stream's state.
+func (l *Log) State(ctx context.Context) (State, error) { return l.bus.State(ctx, l.name) }
+
+// Follow is [Bus.Follow] on the log.
+func (l *Log) Follow(ctx context.Context, from uint64, f func(Message) error) error {
+	return l.bus.Follow(ctx, l.name, from, f)
+}
+
+// ReadTo is [Bus.ReadTo] on the log.
+func (l *Log) ReadTo(ctx context.Context, from, to uint64, f func(Message) error) error {
+	return l.bus.ReadTo(ctx, l.name, from, to, f)
+}
+
+// Sync returns when every message acknowledged before the call is safe.
+func (l *Log) Sync(ctx context.Context) error { return l.bus.syncer.Sync(ctx, l.name) }
+
+// Trim drops all messages below a sequence. The caller has checked that no consumer
+// needs them, and that what it drops lies far enough behind its own checkpoint.
+func (l *Log) Trim(ctx context.Context, below uint64) error {
+	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
+		return fmt.Errorf("trim %s: %w", l.name, err)
+	}
+	return l.bus.syncer.Trimmed(ctx, l.name)
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,146 @@
+// Package site says who we are: the site, whose identity is a fact of its own NATS, and
+// the node, which is this process's place in it.
+package site
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+)
+
+// Site is the identity of a site.
+type Site struct {
+	UUID string
+	Name string
+	// Number goes into the tags that the site gives out, so that two sites never give
+	// out the same one. It changes when a peer turns out to have the same number.
+	Number uint16
+}
+
+// Node is one machine of a site, in one run of its process.
+type Node struct {
+	Site Site
+	Name string
+	// Incarnation is new at each start.
+	Incarnation string
+	// Data is the folder that holds the node's replicas.
+	Data string
+	// URL is where other sites reach this site's NATS.
+	URL string
+}
+
+const claimTries = 16
+
+// Identify returns the site's identity, and founds the site if its NATS knows none
+// yet. A name that differs from the known one renames the site; an empty name keeps it.
+func Identify(ctx context.Context, b *bus.Bus, name string) (Site, error) {
+	if name != "" {
+		if err := events.CheckName(name); err != nil {
+			return Site{}, fault.New(fault.Usage, "site: %w", err)
+		}
+	}
+	for range claimTries {
+		known, err := Current(ctx, b)
+		founding := errors.Is(err, bus.ErrNotFound)
+		switch {
+		case err != nil && !founding:
+			return Site{}, err
+		case !founding && (name == "" || name == known.Name):
+			return known, nil
+		case founding:
+			if known, err = found(); err != nil {
+				return Site{}, err
+			}
+		}
+		known.Name = cmpOr(name, known.Name)
+		err = Publish(ctx, b, known)
+		if !errors.Is(err, bus.ErrOvertaken) {
+			return known, err
+		}
+	}
+	return Site{}, fault.New(fault.Busy, "identify site: %w", bus.ErrOvertaken)
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func found() (Site, error) {
+	number, err := RandomNumber(nil)
+	if err != nil {
+		return Site{}, err
+	}
+	id, err := NewID()
+	return Site{UUID: id, Name: "site-" + id[:6], Number: number}, err
+}
+
+// Current returns the site's identity as its NATS has it; [bus.ErrNotFound] if none.
+func Current(ctx context.Context, b *bus.Bus) (Site, error) {
+	m, err := b.Last(ctx, events.StreamPools, (&events.SiteNumbered{}).Subject())
+	if err != nil {
+		return Site{}, err
+	}
+	fact, err := events.Unmarshal(m.Data)
+	if err != nil {
+		return Site{}, fmt.Errorf("identity of the site: %w", err)
+	}
+	f, ok := fact.(*events.SiteNumbered)
+	if !ok {
+		return Site{}, fmt.Errorf("identity of the site: %w", events.ErrCorrupt)
+	}
+	return Site{f.Site, f.Name, f.Number}, nil
+}
+
+// Publish makes an identity the site's own, unless anything else was published to the
+// stream of pools meanwhile ([bus.ErrOvertaken]).
+func Publish(ctx context.Context, b *bus.Bus, s Site) error {
+	state, err := b.State(ctx, events.StreamPools)
+	if err != nil {
+		return err
+	}
+	_, err = b.PublishAfter(ctx, events.StreamPools, state.Last, &events.SiteNumbered{
+		Site: s.UUID, Name: s.Name, Number: s.Number, At: events.InstantOf(time.Now()),
+	})
+	return err
+}
+
+// RandomNumber draws a site number that is not among those taken.
+func RandomNumber(taken []uint16) (uint16, error) {
+	used := map[uint16]bool{}
+	for _, n := range taken {
+		used[n] = true
+	}
+	if len(used) >= events.MaxSiteNumber {
+		return 0, fault.New(fault.NoSpace, "all %d site numbers are taken", events.MaxSiteNumber)
+	}
+	for {
+		n, err := rand.Int(rand.Reader, big.NewInt(events.MaxSiteNumber))
+		if err != nil {
+			return 0, fmt.Errorf("draw a site number: %w", err)
+		}
+		if number := uint16(n.Uint64()) + 1; !used[number] {
+			return number, nil
+		}
+	}
+}
+
+// NewID returns 16 random hexadecimal digits: the id of a directory, an incarnation, an
+// operation.
+func NewID() (string, error) {
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("draw an id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
