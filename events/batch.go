@@ -19,7 +19,7 @@ import (
 //	    27      9  safe position of the writer when it published
 //	    36      9  time of publication, Unix nanoseconds
 //	    45      9  entries in the whole history, these included
-//	    54      9  payload bytes in the whole history, these included
+//	    54      9  bytes of entries in the whole history, these included
 //	    63      5  array of entries: their count
 //	    68      …  entries
 //	   end-9    9  chain after the last entry
@@ -81,9 +81,10 @@ func NewBatchBuilder(buf []byte) *BatchBuilder {
 
 // Append copies an entry into the batch.
 func (b *BatchBuilder) Append(e Entry) {
+	before := len(b.buf)
 	b.buf = appendEntry(b.buf, e)
 	b.count++
-	b.bytes += e.Event.PayloadBytes()
+	b.bytes += uint64(len(b.buf) - before)
 }
 
 // Count returns the number of entries.
@@ -91,9 +92,6 @@ func (b *BatchBuilder) Count() int { return int(b.count) }
 
 // Size returns the message's size so far, in bytes.
 func (b *BatchBuilder) Size() int { return len(b.buf) + chainSize }
-
-// Payload returns the payload bytes of the entries.
-func (b *BatchBuilder) Payload() uint64 { return b.bytes }
 
 // Seal writes the header over the reserved room and the chain at the end. previous is
 // the mark of the entry before; safe and now travel along. It

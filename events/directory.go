@@ -61,6 +61,26 @@ type DemotionRequested struct {
 	At        Instant     `json:"at"`
 }
 
+// RoleChangeRefused says that a promotion or demotion was tried and refused for good, and
+// which role the directory keeps. Operation is the acquire or release that was refused.
+type RoleChangeRefused struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Role      Role        `json:"role"` // the role that stays
+	Operation string      `json:"operation"`
+	Code      string      `json:"code"`
+	Message   string      `json:"message"`
+	At        Instant     `json:"at"`
+}
+
+// DirectoryForgotten says that the removal of a directory is complete: nobody holds it,
+// and its name is free again.
+type DirectoryForgotten struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	At        Instant     `json:"at"`
+}
+
 func directorySubject(pool string, id DirectoryID, what string) string {
 	return "tidemark.directory." + Token(pool) + "." + Token(string(id)) + "." + what
 }
@@ -71,6 +91,8 @@ func (*DirectoryRemoved) Kind() string   { return "directory_removed" }
 func (*DirectoryMapped) Kind() string    { return "directory_mapped" }
 func (*PromotionRequested) Kind() string { return "promotion_requested" }
 func (*DemotionRequested) Kind() string  { return "demotion_requested" }
+func (*RoleChangeRefused) Kind() string  { return "role_change_refused" }
+func (*DirectoryForgotten) Kind() string { return "directory_forgotten" }
 
 func (f *DirectoryCreated) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 func (f *DirectoryTracked) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
@@ -78,3 +100,7 @@ func (f *DirectoryRemoved) Subject() string   { return directorySubject(f.Pool, 
 func (f *DirectoryMapped) Subject() string    { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 func (f *PromotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 func (f *DemotionRequested) Subject() string  { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *RoleChangeRefused) Subject() string  { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DirectoryForgotten) Subject() string {
+	return directorySubject(f.Pool, f.Directory, f.Kind())
+}

@@ -26,8 +26,6 @@ type Entry struct {
 // version zero), of ImageResized and ImageRemoved the image alone.
 type Event interface {
 	kind() eventKind
-	// PayloadBytes is what the event counts for in journal statistics.
-	PayloadBytes() uint64
 	append(b []byte) []byte
 }
 
@@ -90,24 +88,6 @@ func (Zeroed) kind() eventKind       { return kindZeroed }
 func (ImageCreated) kind() eventKind { return kindImageCreated }
 func (ImageResized) kind() eventKind { return kindImageResized }
 func (ImageRemoved) kind() eventKind { return kindImageRemoved }
-
-// PayloadBytes is the length of the data.
-func (e Written) PayloadBytes() uint64 { return uint64(len(e.Data)) }
-
-// PayloadBytes is zero: a discard carries no data.
-func (Discarded) PayloadBytes() uint64 { return 0 }
-
-// PayloadBytes is zero: zeroes are not carried.
-func (Zeroed) PayloadBytes() uint64 { return 0 }
-
-// PayloadBytes is zero.
-func (ImageCreated) PayloadBytes() uint64 { return 0 }
-
-// PayloadBytes is zero.
-func (ImageResized) PayloadBytes() uint64 { return 0 }
-
-// PayloadBytes is zero.
-func (ImageRemoved) PayloadBytes() uint64 { return 0 }
 
 func (e Written) append(b []byte) []byte {
 	b = appendUint(b, uint64(e.Image))
@@ -215,4 +195,18 @@ func (r *reader) event(k eventKind) Event {
 	default:
 		return ImageRemoved{image}
 	}
+}
+
+// Range returns the image and the bytes that an event changes; ok is false for events
+// that do not change a range of data.
+func Range(e Event) (image ImageID, offset, length uint64, ok bool) {
+	switch e := e.(type) {
+	case Written:
+		return e.Image, e.Offset, uint64(len(e.Data)), true
+	case Discarded:
+		return e.Image, e.Offset, e.Length, true
+	case Zeroed:
+		return e.Image, e.Offset, e.Length, true
+	}
+	return 0, 0, 0, false
 }

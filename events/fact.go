@@ -24,7 +24,7 @@ func newFact(kind string) (Fact, error) {
 		&PoolCreated{}, &PoolRemoved{}, &MirrorEnabled{}, &MirrorDisabled{},
 		&TokenCreated{}, &PeerAdded{}, &PeerRemoved{}, &SiteNumbered{},
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
-		&PromotionRequested{}, &DemotionRequested{},
+		&PromotionRequested{}, &DemotionRequested{}, &RoleChangeRefused{}, &DirectoryForgotten{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &LifecycleNoted{},

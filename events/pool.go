@@ -45,13 +45,17 @@ type TokenCreated struct {
 
 // PeerAdded says that another site became a peer of a pool.
 type PeerAdded struct {
-	Pool      string    `json:"pool"`
-	Peer      string    `json:"peer"` // the peer site's UUID
-	Site      string    `json:"site"` // its name
-	URL       string    `json:"url"`  // where its NATS answers
+	Pool string `json:"pool"`
+	Peer string `json:"peer"` // the peer site's UUID
+	Site string `json:"site"` // its name
+	// URL is where the peer's NATS answers; empty when the peer only receives, so that
+	// nothing can be followed from it.
+	URL       string    `json:"url"`
 	Direction Direction `json:"direction"`
-	Token     string    `json:"token,omitempty"` // the token that brought it in
-	At        Instant   `json:"at"`
+	// Number is the peer's site number as far as known, else zero.
+	Number uint16  `json:"number,omitempty"`
+	Token  string  `json:"token,omitempty"` // the token that brought it in
+	At     Instant `json:"at"`
 }
 
 // PeerRemoved says that a site is no longer a peer of a pool.

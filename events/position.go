@@ -111,7 +111,7 @@ type Mark struct {
 	Position Position `json:"position"`
 	// Chain is the running hash of the history up to and including Position.
 	Chain Chain `json:"chain"`
-	// Entries and Bytes count all entries and their payload bytes since the history
+	// Entries and Bytes count all entries, and their encoded size, since the history
 	// began: the difference of two marks of one history is the lag between them.
 	Entries uint64 `json:"entries"`
 	Bytes   uint64 `json:"bytes"`

@@ -67,19 +67,50 @@ func Call[Reply any](ctx context.Context, nc *nats.Conn, subject string, request
 type Handler struct {
 	subject string
 	handle  func(ctx context.Context, body []byte) (any, error)
+	series  func(ctx context.Context, body []byte, send func([]byte) error) error
 }
 
 // On makes a handler of a function. Its errors are answered by their code.
 func On[Request, Reply any](subject string, f func(context.Context, Request) (Reply, error)) Handler {
-	return Handler{subject, func(ctx context.Context, body []byte) (any, error) {
-		var request Request
-		dec := json.NewDecoder(bytes.NewReader(body))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&request); err != nil {
-			return nil, fault.New(fault.Usage, "request to %s: %w", subject, err)
+	return Handler{subject: subject, handle: func(ctx context.Context, body []byte) (any, error) {
+		request, err := decode[Request](subject, body)
+		if err != nil {
+			return nil, err
 		}
 		return f(ctx, request)
 	}}
+}
+
+// OnSeries makes a handler of a function that answers with several messages of its own
+// form. Its error is answered in the form of this package; see [AnsweredError].
+func OnSeries[Request any](subject string, f func(ctx context.Context, r Request, send func([]byte) error) error) Handler {
+	return Handler{subject: subject, series: func(ctx context.Context, body []byte, send func([]byte) error) error {
+		request, err := decode[Request](subject, body)
+		if err != nil {
+			return err
+		}
+		return f(ctx, request, send)
+	}}
+}
+
+func decode[Request any](subject string, body []byte) (Request, error) {
+	var request Request
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&request); err != nil {
+		return request, fault.New(fault.Usage, "request to %s: %w", subject, err)
+	}
+	return request, nil
+}
+
+// AnsweredError returns the error that a message of a series stands for, or nil if it is
+// none.
+func AnsweredError(msg []byte) error {
+	var env envelope
+	if len(msg) == 0 || msg[0] != '{' || json.Unmarshal(msg, &env) != nil || env.Error == nil {
+		return nil
+	}
+	return &fault.Error{Code: env.Error.Code, Message: env.Error.Message}
 }
 
 // Serve answers requests until the returned function is called, which waits for the
@@ -101,3 +132,7 @@ func Serve(ctx context.Context, nc *nats.Conn, log *slog.Logger, handlers ...Han
 	}
 	return s.stop, nil
 }
+
+// Nobody reports whether an error of [Call] says that no service listens for the
+// request: it was not delivered, and may be sent again.
+func Nobody(err error) bool { return errors.Is(err, nats.ErrNoResponders) }

@@ -12,7 +12,7 @@ const (
 	ImageResize     = "image.resize" // ImageResizeRequest -> Image
 	ImageRemove     = "image.remove" // ImageRequest -> Nothing
 	DirectoryStatus = "status"       // Nothing -> Status
-	SyncBegin       = "sync.begin"   // SyncBeginRequest -> SyncBeginReply
+	SyncBegin       = "sync.begin"   // SyncBeginRequest -> holder.SyncBeginReply
 	SyncObjects     = "sync.objects" // SyncObjectsRequest -> SyncObjectsReply
 	// SyncObject is answered in binary, in several messages.
 	SyncObject = "sync.object"
@@ -109,4 +109,31 @@ type Progress struct {
 	Objects      uint64 `json:"objects"`
 	ObjectsTotal uint64 `json:"objects_total"`
 	Bytes        uint64 `json:"bytes"`
+}
+
+// SyncBeginRequest is how a follower makes itself known to a directory's owner.
+type SyncBeginRequest struct {
+	Client string `json:"client"` // SITE.NODE
+	// Mark is how far the follower's copy reaches; zero for one that is empty.
+	Mark Mark `json:"mark"`
+}
+
+// SyncObjectsRequest asks which objects of an image were ever written, from an index on.
+type SyncObjectsRequest struct {
+	Image events.ImageID `json:"image"`
+	From  uint64         `json:"from"`
+}
+
+// SyncObjectsReply lists objects in ascending order. Next is where to ask on; zero when
+// the list is complete.
+type SyncObjectsReply struct {
+	Objects []uint64 `json:"objects"`
+	Next    uint64   `json:"next"`
+}
+
+// SyncObjectRequest asks for an object's content, which is sent to the request's reply
+// subject as a series of [events.ObjectPart]; an error is sent as an answer of package api.
+type SyncObjectRequest struct {
+	Image events.ImageID `json:"image"`
+	Index uint64         `json:"index"`
 }

@@ -113,6 +113,8 @@ type JoinRequest struct {
 	UUID      string           `json:"uuid"`
 	URL       string           `json:"url"`
 	Direction events.Direction `json:"direction"`
+	// Number is the importing site's number; zero is not checked.
+	Number uint16 `json:"number"`
 }
 
 // JoinReply tells the importing site whom it joined, and which site numbers are taken.
@@ -120,6 +122,11 @@ type JoinReply struct {
 	Site    string   `json:"site"`
 	UUID    string   `json:"uuid"`
 	Numbers []uint16 `json:"numbers"`
+	// Number is the answering site's own.
+	Number uint16 `json:"number"`
+	// Taken is set when the importing site's number is among Numbers: it has not been
+	// let in, and asks again under another.
+	Taken bool `json:"taken"`
 }
 
 // Peer is another site that shares a pool.

@@ -41,11 +41,20 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 		defer func() { <-s.slots }()
 		ctx, cancel := context.WithTimeout(s.ctx, requestTime)
 		defer cancel()
-		reply, err := h.handle(ctx, msg.Data)
-		if err := msg.Respond(encode(reply, err)); err != nil {
+		if err := h.respond(ctx, msg); err != nil {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
 	})
+}
+
+func (h Handler) respond(ctx context.Context, msg *nats.Msg) error {
+	if h.series == nil {
+		return msg.Respond(encode(h.handle(ctx, msg.Data)))
+	}
+	if err := h.series(ctx, msg.Data, msg.Respond); err != nil {
+		return msg.Respond(encode(nil, err))
+	}
+	return nil
 }
 
 func encode(reply any, err error) []byte {

@@ -152,3 +152,37 @@ func streamError(err error) error {
 	}
 	return err
 }
+
+// Watch gives f the newest fact of each subject that matches filter, and then every new
+// one, until ctx ends. It is for streams that keep the last message of a subject, whose
+// sequences are not consecutive.
+func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fact) error) error {
+	cons, err := b.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
+		FilterSubjects: []string{filter},
+	})
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", filter, streamError(err))
+	}
+	it, err := cons.Messages(jetstream.PullMaxBytes(pullBytes))
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", filter, streamError(err))
+	}
+	defer it.Stop()
+	for {
+		msg, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("watch %s: %w", filter, streamError(err))
+		}
+		fact, err := events.Unmarshal(msg.Data())
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", filter, err)
+		}
+		if err := f(fact); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+)
+
+const (
+	// retryWait is how long a request that may be sent again waits.
+	retryWait = 100 * time.Millisecond
+	// settleTime is how long a request about a directory waits for a node that is just
+	// taking it over.
+	settleTime = 5 * time.Second
+	// untilDeadline is as long as --timeout allows.
+	untilDeadline = 24 * time.Hour
+	// askersMax bounds the directories that are asked at a time.
+	askersMax = 32
+)
+
+// client talks to one site. It connects when it is first asked for something, so that
+// a wrong name is told before anything else.
+type client struct {
+	url, creds string
+	bus        *bus.Bus
+}
+
+func (c *cli) client() *client { return &client{url: c.natsURL, creds: c.creds} }
+
+func (s *client) close() {
+	if s.bus != nil {
+		s.bus.Close()
+	}
+}
+
+func (s *client) connect() (*bus.Bus, error) {
+	if s.bus != nil {
+		return s.bus, nil
+	}
+	if err := checkURL(s.url); err != nil {
+		return nil, err
+	}
+	b, err := bus.Connect(bus.Config{
+		Name: "tidemark command", URL: s.url, Creds: s.creds, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, connectError(s.url, err)
+	}
+	s.bus = b
+	return b, nil
+}
+
+// checkURL refuses what can never be the address of a NATS server.
+func checkURL(list string) error {
+	for one := range strings.SplitSeq(list, ",") {
+		u, err := url.Parse(strings.TrimSpace(one))
+		if err != nil || u.Host == "" {
+			return fault.New(fault.Usage, "NATS URL %q: write it like %s", redact(one), defaultNATS)
+		}
+		switch u.Scheme {
+		case "nats", "tls", "ws", "wss":
+		default:
+			return fault.New(fault.Usage, "NATS URL %q: write it like %s", redact(one), defaultNATS)
+		}
+	}
+	return nil
+}
+
+// redact removes the password from a URL that is to be shown.
+func redact(rawURL string) string {
+	if u, err := url.Parse(rawURL); err == nil {
+		return u.Redacted()
+	}
+	return "(unreadable)"
+}
+
+func connectError(address string, err error) error {
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return fault.New(fault.Denied, "NATS at %s refuses the credentials: give others with --creds", redact(address))
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return fault.New(fault.Usage, "credentials file: %w", err)
+	}
+	return fault.New(fault.Timeout, "no NATS server answers at %s: is `tidemark serve` running there, or does --nats-url name another?", redact(address))
+}
+
+// call sends a request to the policy service.
+func call[Reply any](ctx context.Context, s *client, subject string, request any) (Reply, error) {
+	var none Reply
+	b, err := s.connect()
+	if err != nil {
+		return none, err
+	}
+	reply, err := api.Call[Reply](ctx, b.Conn(), subject, request)
+	switch {
+	case api.Nobody(err):
+		return none, fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there? (%w)", subject, redact(s.url), err)
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return none, fault.New(fault.Timeout, "no answer to %s in time", subject)
+	}
+	return reply, err
+}
+
+// hold sends a request about a directory to the service that holds it.
+func hold[Reply any](ctx context.Context, s *client, d api.Directory, request string, body any) (Reply, error) {
+	var none Reply
+	b, err := s.connect()
+	if err != nil {
+		return none, err
+	}
+	reply, err := api.Call[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body)
+	switch {
+	case api.Nobody(err) && d.Error != "":
+		return none, fault.New(fault.Timeout, "nobody holds directory %s: %s (%w)", d.Name, d.Error, err)
+	case api.Nobody(err):
+		return none, fault.New(fault.Timeout, "nobody holds directory %s: is its node's journal or replayer service running? (%w)", d.Name, err)
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return none, fault.New(fault.Timeout, "directory %s: no answer to %s in time", d.Name, request)
+	}
+	return reply, err
+}
+
+// holdSettled is hold for a directory that may just be on its way to a node: while
+// nobody answers, or the node is not ready, it asks again for at most wait.
+func holdSettled[Reply any](ctx context.Context, s *client, d api.Directory, wait time.Duration, request string, body any) (Reply, error) {
+	deadline := time.Now().Add(wait)
+	for {
+		reply, err := hold[Reply](ctx, s, d, request, body)
+		settling := api.Nobody(err) || fault.CodeOf(err) == fault.NotReady
+		if !settling || time.Now().After(deadline) {
+			return reply, err
+		}
+		if pause(ctx, retryWait) != nil {
+			return reply, err
+		}
+	}
+}
+
+// holder resolves a directory's name and sends a request to whoever holds it.
+func holder[Reply any](ctx context.Context, s *client, name events.DirectoryName, request string, body any) (Reply, error) {
+	d, err := call[api.Directory](ctx, s, api.DirectoryResolve, name)
+	if err != nil {
+		var none Reply
+		return none, err
+	}
+	return holdSettled[Reply](ctx, s, d, settleTime, request, body)
+}
+
+// answer is what the holder of a directory said.
+type answer[Reply any] struct {
+	directory api.Directory
+	reply     Reply
+	err       error
+}
+
+// askHolders sends a request without a body to the holders of several directories at
+// once. The answers stand in the order of the directories.
+func askHolders[Reply any](ctx context.Context, s *client, dirs []api.Directory, request string) []answer[Reply] {
+	answers := make([]answer[Reply], len(dirs))
+	if _, err := s.connect(); err != nil || len(dirs) == 0 { // once, not in each goroutine
+		return answers[:0]
+	}
+	slots := make(chan struct{}, askersMax)
+	var asking sync.WaitGroup
+	for i, d := range dirs {
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			reply, err := hold[Reply](ctx, s, d, request, api.Nothing{})
+			answers[i] = answer[Reply]{d, reply, err}
+		})
+	}
+	asking.Wait()
+	return answers
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// parsePool reads a pool's name.
+func parsePool(s string) (api.Pool, error) {
+	if err := events.CheckName(s); err != nil {
+		return api.Pool{}, fault.New(fault.Usage, "pool: %w", err)
+	}
+	return api.Pool{Pool: s}, nil
+}
+
+// parseDirectory reads POOL/DIR.
+func parseDirectory(s string) (events.DirectoryName, error) {
+	name, err := events.ParseDirectory(s)
+	if err != nil {
+		return name, fault.New(fault.Usage, "%w", err)
+	}
+	return name, nil
+}
+
+// parseImage reads POOL/DIR/IMAGE without a snapshot.
+func parseImage(s string) (events.ImageName, error) {
+	name, err := events.ParseImage(s)
+	switch {
+	case err != nil:
+		return name, fault.New(fault.Usage, "%w", err)
+	case name.Snapshot != "":
+		return name, fault.New(fault.Usage, "%q names a snapshot, not an image", s)
+	}
+	return name, nil
+}
+
+// parseFilter reads [POOL[/DIR]]: the pool to ask for, and which of its directories are meant.
+func parseFilter(args []string) (api.PoolFilter, func(api.Directory) bool, error) {
+	if len(args) == 0 {
+		return api.PoolFilter{}, func(api.Directory) bool { return true }, nil
+	}
+	name, err := parseDirectory(args[0])
+	if err != nil {
+		return api.PoolFilter{}, nil, err
+	}
+	if !strings.Contains(args[0], "/") {
+		return api.PoolFilter{Pool: name.Pool}, func(api.Directory) bool { return true }, nil
+	}
+	return api.PoolFilter{Pool: name.Pool}, func(d api.Directory) bool { return d.Path == name.Path }, nil
+}
+
+// directories lists what [POOL[/DIR]] selects; one that is named must be there.
+func (s *client) directories(ctx context.Context, args []string) ([]api.Directory, error) {
+	filter, wanted, err := parseFilter(args)
+	if err != nil {
+		return nil, err
+	}
+	all, err := call[[]api.Directory](ctx, s, api.DirectoryList, filter)
+	if err != nil {
+		return nil, err
+	}
+	var some []api.Directory
+	for _, d := range all {
+		if wanted(d) {
+			some = append(some, d)
+		}
+	}
+	if len(some) == 0 && len(args) > 0 && strings.Contains(args[0], "/") {
+		return nil, fault.New(fault.NotFound, "directory %s does not exist", args[0])
+	}
+	return some, nil
+}

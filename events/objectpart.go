@@ -1,0 +1,70 @@
+package events
+
+import "github.com/cespare/xxhash/v2"
+
+// ObjectPartBytesMax is the most data that one part of an object carries.
+const ObjectPartBytesMax = 512 << 10
+
+const (
+	objectPartKind   = "object"
+	objectPartFields = 12
+)
+
+// ObjectPart is one message of the answer to a request for an object's content: the
+// object's data is the concatenation of its parts. It is not stored.
+type ObjectPart struct {
+	Image   ImageID
+	Index   uint64
+	Version Position
+	Part    uint32 // from 0
+	Parts   uint32 // at least 1
+	// AtLeast and AtMost bound the entries in the content: all up to AtLeast, none
+	// behind AtMost.
+	AtLeast, AtMost Position
+	// Blocks, in part 0, has a bit for each block of the object, set when it is
+	// allocated: 64-bit words, little-endian, the lowest bit first.
+	Blocks []byte
+	Data   []byte // of the allocated blocks, packed
+}
+
+// Encode returns the message; it ends with a checksum like every journal message.
+func (p ObjectPart) Encode() []byte {
+	b := make([]byte, 0, len(p.Data)+len(p.Blocks)+128)
+	b = appendArray(b, objectPartFields)
+	b = append(b, FormatVersion)
+	b = appendString(b, objectPartKind)
+	b = appendUint(b, uint64(p.Image))
+	b = appendUint(b, p.Index)
+	b = appendUint(b, uint64(p.Version))
+	b = appendUint(b, uint64(p.Part))
+	b = appendUint(b, uint64(p.Parts))
+	b = appendUint(b, uint64(p.AtLeast))
+	b = appendUint(b, uint64(p.AtMost))
+	b = appendBin(b, p.Blocks)
+	b = appendBin(b, p.Data)
+	return appendUint64(b, xxhash.Sum64(b))
+}
+
+// DecodeObjectPart reads what Encode writes; the result aliases msg. Errors are those
+// of [DecodeBatch].
+func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
+	r, _, err := openJournalMessage(msg, objectPartKind, objectPartFields)
+	if err != nil {
+		return nil, err
+	}
+	p := &ObjectPart{
+		Image:   ImageID(r.limited(1<<32-1, "an image's number")),
+		Index:   r.uint(),
+		Version: Position(r.uint()),
+		Part:    uint32(r.limited(1<<16, "a part")),
+		Parts:   uint32(r.limited(1<<16, "the parts")),
+		AtLeast: Position(r.uint()),
+		AtMost:  Position(r.uint()),
+		Blocks:  r.bin(),
+		Data:    r.bin(),
+	}
+	if r.err == nil && p.Part >= p.Parts {
+		r.fail("a part has no place among the parts")
+	}
+	return p, r.finish()
+}

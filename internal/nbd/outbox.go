@@ -1,0 +1,276 @@
+package nbd
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// copyMax is the largest reply that is copied next to others: below it, copying is
+	// cheaper than one more piece for the kernel to gather.
+	copyMax = 1 << 10
+	// gatherBytes is where one system call's worth of replies is closed.
+	gatherBytes = 1 << 20
+)
+
+// outbox holds the requests of a connection from admission until their reply is
+// written, counts them, and writes. Requests are admitted by the reader, pushed by
+// whoever completes them, and written by one goroutine.
+type outbox struct {
+	conn        net.Conn
+	stall       time.Duration
+	requestsMax int
+	bytesMax    int
+	release     func([]*request) // takes back what was written
+	wake        chan struct{}    // holds one: there is something to do
+
+	mu       sync.Mutex
+	change   sync.Cond  // of mu: anything below fell, or failed or abandoned was set
+	queue    []*request // completed, oldest first
+	requests int        // admitted and not yet written
+	bytes    int        // their weight
+	working  int        // of these, those that the device was given
+	failed   error      // the first failure to write: from then on replies are thrown away
+	closing  bool       // nothing is pushed any more
+	dropped  bool       // waiting for what is outstanding was given up
+	corked   bool       // the writer is not woken for each reply
+
+	uncorking *time.Timer // ends a cork that the reader forgot; the reader's own
+
+	// The writer's own.
+	taken  []*request
+	small  []byte // copies of small replies
+	pieces net.Buffers
+}
+
+func newOutbox(conn net.Conn, l Limits, release func([]*request)) *outbox {
+	o := &outbox{
+		conn:        conn,
+		stall:       l.StallTime,
+		requestsMax: l.RequestsPerConn,
+		bytesMax:    l.BytesPerConn,
+		release:     release,
+		wake:        make(chan struct{}, 1),
+		small:       make([]byte, 0, 64<<10),
+	}
+	o.change.L = &o.mu
+	o.uncorking = time.AfterFunc(time.Hour, o.uncork)
+	o.uncorking.Stop()
+	return o
+}
+
+// admit waits until r fits into the limits and counts it. A single request always fits.
+// It returns an error, and counts nothing, when replies cannot be written any more.
+func (o *outbox) admit(r *request) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.corked && (o.requests >= o.requestsMax || o.bytes+r.weight > o.bytesMax) {
+		o.corked = false
+		o.signal()
+	}
+	for o.failed == nil && o.requests > 0 && (o.requests >= o.requestsMax || o.bytes+r.weight > o.bytesMax) {
+		o.change.Wait()
+	}
+	if o.failed != nil {
+		return o.failed
+	}
+	o.requests++
+	o.bytes += r.weight
+	if r.working {
+		o.working++
+	}
+	return nil
+}
+
+// push hands over a completed request. It never blocks for the client's sake.
+func (o *outbox) push(r *request) {
+	o.mu.Lock()
+	o.queue = append(o.queue, r)
+	wake := len(o.queue) == 1 && !o.corked // else who was first has woken the writer
+	o.mu.Unlock()
+	if wake {
+		o.signal()
+	}
+}
+
+// corkTime bounds how long a cork can hold a reply back, should a device let the reader
+// wait in the middle of a batch.
+const corkTime = time.Millisecond
+
+// cork lets replies gather while the reader has more requests at hand.
+func (o *outbox) cork() {
+	o.mu.Lock()
+	o.corked = true
+	o.mu.Unlock()
+	o.uncorking.Reset(corkTime)
+}
+
+// uncork lets the writer have what has gathered.
+func (o *outbox) uncork() {
+	o.mu.Lock()
+	o.corked = false
+	wake := len(o.queue) > 0
+	o.mu.Unlock()
+	if wake {
+		o.signal()
+	}
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes replies until finish.
+func (o *outbox) run() {
+	for range o.wake {
+		for o.next() {
+			err := o.write()
+			o.settle(err)
+		}
+		o.mu.Lock()
+		done := o.closing && len(o.queue) == 0
+		o.mu.Unlock()
+		if done {
+			return
+		}
+	}
+}
+
+// next takes what is in the queue; it reports whether that is anything.
+func (o *outbox) next() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.taken, o.queue = o.queue, o.taken[:0]
+	return len(o.taken) > 0
+}
+
+// settle takes the written (or lost) requests off the books.
+func (o *outbox) settle(err error) {
+	o.mu.Lock()
+	if err != nil && o.failed == nil {
+		o.failed = err
+		// The reader may be waiting for a client that will not hear any more.
+		_ = o.conn.Close()
+	}
+	o.subtract(o.taken)
+	o.mu.Unlock()
+	o.release(o.taken)
+	clear(o.taken)
+}
+
+// subtract takes requests off the books. The caller holds mu.
+func (o *outbox) subtract(rs []*request) {
+	for _, r := range rs {
+		o.requests--
+		o.bytes -= r.weight
+		if r.working {
+			o.working--
+		}
+	}
+	o.change.Broadcast()
+}
+
+// forget takes an admitted request off the books that gets no reply, because it did not
+// arrive whole.
+func (o *outbox) forget(r *request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.subtract([]*request{r})
+}
+
+// write sends the taken replies in as few system calls as the limits on their size
+// allow.
+func (o *outbox) write() error {
+	o.mu.Lock()
+	err := o.failed
+	o.mu.Unlock()
+	pending := 0
+	for _, r := range o.taken {
+		if err != nil {
+			return err
+		}
+		reply := r.reply
+		if len(reply) <= copyMax && len(o.small)+len(reply) <= cap(o.small) {
+			o.add(reply)
+			pending += len(reply)
+			continue
+		}
+		for len(reply) > 0 && err == nil {
+			part := reply[:min(len(reply), stride)]
+			o.pieces = append(o.pieces, part)
+			reply = reply[len(part):]
+			if pending += len(part); pending >= gatherBytes {
+				err = o.send()
+				pending = 0
+			}
+		}
+	}
+	if err == nil && len(o.pieces) > 0 {
+		err = o.send()
+	}
+	return err
+}
+
+// add copies a small reply to the end of what is to be sent.
+func (o *outbox) add(reply []byte) {
+	start := len(o.small)
+	o.small = append(o.small, reply...)
+	if n := len(o.pieces); n > 0 && start > 0 {
+		last := o.pieces[n-1]
+		// The last piece may be the copy right before this one: then it just grows.
+		if &last[len(last)-1] == &o.small[start-1] {
+			o.pieces[n-1] = o.small[start-len(last) : len(o.small)]
+			return
+		}
+	}
+	o.pieces = append(o.pieces, o.small[start:])
+}
+
+// send writes the gathered pieces.
+func (o *outbox) send() error {
+	if err := o.conn.SetWriteDeadline(time.Now().Add(o.stall)); err != nil {
+		return err
+	}
+	var err error
+	if len(o.pieces) == 1 {
+		_, err = o.conn.Write(o.pieces[0])
+	} else {
+		rest := o.pieces // WriteTo consumes the slice that it is called on
+		_, err = rest.WriteTo(o.conn)
+	}
+	clear(o.pieces)
+	o.pieces, o.small = o.pieces[:0], o.small[:0]
+	return err
+}
+
+// drain waits until the device has no request of this connection left and its replies
+// are written, or until abandon. It reports which.
+func (o *outbox) drain() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.working > 0 && !o.dropped {
+		o.change.Wait()
+	}
+	return o.working == 0
+}
+
+// abandon ends drain's waiting, and the writer's.
+func (o *outbox) abandon() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dropped = true
+	_ = o.conn.Close()
+	o.change.Broadcast()
+}
+
+// finish lets run return once the queue is written. A push after it is not written.
+func (o *outbox) finish() {
+	o.mu.Lock()
+	o.closing = true
+	o.mu.Unlock()
+	o.signal()
+}

@@ -1,0 +1,249 @@
+package replica
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"tidemark/events"
+)
+
+// Buckets and keys of the metadata.
+const (
+	bucketReplica = "replica" // keyIdentity, keyState
+	bucketTags    = "tags"    // tag, 4 bytes: the claim as the journal holds it
+	bucketImages  = "images"  // image, 4 bytes
+	bucketObjects = "objects" // layer, 4 bytes; index, 8 bytes
+	keyIdentity   = "identity"
+	keyState      = "state"
+)
+
+const (
+	metadataMode = 0o640
+	// lockWait bounds the wait for bbolt's own lock. The replica's lock is held, so
+	// only a stranger can have it.
+	lockWait = time.Second
+)
+
+// metadata is the store of everything but data. A commit is one transaction.
+type metadata struct{ db *bbolt.DB }
+
+// objectKey is the key of an object's record; their order is that of the keys.
+type objectKey [12]byte
+
+func keyOfObject(layer uint32, index uint64) (k objectKey) {
+	binary.BigEndian.PutUint32(k[:4], layer)
+	binary.BigEndian.PutUint64(k[4:], index)
+	return k
+}
+
+func keyOfNumber(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+
+// guarded runs f and turns a panic, or a fault in the mapped file, into an error: that
+// is how bbolt meets pages that cannot be.
+func guarded(what string, f func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if p := recover(); p != nil {
+			err = corrupt("%s: damaged pages: %v", what, p)
+		}
+	}()
+	return f()
+}
+
+func openBolt(path string) (*metadata, error) {
+	var db *bbolt.DB
+	err := guarded("open metadata "+path, func() (err error) {
+		db, err = bbolt.Open(path, metadataMode, &bbolt.Options{
+			Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		})
+		return err
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, corrupt("open metadata %s: %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	return &metadata{db}, nil
+}
+
+// createMetadata makes the metadata of an empty replica, durably.
+func createMetadata(path string, id Identity) error {
+	m, err := openBolt(path)
+	if err != nil {
+		return err
+	}
+	err = m.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		if err := put(tx, bucketReplica, []byte(keyIdentity), appendIdentity([]byte{recordVersion}, id)); err != nil {
+			return err
+		}
+		return put(tx, bucketReplica, []byte(keyState), appendState([]byte{recordVersion}, state{nextImage: 1, nextLayer: 1}))
+	})
+	if err := errors.Join(err, m.close()); err != nil {
+		return fmt.Errorf("create metadata %s: %w", path, err)
+	}
+	return nil
+}
+
+// openMetadata opens metadata that must be there.
+func openMetadata(path string) (*metadata, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open metadata: %w", err)
+	}
+	if info.Size() == 0 { // which bbolt would take for new
+		return nil, corrupt("metadata %s are empty", path)
+	}
+	return openBolt(path)
+}
+
+func (m *metadata) close() error { return guarded("close metadata", m.db.Close) }
+
+// put seals and stores a record.
+func put(tx *bbolt.Tx, bucket string, key, record []byte) error {
+	return tx.Bucket([]byte(bucket)).Put(key, sealRecord(record, 0, []byte(bucket), key))
+}
+
+// view runs f over the metadata, checking that all buckets are there.
+func (m *metadata) view(f func(tx *bbolt.Tx) error) error {
+	return guarded("read metadata", func() error {
+		return m.db.View(func(tx *bbolt.Tx) error {
+			for _, name := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
+				if tx.Bucket([]byte(name)) == nil {
+					return corrupt("the metadata have no bucket %q", name)
+				}
+			}
+			return f(tx)
+		})
+	})
+}
+
+// record reads one record that must be there.
+func record(tx *bbolt.Tx, bucket, key string) (*decoder, error) {
+	value := tx.Bucket([]byte(bucket)).Get([]byte(key))
+	if value == nil {
+		return nil, corrupt("the metadata have no record %q of %s", key, bucket)
+	}
+	return openRecord([]byte(bucket), []byte(key), value)
+}
+
+// each calls f with every record of a bucket, whose keys have keySize bytes, and
+// demands that there are count of them in order.
+func each(tx *bbolt.Tx, bucket string, keySize int, count uint64, f func(key []byte, d *decoder) error) error {
+	var last []byte
+	found := uint64(0)
+	err := tx.Bucket([]byte(bucket)).ForEach(func(key, value []byte) error {
+		if len(key) != keySize || last != nil && bytes.Compare(last, key) >= 0 {
+			return corrupt("the keys of %s in the metadata are damaged at %x", bucket, key)
+		}
+		last = key
+		found++
+		d, err := openRecord([]byte(bucket), key, value)
+		if err != nil {
+			return err
+		}
+		if err := f(key, d); err != nil {
+			return err
+		}
+		if !d.finish() {
+			return corrupt("record %x of %s in the metadata is damaged", key, bucket)
+		}
+		return nil
+	})
+	if err == nil && found != count {
+		return corrupt("the metadata hold %d records of %s, not %d", found, bucket, count)
+	}
+	return err
+}
+
+// commit is what a checkpoint stores, in one transaction.
+type commit struct {
+	state       state
+	identity    Identity
+	tags        []events.TagClaimed // new ones
+	images      []imageRecord
+	goneImages  []events.ImageID
+	goneLayers  []uint32
+	goneObjects []objectKey
+	objects     []objectRecord // sorted by key
+}
+
+type imageRecord struct {
+	ImageRecord
+	layer uint32
+}
+
+type objectRecord struct {
+	key    objectKey
+	record []byte // sealed
+}
+
+func (m *metadata) store(c *commit) error {
+	return guarded("write metadata", func() error {
+		return m.db.Update(func(tx *bbolt.Tx) error {
+			if err := c.storeObjects(tx.Bucket([]byte(bucketObjects))); err != nil {
+				return err
+			}
+			for _, t := range c.tags {
+				msg, _ := t.Encode(t.Mark.Time)
+				record := append([]byte{recordVersion}, msg...)
+				if err := put(tx, bucketTags, keyOfNumber(uint32(t.Tag)), record); err != nil {
+					return err
+				}
+			}
+			for _, id := range c.goneImages {
+				if err := tx.Bucket([]byte(bucketImages)).Delete(keyOfNumber(uint32(id))); err != nil {
+					return err
+				}
+			}
+			for _, img := range c.images {
+				record := appendImage([]byte{recordVersion}, img.ImageRecord, img.layer)
+				if err := put(tx, bucketImages, keyOfNumber(uint32(img.ID)), record); err != nil {
+					return err
+				}
+			}
+			if err := put(tx, bucketReplica, []byte(keyIdentity), appendIdentity([]byte{recordVersion}, c.identity)); err != nil {
+				return err
+			}
+			return put(tx, bucketReplica, []byte(keyState), appendState([]byte{recordVersion}, c.state))
+		})
+	})
+}
+
+func (c *commit) storeObjects(b *bbolt.Bucket) error {
+	for _, layer := range c.goneLayers {
+		prefix := keyOfNumber(layer)
+		cursor := b.Cursor()
+		// Deleting moves a cursor in ways of its own, so it looks again each time.
+		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Seek(prefix) {
+			if err := cursor.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, key := range c.goneObjects {
+		if err := b.Delete(key[:]); err != nil {
+			return err
+		}
+	}
+	for i := range c.objects {
+		if err := b.Put(c.objects[i].key[:], c.objects[i].record); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package replica
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+)
+
+// Bounds of images. A block is what allocation and the atomicity of reads are counted
+// in.
+const (
+	BlockSize         = 4 << 10 // bytes
+	ObjectSizeDefault = 4 << 20 // bytes
+	ObjectSizeMin     = BlockSize
+	ObjectSizeMax     = 32 << 20 // bytes
+	// ObjectsMax is the most objects that an image can have: 256 TiB of the default size.
+	ObjectsMax = 1 << 26
+)
+
+// CheckImage reports whether an image can have this size and object size, in bytes.
+// The error has the code [fault.Usage].
+func CheckImage(size, objectSize uint64) error {
+	if objectSize < ObjectSizeMin || objectSize > ObjectSizeMax || bits.OnesCount64(objectSize) != 1 {
+		return fault.New(fault.Usage, "an object size of %d bytes: it is a power of two from %d to %d",
+			objectSize, ObjectSizeMin, ObjectSizeMax)
+	}
+	if size == 0 || size > ObjectsMax*objectSize {
+		return fault.New(fault.Usage, "an image of %d bytes: with objects of %d bytes it has 1 to %d bytes",
+			size, objectSize, ObjectsMax*objectSize)
+	}
+	return nil
+}
+
+// Objects returns the objects that a range touches: the index of the first, and how
+// many there are. An entry's versions are those of these objects, in this order.
+// length is at least 1, offset+length does not overflow.
+func Objects(offset, length, objectSize uint64) (first, count uint64) {
+	first = offset / objectSize
+	return first, (offset+length-1)/objectSize - first + 1
+}
+
+// Boundary returns the object that a shrink from one size to another changes besides
+// the image itself: the one that the new end lies in, whether it holds data or not.
+// Its version becomes the position of the entry. Objects wholly beyond the new end are
+// dropped, their versions become zero. There is none when the image grows or the new
+// end lies between objects.
+func Boundary(from, to, objectSize uint64) (index uint64, ok bool) {
+	return to / objectSize, to < from && to%objectSize != 0
+}
+
+// object is what is known of one object of a layer.
+type object struct {
+	version events.Position // of the last entry that changed it; 0: never
+	blocks  *bitmap         // nil: it has none
+	flags   objectFlags
+}
+
+type objectFlags uint8
+
+const (
+	// dirty: differs from its record in the metadata.
+	dirty objectFlags = 1 << iota
+	// recorded: the metadata hold a record of it.
+	recorded
+	// missing: an entry that the first sync's catching up came across expects content
+	// that was never installed, because its source had dropped the object by then. The
+	// entry was skipped, so the object must be dropped before catching up ends.
+	missing
+)
+
+// objectsPerPage is how many neighbours a table allocates together.
+const objectsPerPage = 256
+
+type page [objectsPerPage]object
+
+// table holds the objects of a layer. Its pages are made when first needed. Only
+// the applier makes pages and replaces the table; an object is protected by its stripe.
+type table struct {
+	full  *bitmap // what all objects share that have every block
+	pages []atomic.Pointer[page]
+	count uint64
+}
+
+func newTable(count, blocksPerObject uint64) *table {
+	return &table{
+		full:  fullBitmap(blocksPerObject),
+		pages: make([]atomic.Pointer[page], (count+objectsPerPage-1)/objectsPerPage),
+		count: count,
+	}
+}
+
+// resized returns a table of another count that shares the pages.
+func (t *table) resized(count uint64) *table {
+	out := &table{full: t.full, pages: make([]atomic.Pointer[page], (count+objectsPerPage-1)/objectsPerPage), count: count}
+	for i := range min(len(out.pages), len(t.pages)) {
+		out.pages[i].Store(t.pages[i].Load())
+	}
+	return out
+}
+
+// get returns an object, nil when it was never touched.
+func (t *table) get(index uint64) *object {
+	if index >= t.count {
+		return nil
+	}
+	if p := t.pages[index/objectsPerPage].Load(); p != nil {
+		return &p[index%objectsPerPage]
+	}
+	return nil
+}
+
+// version returns an object's version, 0 when it was never touched.
+func (t *table) version(index uint64) events.Position {
+	if o := t.get(index); o != nil {
+		return o.version
+	}
+	return 0
+}
+
+// make returns an object, with a page of its own if need be. index is below count.
+func (t *table) make(index uint64) *object {
+	p := t.pages[index/objectsPerPage].Load()
+	if p == nil {
+		p = new(page)
+		t.pages[index/objectsPerPage].Store(p)
+	}
+	return &p[index%objectsPerPage]
+}
+
+// touched calls f with each object from index first on that has a page, until f
+// returns false.
+func (t *table) touched(first uint64, f func(index uint64, o *object) bool) {
+	for i := first; i < t.count; {
+		p := t.pages[i/objectsPerPage].Load()
+		if p == nil {
+			i = (i/objectsPerPage + 1) * objectsPerPage
+			continue
+		}
+		if !f(i, &p[i%objectsPerPage]) {
+			return
+		}
+		i++
+	}
+}
+
+// set marks blocks [from, to) allocated and returns how many were not before.
+func (t *table) set(o *object, from, to uint64) int {
+	if o.blocks == t.full {
+		return 0
+	}
+	if o.blocks == nil {
+		if to-from == uint64(t.full.count) {
+			o.blocks = t.full
+			return t.full.count
+		}
+		o.blocks = &bitmap{words: make([]uint64, len(t.full.words))}
+	}
+	added := o.blocks.set(from, to)
+	if o.blocks.count == t.full.count {
+		o.blocks = t.full
+	}
+	return added
+}
+
+// clear marks blocks [from, to) free and returns how many were not before.
+func (t *table) clear(o *object, from, to uint64) int {
+	if o.blocks == nil {
+		return 0
+	}
+	if o.blocks == t.full {
+		if to-from == uint64(t.full.count) {
+			o.blocks = nil
+			return t.full.count
+		}
+		o.blocks = t.full.clone()
+	}
+	removed := o.blocks.clear(from, to)
+	if o.blocks.count == 0 {
+		o.blocks = nil
+	}
+	return removed
+}
+
+// adopt gives an object a bitmap of its own, in the table's compact form.
+func (t *table) adopt(o *object, b *bitmap) {
+	switch b.count {
+	case 0:
+		o.blocks = nil
+	case t.full.count:
+		o.blocks = t.full
+	default:
+		o.blocks = b
+	}
+}
+
+// objectName names an object in an error.
+func objectName(image events.ImageID, index uint64) string {
+	return fmt.Sprintf("object %d of image %d", index, image)
+}

@@ -1,0 +1,273 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/vfs"
+)
+
+// copyDiffers compares a copy of an object with the model.
+func (m *modelImage) copyDiffers(index uint64, c ObjectCopy) error {
+	if c.Version != m.versions[index] {
+		return fmt.Errorf("copy of object %d has version %v, not %v", index, c.Version, m.versions[index])
+	}
+	data := c.Data
+	for b := index * m.objectSize / BlockSize; b < (index+1)*m.objectSize/BlockSize; b++ {
+		i := b - index*m.objectSize/BlockSize
+		if got := c.Blocks != nil && c.Blocks[i/64]>>(i%64)&1 == 1; got != m.allocated[b] {
+			return fmt.Errorf("copy of object %d: block %d allocated is %v", index, i, got)
+		}
+		if m.allocated[b] {
+			if !bytes.Equal(data[:BlockSize], m.data[b*BlockSize:(b+1)*BlockSize]) {
+				return fmt.Errorf("copy of object %d: block %d differs", index, i)
+			}
+			data = data[BlockSize:]
+		}
+	}
+	if len(data) != 0 {
+		return fmt.Errorf("copy of object %d has %d bytes too many", index, len(data))
+	}
+	return nil
+}
+
+// fuzzySync is a source that keeps applying, and a follower that copies from it.
+type fuzzySync struct {
+	t        *testing.T
+	rng      *rand.Rand
+	j        *journal
+	source   *Replica
+	follower *Replica
+	dir      string // the follower's
+	fs       *vfs.Crash
+	copies   int
+	crashes  int
+}
+
+func TestFuzzySync(t *testing.T) {
+	for seed := range uint64(60) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 5))
+			s := &fuzzySync{t: t, rng: rng, j: newJournal(rng.IntN), dir: filepath.Join(t.TempDir(), "follower")}
+			s.source = create1(t, vfs.OS(), filepath.Join(t.TempDir(), "source"))
+			for range 5 + rng.IntN(20) {
+				s.advance()
+			}
+			s.run()
+		})
+	}
+}
+
+// advance makes the source apply one more message, of the journal's end.
+func (s *fuzzySync) advance() {
+	s.j.random(6)
+	mustApply(s.t, s.source, s.j.messages[len(s.j.messages)-1])
+}
+
+func (s *fuzzySync) run() {
+	t := s.t
+	s.fs = vfs.NewCrash(vfs.OS(), nil)
+	s.follower = create1(t, s.fs, s.dir)
+	start, err := s.source.SyncStart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.follower.BeginSync(start); err != nil {
+		t.Fatal(err)
+	}
+	for round := 0; ; round++ {
+		for range s.rng.IntN(6) {
+			s.advance()
+		}
+		if s.copyAll(start) {
+			break
+		}
+	}
+	if err := s.follower.EndSync(); err != nil {
+		t.Fatal(err)
+	}
+	for range s.rng.IntN(6) {
+		s.advance()
+	}
+	reached := s.follower.reach
+	for s.follower.Applied() != s.j.mark {
+		for i, m := range s.j.messages {
+			if m.Ends().Position <= s.follower.Applied().Position {
+				continue
+			}
+			mustApply(t, s.follower, m)
+			if s.rng.IntN(8) == 0 {
+				mustCheckpoint(t, s.follower)
+			}
+			if s.rng.IntN(20) == 0 && s.crashes < 6 {
+				s.restart()
+				break
+			}
+			if want := m.Ends().Position >= reached; s.follower.Consistent() != want {
+				t.Fatalf("at %v, with copies up to %v, consistent is %v", m.Ends().Position, reached, !want)
+			} else if want {
+				s.j.states[i].check(t, s.follower)
+			}
+		}
+	}
+	if !s.follower.Consistent() {
+		t.Fatalf("not consistent at the end, %v with copies up to %v", s.follower.Applied(), reached)
+	}
+	s.j.now.check(t, s.source)
+	s.j.now.check(t, s.follower)
+}
+
+// restart cuts the follower's power and opens what is left.
+func (s *fuzzySync) restart() {
+	s.crashes++
+	dir := filepath.Join(s.t.TempDir(), "follower")
+	if err := s.fs.Image(s.dir, dir, s.rng); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.follower.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.fs, s.dir = vfs.NewCrash(vfs.OS(), nil), dir
+	s.follower = reopen(s.t, s.fs, dir)
+}
+
+// copyAll copies what the follower lacks in random order, while the source goes on. It
+// returns false when the follower was killed.
+func (s *fuzzySync) copyAll(start SyncStart) bool {
+	type object struct {
+		image events.ImageID
+		index uint64
+	}
+	var todo []object
+	for _, record := range start.Images {
+		img, ok := s.source.Image(record.ID)
+		if !ok {
+			continue // removed meanwhile: replay will
+		}
+		for i := range img.Objects() {
+			if _, ok := s.follower.Synced(record.ID, i); !ok {
+				todo = append(todo, object{record.ID, i})
+			}
+		}
+	}
+	s.rng.Shuffle(len(todo), func(i, k int) { todo[i], todo[k] = todo[k], todo[i] })
+	var buf []byte
+	for _, o := range todo {
+		if s.rng.IntN(3) == 0 {
+			s.advance()
+		}
+		img, ok := s.source.Image(o.image)
+		if !ok {
+			continue
+		}
+		c, err := img.CopyObject(o.index, buf)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		buf = c.Data
+		if want, ok := s.j.now.images[o.image]; ok && o.index < objectCount(want.size, want.objectSize) {
+			if err := want.copyDiffers(o.index, c); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		if err := s.follower.InstallObject(o.image, o.index, c); err != nil {
+			s.t.Fatal(err)
+		}
+		s.copies++
+		if s.rng.IntN(6) == 0 {
+			mustCheckpoint(s.t, s.follower)
+		}
+		if s.rng.IntN(12) == 0 && s.crashes < 3 {
+			s.restart()
+			if !s.follower.Syncing() {
+				s.t.Fatal("the sync was forgotten")
+			}
+			return false
+		}
+	}
+	return true
+}
+
+func TestSyncRefusals(t *testing.T) {
+	j := newJournal(rand.New(rand.NewPCG(1, 6)).IntN)
+	j.claim(1)
+	j.batch(events.ImageCreated{Image: 1, Name: "a", Size: 64 << 10, ObjectSize: 8 << 10})
+	j.batch(events.Written{Image: 1, Offset: 0, Data: []byte("hello")})
+	source := create1(t, vfs.OS(), filepath.Join(t.TempDir(), "source"))
+	if err := replay(source, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	start, err := source.SyncStart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, _ := source.Image(1)
+	c, err := img.CopyObject(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := source.BeginSync(start); !errors.Is(err, ErrExists) {
+		t.Errorf("begin over content: %v", err)
+	}
+	if err := source.InstallObject(1, 0, c); !errors.Is(err, ErrNotSyncing) {
+		t.Errorf("install without a sync: %v", err)
+	}
+	if err := source.EndSync(); !errors.Is(err, ErrNotSyncing) {
+		t.Errorf("end without a sync: %v", err)
+	}
+	follower := create1(t, vfs.OS(), filepath.Join(t.TempDir(), "follower"))
+	twice := start
+	twice.Images = append(twice.Images[:1:1], twice.Images[0])
+	if err := follower.BeginSync(twice); fault.CodeOf(err) != fault.Corrupt {
+		t.Errorf("begin with one image twice: %v", err)
+	}
+	if err := follower.BeginSync(start); err != nil {
+		t.Fatal(err)
+	}
+	if err := follower.BeginSync(start); !errors.Is(err, ErrExists) {
+		t.Errorf("begin twice: %v", err)
+	}
+	if err := follower.Apply(j.batch(events.Written{Image: 1, Offset: 0, Data: []byte("x")}), 1); !errors.Is(err, ErrSyncing) {
+		t.Errorf("apply in a sync: %v", err)
+	}
+	if _, err := follower.SyncStart(); !errors.Is(err, ErrSyncing) {
+		t.Errorf("a follower in a sync as a source: %v", err)
+	}
+	stale := c
+	stale.AtLeast--
+	short := c
+	short.Data = short.Data[1:]
+	alien := c
+	alien.Blocks = []uint64{1 << 2}
+	for what, bad := range map[string]struct {
+		c    ObjectCopy
+		want func(error) bool
+	}{
+		"stale": {stale, func(err error) bool { return errors.Is(err, ErrStale) }},
+		"short": {short, func(err error) bool { return fault.CodeOf(err) == fault.Corrupt }},
+		"alien": {alien, func(err error) bool { return fault.CodeOf(err) == fault.Corrupt }},
+	} {
+		if err := follower.InstallObject(1, 0, bad.c); !bad.want(err) {
+			t.Errorf("install of a %s copy: %v", what, err)
+		}
+	}
+	if err := follower.InstallObject(2, 0, c); !errors.Is(err, ErrNotFound) {
+		t.Errorf("install into no image: %v", err)
+	}
+	// An object that never came is found out when an entry needs it and nothing drops it.
+	if err := follower.EndSync(); err != nil {
+		t.Fatal(err)
+	}
+	var mismatch *MismatchError
+	if err := follower.Apply(j.messages[3], 1); !errors.As(err, &mismatch) {
+		t.Errorf("apply to an object that never came: %v", err)
+	}
+}

@@ -1,0 +1,176 @@
+package tail
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"tidemark/events"
+)
+
+// syncLoop syncs the log when somebody waits for it, and otherwise SyncAge after the
+// first message that is not safe. One sync serves everybody who came before it.
+func (t *Tail) syncLoop(ctx context.Context) error {
+	for {
+		if err := t.awaitSyncDue(ctx); err != nil {
+			return nil //nolint:nilerr // the end of ctx is how the loop ends
+		}
+		t.mu.Lock()
+		target, seq := t.marks.Logged, t.lastSeq
+		t.mu.Unlock()
+		if err := t.cfg.Log.Sync(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("sync journal: %w", err)
+		}
+		t.becameSafe(target, seq)
+	}
+}
+
+// awaitSyncDue returns when a sync is due.
+func (t *Tail) awaitSyncDue(ctx context.Context) error {
+	var age <-chan time.Time
+	for {
+		t.mu.Lock()
+		unsafe, wanted := t.safeSeq < t.lastSeq, t.safeSeq < t.wanted
+		t.mu.Unlock()
+		if wanted {
+			return ctx.Err()
+		}
+		if unsafe && age == nil {
+			timer := time.NewTimer(SyncAge)
+			defer timer.Stop()
+			age = timer.C
+		}
+		select {
+		case <-age:
+			return nil
+		case <-t.syncWanted:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (t *Tail) becameSafe(mark events.Mark, seq uint64) {
+	t.mu.Lock()
+	t.marks.Safe, t.safeSeq = mark, seq
+	var ready []waiter
+	keep := t.waiters[:0]
+	for _, w := range t.waiters {
+		if w.seq <= seq {
+			ready = append(ready, w)
+		} else {
+			keep = append(keep, w)
+		}
+	}
+	t.waiters = keep
+	signal(t.applyReady)
+	t.announce()
+	t.mu.Unlock()
+	for _, w := range ready {
+		w.done(nil)
+	}
+}
+
+// applyLoop applies what is safe and allowed, in order.
+func (t *Tail) applyLoop(ctx context.Context) error {
+	for {
+		next, ok := t.applicable()
+		if !ok {
+			select {
+			case <-t.applyReady:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if err := t.cfg.Replica.Apply(next.message, next.seq); err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+		if t.cfg.OnApplied != nil {
+			t.cfg.OnApplied(next.message)
+		}
+		t.applied(next)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func (t *Tail) applicable() (item, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		return item{}, false
+	}
+	next := t.queue[0]
+	if next.seq > t.safeSeq || next.message.Ends().Position > t.allowed {
+		return item{}, false
+	}
+	return next, true
+}
+
+func (t *Tail) applied(it item) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	wasFull := !t.hasRoom(1)
+	t.queue[0] = item{}
+	t.queue = t.queue[1:]
+	t.unapplied -= it.bytes
+	t.marks.Applied = it.message.Ends()
+	signal(t.checkpointDue)
+	if wasFull || len(t.queue) == 0 {
+		t.announce()
+	}
+}
+
+// checkpointLoop takes a checkpoint CheckpointAge after the first message applied since
+// the last one, and trims the log.
+func (t *Tail) checkpointLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-t.checkpointDue:
+		case <-ctx.Done():
+			return nil
+		}
+		timer := time.NewTimer(CheckpointAge)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if err := t.checkpoint(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// Checkpoint takes a checkpoint now and trims the log.
+func (t *Tail) checkpoint(ctx context.Context) error {
+	mark, err := t.cfg.Replica.Checkpoint(ctx)
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	t.mu.Lock()
+	moved := t.marks.Committed != mark
+	t.marks.Committed = mark
+	if moved {
+		t.announce()
+	}
+	t.mu.Unlock()
+	if moved && t.cfg.OnCommit != nil {
+		if err := t.cfg.OnCommit(ctx, mark); err != nil {
+			t.cfg.Logger.Warn("commit position not published", "error", err)
+		}
+	}
+	if err := t.trimmer.trim(ctx, mark); err != nil {
+		t.cfg.Logger.Warn("journal not trimmed", "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,321 @@
+package tail
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/replica"
+)
+
+// Bounds of a tail; see [Config].
+const (
+	// UnappliedBytesMax bounds the memory of logged messages that are not applied yet.
+	UnappliedBytesMax = 64 << 20
+	// SyncAge is how long a logged message may stay unsafe when nobody flushes.
+	SyncAge = 50 * time.Millisecond
+	// CheckpointAge is how long an applied message may stay without a checkpoint.
+	CheckpointAge = time.Second
+)
+
+// Config says what a tail connects.
+type Config struct {
+	Replica *replica.Replica
+	Log     *bus.Log
+	Logger  *slog.Logger
+	// Stage makes logged writes visible to readers at once: for an owner, whose clients
+	// must see what was acknowledged. A follower shows only what is applied.
+	Stage bool
+	// OnApplied is called after a message was applied, in order, before its memory may
+	// be used again. It may be nil.
+	OnApplied func(m events.JournalMessage)
+	// OnCommit is called after each checkpoint. It may be nil.
+	OnCommit func(ctx context.Context, committed events.Mark) error
+	// TrimBelow returns the greatest position that no consumer needs any more. It may
+	// be nil: nothing is trimmed.
+	TrimBelow func() events.Position
+}
+
+// Tail is the way of one directory's messages from the log to the replica.
+type Tail struct {
+	cfg     Config
+	trimmer trimmer
+
+	mu    sync.Mutex
+	queue []item // logged and not yet applied, in log order
+	marks Marks
+	// lastSeq and safeSeq are the log sequences of marks.Logged and marks.Safe.
+	lastSeq, safeSeq uint64
+	// allowed is the greatest position that may be applied once it is safe here.
+	allowed events.Position
+	// unapplied is the bytes in queue; reserved those that Room has promised.
+	unapplied, reserved int
+	// wanted is the sequence that somebody waits to be safe.
+	wanted  uint64
+	waiters []waiter
+	failure error
+
+	// Each is signalled, never blocking, when the state it is named for changed.
+	syncWanted, applyReady, checkpointDue chan struct{}
+	// changed is closed and replaced whenever room or marks change.
+	changed chan struct{}
+}
+
+// Marks are the stations of a directory's messages, each at or behind the one before.
+type Marks struct {
+	Logged, Safe, Applied, Committed events.Mark
+}
+
+type item struct {
+	message events.JournalMessage
+	seq     uint64
+	bytes   int
+}
+
+// waiter is told when a sequence is safe.
+type waiter struct {
+	seq  uint64
+	done func(error)
+}
+
+// New returns a tail that stands at the replica's last checkpoint. seq is the log's
+// sequence there.
+func New(cfg Config) *Tail {
+	committed, seq := cfg.Replica.Committed()
+	t := &Tail{
+		cfg:           cfg,
+		marks:         Marks{committed, committed, committed, committed},
+		lastSeq:       seq,
+		safeSeq:       seq,
+		syncWanted:    make(chan struct{}, 1),
+		applyReady:    make(chan struct{}, 1),
+		checkpointDue: make(chan struct{}, 1),
+		changed:       make(chan struct{}),
+	}
+	t.trimmer = trimmer{log: cfg.Log, below: cfg.TrimBelow}
+	return t
+}
+
+// Rebase makes the tail stand at the replica's checkpoint again, after a first sync has
+// begun there. Nothing may be queued.
+func (t *Tail) Rebase() {
+	committed, seq := t.cfg.Replica.Committed()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.marks = Marks{committed, committed, committed, committed}
+	t.lastSeq, t.safeSeq = seq, seq
+	t.announce()
+}
+
+// Run syncs, applies and checkpoints until ctx ends or a step fails. When ctx ends what
+// is applied is checkpointed once more.
+func (t *Tail) Run(ctx context.Context) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return t.syncLoop(inner) })
+	group.Go(func() error { return t.applyLoop(inner) })
+	group.Go(func() error { return t.checkpointLoop(inner) })
+	err := group.Wait()
+	if ctx.Err() != nil && t.failed() == nil {
+		err = t.checkpoint(context.WithoutCancel(ctx))
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	t.fail(err)
+	return err
+}
+
+// Logged hands over a message that the log has acknowledged under a sequence: the one
+// after [Tail.LastSequence]. bytes is its size; the tail owns its memory until it is
+// applied.
+func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
+	batch, isBatch := m.(*events.Batch)
+	if isBatch && t.cfg.Stage {
+		t.cfg.Replica.Stage(batch)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if isBatch { // its origin knew this to be safe when it published
+		t.allowed = max(t.allowed, batch.Safe)
+	}
+	t.queue = append(t.queue, item{m, seq, bytes})
+	t.unapplied += bytes
+	t.marks.Logged, t.lastSeq = m.Ends(), seq
+	signal(t.syncWanted)
+	t.announce()
+}
+
+// AllowTo lets messages up to a position be applied once they are safe here. An owner
+// allows everything; a follower what its origin has reported safe.
+func (t *Tail) AllowTo(p events.Position) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p > t.allowed {
+		t.allowed = p
+		signal(t.applyReady)
+	}
+}
+
+// Everything is the position to allow when there is no origin to wait for.
+const Everything = ^events.Position(0)
+
+// LastSequence returns the log's sequence of the last message handed over.
+func (t *Tail) LastSequence() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lastSeq
+}
+
+// Marks returns how far each station has come.
+func (t *Tail) Marks() Marks {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.marks
+}
+
+// Changed returns a channel that is closed when a mark moves or the tail fails.
+func (t *Tail) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+// WhenSafe calls done once everything logged so far is safe, or the tail has failed.
+func (t *Tail) WhenSafe(done func(error)) {
+	t.mu.Lock()
+	if t.failure == nil && t.safeSeq < t.lastSeq {
+		t.waiters = append(t.waiters, waiter{t.lastSeq, done})
+		t.wanted = t.lastSeq
+		signal(t.syncWanted)
+		t.mu.Unlock()
+		return
+	}
+	err := t.failure
+	t.mu.Unlock()
+	done(err)
+}
+
+// Sync returns when everything logged so far is safe.
+func (t *Tail) Sync(ctx context.Context) error {
+	done := make(chan error, 1)
+	t.WhenSafe(func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Drain returns when everything logged so far is safe and applied.
+func (t *Tail) Drain(ctx context.Context) error {
+	target := t.Marks().Logged
+	if err := t.Sync(ctx); err != nil {
+		return err
+	}
+	return t.wait(ctx, func() bool { return t.marks.Applied.Position >= target.Position || len(t.queue) == 0 })
+}
+
+// wait returns when ok, which is called under the lock, is true.
+func (t *Tail) wait(ctx context.Context, ok func() bool) error {
+	for {
+		t.mu.Lock()
+		satisfied, failure, changed := ok(), t.failure, t.changed
+		t.mu.Unlock()
+		switch {
+		case failure != nil:
+			return failure
+		case satisfied:
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// announce wakes all who wait for a change. It is called under the lock.
+func (t *Tail) announce() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// fail ends the tail: every waiter, present and future, gets the error.
+func (t *Tail) fail(err error) {
+	if err == nil {
+		err = context.Canceled
+	}
+	t.mu.Lock()
+	if t.failure == nil {
+		t.failure = err
+	}
+	err = t.failure
+	waiters := t.waiters
+	t.waiters = nil
+	t.announce()
+	t.mu.Unlock()
+	for _, w := range waiters {
+		w.done(err)
+	}
+}
+
+func (t *Tail) failed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failure
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Replay reads the log from the last checkpoint to its present end and hands every
+// message to the tail, which demands that each continues the one before. It returns
+// when the last one is handed over. A log that does not hold the checkpoint's own
+// message any more (trimmed exactly there) is fine; one that ends before it has lost
+// what it acknowledged, and is refused.
+func (t *Tail) Replay(ctx context.Context) error {
+	state, err := t.cfg.Log.State(ctx)
+	if err != nil {
+		return err
+	}
+	marks := t.Marks()
+	start := t.LastSequence() + 1
+	if state.Last+1 < start {
+		return fmt.Errorf("journal %s ends at message %d, but its message %d was checkpointed at %v: %w",
+			t.cfg.Log.Name(), state.Last, start-1, marks.Logged.Position, ErrLostTail)
+	}
+	previous := marks.Logged
+	err = t.cfg.Log.ReadTo(ctx, start, state.Last, func(m bus.Message) error {
+		message, err := events.DecodeJournal(m.Data)
+		if err != nil {
+			return fmt.Errorf("message %d of journal %s: %w", m.Sequence, t.cfg.Log.Name(), err)
+		}
+		if !message.Follows(previous) {
+			return fmt.Errorf("message %d of journal %s does not continue %v: %w",
+				m.Sequence, t.cfg.Log.Name(), previous.Position, ErrDiverged)
+		}
+		previous = message.Ends()
+		if err := t.Room(ctx, len(m.Data)); err != nil {
+			return err
+		}
+		t.Logged(message, m.Sequence, len(m.Data))
+		t.Return(len(m.Data))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/natsd"
+)
+
+// trimStep is how many bytes of entries must have become superfluous before the log is
+// trimmed again: a purge unlinks whole blocks, smaller steps free nothing.
+const trimStep = 16 << 20
+
+// trimmer drops the head of the log. The log's own messages are the only index: the
+// cut is found by bisection.
+type trimmer struct {
+	log   *bus.Log
+	below func() events.Position
+	// bytes is the history's byte count at the last cut.
+	bytes uint64
+}
+
+// trim drops what lies below every consumer's commit position, and at least
+// [natsd.TrimSlack] behind this replica's own checkpoint.
+func (t *trimmer) trim(ctx context.Context, committed events.Mark) error {
+	if t.below == nil || committed.Bytes < t.bytes+natsd.TrimSlack+trimStep {
+		return nil
+	}
+	limit := min(t.below(), committed.Position)
+	state, err := t.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	// Invariant: every message below first may go, those from end on must stay.
+	first, end := state.First, state.Last+1
+	var cut events.Mark
+	for first < end {
+		middle := first + (end-first)/2
+		mark, err := t.markAt(ctx, middle)
+		if err != nil {
+			return err
+		}
+		if mark.Position <= limit && mark.Bytes+natsd.TrimSlack <= committed.Bytes {
+			first, cut = middle+1, mark
+		} else {
+			end = middle
+		}
+	}
+	if cut.Bytes < t.bytes+trimStep {
+		return nil
+	}
+	if err := t.log.Trim(ctx, first); err != nil {
+		return err
+	}
+	t.bytes = cut.Bytes
+	return nil
+}
+
+func (t *trimmer) markAt(ctx context.Context, seq uint64) (events.Mark, error) {
+	m, err := t.log.Get(ctx, seq)
+	if err != nil {
+		return events.Mark{}, err
+	}
+	message, err := events.DecodeJournal(m.Data)
+	if err != nil {
+		return events.Mark{}, fmt.Errorf("message %d: %w", seq, err)
+	}
+	return message.Ends(), nil
+}
+
+// Find returns the sequence of the message that continues a history which ends at
+// mark, and whether the log still reaches back that far and holds the mark itself. A
+// sequence one behind the log's end means that the log ends at mark.
+//
+// [ErrTrimmed]: the log begins later. [ErrDiverged]: it holds another history.
+func Find(ctx context.Context, log *bus.Log, mark events.Mark) (uint64, error) {
+	state, err := log.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	t := &trimmer{log: log}
+	first, end := state.First, state.Last+1
+	for first < end { // the first message that ends behind mark
+		middle := first + (end-first)/2
+		m, err := t.markAt(ctx, middle)
+		if err != nil {
+			return 0, err
+		}
+		if m.Position <= mark.Position {
+			first = middle + 1
+		} else {
+			end = middle
+		}
+	}
+	return first, t.connects(ctx, state, first, mark)
+}
+
+func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mark events.Mark) error {
+	if seq > state.First {
+		found, err := t.markAt(ctx, seq-1)
+		switch {
+		case err != nil:
+			return err
+		case !found.Same(mark):
+			return fmt.Errorf("at %v, where the other copy ends: %w", mark.Position, ErrDiverged)
+		}
+		return nil
+	}
+	if seq > state.Last {
+		return nil // an empty log: nothing contradicts
+	}
+	m, err := t.log.Get(ctx, seq)
+	if err != nil {
+		return err
+	}
+	message, err := events.DecodeJournal(m.Data)
+	switch {
+	case err != nil:
+		return err
+	case message.Follows(mark):
+		return nil
+	}
+	return fmt.Errorf("the log begins at message %d, behind %v: %w", seq, mark.Position, ErrTrimmed)
+}
+
+// ErrTrimmed is returned when a log no longer holds what would continue a history.
+var ErrTrimmed = errors.New("the journal was trimmed past that position")

@@ -1,0 +1,56 @@
+package journal
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+)
+
+// openQuietly opens replica, log and tail; the returned function makes what was done
+// safe and closes them.
+func (d *directory) openQuietly(ctx context.Context) (*life, func() error, error) {
+	l, err := d.newLife(ctx, events.TagDemoted)
+	if err != nil {
+		return nil, nil, err
+	}
+	tailCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var group errgroup.Group
+	group.Go(func() error { return l.tail.Run(tailCtx) })
+	return l, func() error {
+		cancel()
+		err := group.Wait()
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return errors.Join(err, l.replica.Close())
+	}, nil
+}
+
+// demote opens the directory without taking requests, claims a tag that says that
+// nobody owns it, and closes it again. A directory that was demoted already stays so.
+func (d *directory) demote(ctx context.Context) (events.Mark, error) {
+	l, stop, err := d.openQuietly(ctx)
+	if err != nil {
+		return events.Mark{}, err
+	}
+	err = func() error {
+		if err := l.tail.Replay(ctx); err != nil {
+			return err
+		}
+		if err := l.tail.Drain(ctx); err != nil {
+			return err
+		}
+		if tag := l.replica.Tag(); tag != nil && tag.Reason == events.TagDemoted {
+			return nil
+		}
+		if err := l.claimTag(ctx, events.TagDemoted); err != nil {
+			return err
+		}
+		return l.tail.Drain(ctx)
+	}()
+	mark := l.tail.Marks().Applied
+	return mark, errors.Join(err, stop())
+}

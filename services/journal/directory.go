@@ -1,0 +1,211 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+)
+
+// Back-off of a directory that failed, doubling from the first to the last.
+const (
+	reopenFirst = 250 * time.Millisecond
+	reopenLast  = 30 * time.Second
+)
+
+// directory is one directory that this node was told to own. It goes through one life
+// after another until it is released.
+type directory struct {
+	service *Service
+	id      events.DirectoryID
+	name    events.DirectoryName
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	ended   chan struct{} // closed when run has returned
+
+	mu       sync.Mutex
+	state    State
+	err      error // of the last life
+	life     *life // nil unless ready
+	sessions map[events.ImageID]int
+	opened   int             // lives so far
+	changed  chan struct{}   // closed and replaced when state changes
+	full     *events.Instant // since when the log refuses for want of room
+}
+
+func newDirectory(s *Service, r *events.AcquireRequested) *directory {
+	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
+	return &directory{
+		service:  s,
+		id:       r.Directory,
+		name:     name,
+		log:      s.deps.Log.With("directory", name.String()),
+		ended:    make(chan struct{}),
+		state:    Closed,
+		sessions: map[events.ImageID]int{},
+		changed:  make(chan struct{}),
+	}
+}
+
+// run opens the directory and serves it until ctx ends; what was acknowledged is safe
+// when it returns. reason says why the first tag is claimed.
+func (d *directory) run(ctx context.Context, reason events.TagReason) {
+	defer close(d.ended)
+	wait := reopenFirst
+	for ctx.Err() == nil {
+		d.enter(Opening, nil)
+		started := time.Now()
+		err := d.live(ctx, reason)
+		switch {
+		case ctx.Err() != nil:
+			d.enter(Closing, nil)
+			d.enter(Closed, err)
+			return
+		case errors.Is(err, bus.ErrOvertaken):
+			d.enter(Fenced, fault.New(fault.Fenced, "another writer has taken the directory over: %w", err))
+			d.log.Error("fenced")
+			<-ctx.Done()
+			d.enter(Closing, nil)
+			d.enter(Closed, nil)
+			return
+		}
+		d.enter(Failed, err)
+		d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
+		d.note(ctx, events.Failed, events.Mark{}, err.Error())
+		reason = events.TagOpened
+		if time.Since(started) > reopenLast {
+			wait = reopenFirst
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, reopenLast)
+	}
+	d.enter(Closing, nil)
+	d.enter(Closed, nil)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// enter changes the state. A transition outside the table is a defect: it is logged and
+// made anyway, because a directory that cannot say what it does helps nobody.
+func (d *directory) enter(to State, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, bad := next(d.state, to); bad != nil {
+		d.log.Error("impossible transition", "error", bad)
+	}
+	d.state = to
+	if err != nil || to == Ready {
+		d.err = err
+	}
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// ready waits until the directory takes requests, or its first life has failed.
+func (d *directory) ready(ctx context.Context) (*life, error) {
+	for {
+		d.mu.Lock()
+		state, life, err, changed := d.state, d.life, d.err, d.changed
+		d.mu.Unlock()
+		switch {
+		case state == Ready:
+			return life, nil
+		case state == Failed || state == Fenced:
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-d.ended:
+			return nil, errClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// current returns the life that takes requests now.
+func (d *directory) current() (*life, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == Ready {
+		return d.life, nil
+	}
+	if d.err != nil {
+		return nil, fault.New(fault.NotReady, "directory %s is %s: %w", d.name, d.state, d.err)
+	}
+	return nil, fault.New(fault.NotReady, "directory %s is %s", d.name, d.state)
+}
+
+// note publishes a turn in the directory's life. Nothing depends on it.
+func (d *directory) note(ctx context.Context, what events.Lifecycle, mark events.Mark, detail string) {
+	_, err := d.service.deps.Bus.Publish(ctx, events.StreamLifecycle, &events.LifecycleNoted{
+		Directory: d.id, Pool: d.name.Pool, Path: d.name.Path, Node: d.service.deps.Node.Name,
+		What: what, Mark: mark, Detail: detail, At: events.InstantOf(time.Now()),
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.Warn("lifecycle event not published", "what", what, "error", err)
+	}
+}
+
+// session counts a client in; the returned function counts it out.
+func (d *directory) session(image events.ImageID) func() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sessions[image]++
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.sessions[image]--
+	})
+}
+
+func (d *directory) openSessions(image events.ImageID) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sessions[image]
+}
+
+func (d *directory) becameReady(ctx context.Context, l *life) {
+	d.mu.Lock()
+	d.life = l
+	d.opened++
+	d.full = nil
+	d.mu.Unlock()
+	d.enter(Ready, nil)
+	d.log.Info("directory is ready", "tag", l.claim.Tag, "position", l.claim.Mark.Position.String())
+	d.note(ctx, events.Opened, l.claim.Mark, string(l.claim.Reason))
+}
+
+func (d *directory) becameFull() {
+	d.mu.Lock()
+	first := d.full == nil
+	if first {
+		now := events.InstantOf(time.Now())
+		d.full = &now
+	}
+	d.mu.Unlock()
+	if first {
+		d.log.Error("journal is full; writers wait")
+	}
+}
+
+// wrap says which directory an error is about.
+func (d *directory) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("directory %s: %w", d.name, err)
+}

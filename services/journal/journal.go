@@ -1,0 +1,210 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/instance"
+	"tidemark/internal/replica"
+	"tidemark/internal/site"
+	"tidemark/internal/tail"
+	"tidemark/internal/vfs"
+)
+
+// Deps is what the service needs.
+type Deps struct {
+	Bus     *bus.Bus
+	Node    site.Node
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // may be nil
+	// JournalBytesMax bounds each directory's journal, in bytes; zero is no bound.
+	JournalBytesMax int64
+	// Durability is shown in status: "sync", "quorum" or "relaxed".
+	Durability string
+}
+
+// Service is the journal service of one node.
+type Service struct {
+	deps      Deps
+	positions *tail.Positions
+	metrics   *metrics
+	started   chan struct{}
+
+	mu          sync.Mutex
+	ctx         context.Context //nolint:containedctx // of Run: the directories' lives end with it
+	directories map[events.DirectoryID]*directory
+	running     sync.WaitGroup
+}
+
+// New returns a service that holds nothing until it runs.
+func New(deps Deps) *Service {
+	s := &Service{
+		deps:        deps,
+		positions:   tail.NewPositions(),
+		started:     make(chan struct{}),
+		directories: map[events.DirectoryID]*directory{},
+	}
+	s.metrics = newMetrics(deps.Metrics, s)
+	return s
+}
+
+// Ready is closed when the service can be told to acquire directories.
+func (s *Service) Ready() <-chan struct{} { return s.started }
+
+// Run serves until ctx ends. Everything that was acknowledged is safe when it returns.
+//
+//	notifier ──acquire/release──> instance.Run ──> Acquire, Release
+//	                                                   │ one goroutine each
+//	NBD ──> Exports ──> session ──> writer ──> log     directory.run
+//	                        └────── replica <── tail <─┘
+//	POSITIONS ──> positions ──> trimming
+func (s *Service) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.ctx = ctx
+	s.mu.Unlock()
+	defer s.running.Wait()
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
+	group.Go(func() error {
+		close(s.started)
+		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceJournal, s, s.deps.Log))
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// ended drops the error of something that ended because it was told to.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// client is the name under which the node's own replica keeps its commit positions.
+func (s *Service) client() string { return s.deps.Node.Site.Name + "." + s.deps.Node.Name }
+
+// Acquire implements [instance.Holder]: the node becomes the owner of a directory. It
+// returns when requests are taken, or the first attempt has failed; then nothing of the
+// directory is left running.
+func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (events.Mark, error) {
+	if r.Role != events.Master {
+		return events.Mark{}, fault.New(fault.Usage, "the journal service holds masters, not a %s", r.Role)
+	}
+	d := s.start(r)
+	life, err := d.ready(ctx)
+	if err == nil {
+		return life.claim.Mark, nil
+	}
+	s.stop(d)
+	return events.Mark{}, d.wrap(err)
+}
+
+// start runs a directory, or returns the one that runs already.
+func (s *Service) start(r *events.AcquireRequested) *directory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.directories[r.Directory]; d != nil {
+		return d
+	}
+	d := newDirectory(s, r)
+	var ctx context.Context
+	ctx, d.cancel = context.WithCancel(s.ctx)
+	s.directories[r.Directory] = d
+	reason := events.TagOpened
+	if r.Promote != "" {
+		reason = r.Promote
+	}
+	s.running.Go(func() { d.run(ctx, reason) })
+	return d
+}
+
+// stop ends a directory and waits for it.
+func (s *Service) stop(d *directory) {
+	d.cancel()
+	<-d.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.directories[d.id] == d {
+		delete(s.directories, d.id)
+	}
+}
+
+// Release implements [instance.Holder]: the node lets go of a directory. Sessions are
+// closed, what was acknowledged is safe and applied; with Demote the journal says so,
+// with Remove the copy and the journal are deleted.
+func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (events.Mark, bool, error) {
+	s.mu.Lock()
+	d := s.directories[r.Directory]
+	s.mu.Unlock()
+	if d != nil {
+		s.stop(d)
+	}
+	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
+	var mark events.Mark
+	var err error
+	if r.Demote {
+		if mark, err = s.demote(ctx, r.Directory, name); err != nil {
+			return mark, false, err
+		}
+	}
+	if r.Remove {
+		return mark, true, s.remove(ctx, r.Directory, name)
+	}
+	return mark, true, nil
+}
+
+// demote ends this site's ownership in the journal: a tag that nobody owns.
+func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events.DirectoryName) (events.Mark, error) {
+	d := newDirectory(s, &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: id}, Pool: name.Pool, Path: name.Path,
+	})
+	mark, err := d.demote(ctx)
+	if err != nil {
+		return mark, fmt.Errorf("demote %s: %w", name, err)
+	}
+	d.note(ctx, events.Demoted, mark, "")
+	return mark, nil
+}
+
+func (s *Service) remove(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
+	if err := replica.Destroy(vfs.OS(), ReplicaDir(s.deps.Node.Data, id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := s.deps.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// held returns the directories that the node was told to own, in no order.
+func (s *Service) held() []*directory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*directory, 0, len(s.directories))
+	for _, d := range s.directories {
+		all = append(all, d)
+	}
+	return all
+}
+
+// register makes a client of a directory's journal known before anything that it needs
+// can be trimmed.
+func (s *Service) register(ctx context.Context, f events.PositionCommitted) error {
+	f.At = events.InstantOf(time.Now())
+	s.positions.Note(f)
+	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &f)
+	return err
+}

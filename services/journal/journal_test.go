@@ -1,0 +1,200 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/nbd"
+	"tidemark/internal/sitetest"
+)
+
+func start(t testing.TB, at *sitetest.Site) (*Service, func()) {
+	t.Helper()
+	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 1 << 30})
+	stop := sitetest.Run(t, s.Run)
+	<-s.Ready()
+	return s, stop
+}
+
+func acquire(t testing.TB, s *Service) *directory {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	r := &events.AcquireRequested{
+		Assignment: events.Assignment{Operation: "1", Directory: "00112233aabbccdd", Role: events.Master, Epoch: 1},
+		Pool:       "vms", Path: "/prod",
+	}
+	if _, err := s.Acquire(ctx, r); err != nil {
+		t.Fatalf("acquire: %v", err)
+	}
+	return s.directories[r.Directory]
+}
+
+func create(t testing.TB, d *directory, name string, size uint64) {
+	t.Helper()
+	l, err := d.current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.writer.createImage(t.Context(), name, size, 0); err != nil {
+		t.Fatalf("create image: %v", err)
+	}
+}
+
+func open(t testing.TB, s *Service, name string) nbd.Device {
+	t.Helper()
+	dev, err := s.Exports().Open(t.Context(), name)
+	if err != nil {
+		t.Fatalf("open %s: %v", name, err)
+	}
+	return dev
+}
+
+func write(t testing.TB, dev nbd.Device, p []byte, off uint64, fua bool) {
+	t.Helper()
+	done := make(chan error, 1)
+	dev.Write(t.Context(), p, off, fua, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatalf("write at %d: %v", off, err)
+	}
+}
+
+func pattern(seed uint64, n int) []byte {
+	p := make([]byte, n)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}
+
+func read(t testing.TB, dev nbd.Device, off uint64, n int) []byte {
+	t.Helper()
+	p := make([]byte, n)
+	if err := dev.ReadAt(t.Context(), p, off); err != nil {
+		t.Fatalf("read at %d: %v", off, err)
+	}
+	return p
+}
+
+func TestWriteIsReadBackAtOnceAndAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	at := sitetest.StartIn(t, "east", dir)
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 64<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	small, large := pattern(1, 4096), pattern(2, 3<<20)
+	write(t, dev, small, 12345, false)
+	write(t, dev, large, 5<<20, true)
+	if !bytes.Equal(read(t, dev, 12345, len(small)), small) {
+		t.Fatal("an acknowledged write is not read back")
+	}
+	if !bytes.Equal(read(t, dev, 5<<20, len(large)), large) {
+		t.Fatal("a large write is not read back")
+	}
+	if err := dev.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	before := d.life.claim.Tag
+	stop()
+
+	s, _ = start(t, at)
+	d = acquire(t, s)
+	if d.life.claim.Tag <= before {
+		t.Fatalf("the tag after a restart is %d, not later than %d", d.life.claim.Tag, before)
+	}
+	dev = open(t, s, "vms/prod/disk0")
+	if !bytes.Equal(read(t, dev, 12345, len(small)), small) || !bytes.Equal(read(t, dev, 5<<20, len(large)), large) {
+		t.Fatal("what was written is not there after a restart")
+	}
+}
+
+func TestOvertakenWriterIsFenced(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 1<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	write(t, dev, pattern(1, 4096), 0, true)
+
+	// Another writer claims the next tag behind our back.
+	l := d.life
+	marks := l.tail.Marks()
+	tag, err := l.claim.Tag.Next(at.Node.Site.Number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: at.Node.Site.UUID, Predecessor: marks.Logged}
+	msg, _ := claim.Encode(1)
+	if _, err := l.log.Append(t.Context(), events.TagSubject("east", d.id), msg, l.tail.LastSequence()); err != nil {
+		t.Fatal(err)
+	}
+
+	done := make(chan error, 1)
+	dev.Write(t.Context(), pattern(2, 4096), 0, false, func(err error) { done <- err })
+	if err := <-done; err == nil {
+		t.Fatal("a write of a fenced owner was acknowledged")
+	}
+	<-dev.Ended()
+	sitetest.Eventually(t, "the directory is fenced", func() bool {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.state == Fenced
+	})
+	if _, err := s.Exports().Open(t.Context(), "vms/prod/disk0"); fault.CodeOf(err) != fault.NotReady {
+		t.Fatalf("open at a fenced owner: %v", err)
+	}
+}
+
+func TestImageOperations(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	w := d.life.writer
+	ctx := t.Context()
+	dev := open(t, s, "vms/prod/disk0")
+	write(t, dev, pattern(1, 8192), 6<<20, false)
+
+	if _, err := w.createImage(ctx, "disk0", 1<<20, 0); fault.CodeOf(err) != fault.Exists {
+		t.Errorf("create twice: %v", err)
+	}
+	if _, err := w.resizeImage(ctx, "disk0", 5<<20, false); fault.CodeOf(err) != fault.Busy {
+		t.Errorf("shrink unasked: %v", err)
+	}
+	if _, err := w.resizeImage(ctx, "disk0", 6<<20+4096, true); err != nil {
+		t.Errorf("shrink: %v", err)
+	}
+	done := make(chan error, 1)
+	dev.Write(ctx, pattern(1, 4096), 7<<20, false, func(err error) { done <- err })
+	if err := <-done; fault.CodeOf(err) != fault.NoSpace {
+		t.Errorf("write beyond the new end: %v", err)
+	}
+	if _, err := w.resizeImage(ctx, "disk0", 16<<20, false); err != nil {
+		t.Errorf("grow: %v", err)
+	}
+	if err := w.removeImage(ctx, "disk0", d.openSessions); fault.CodeOf(err) != fault.Busy {
+		t.Errorf("remove while open: %v", err)
+	}
+	if err := dev.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	dev = open(t, s, "vms/prod/disk0")
+	want := append(pattern(1, 8192)[:4096], make([]byte, 4096)...)
+	if got := read(t, dev, 6<<20, 8192); !bytes.Equal(got, want) {
+		t.Error("after shrinking and growing the lost part does not read as zeroes")
+	}
+	_ = dev.Close(ctx)
+	if err := w.removeImage(ctx, "disk0", d.openSessions); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if err := w.removeImage(ctx, "disk0", d.openSessions); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("remove twice: %v", err)
+	}
+}

@@ -1,0 +1,268 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/replica"
+	"tidemark/internal/site"
+	"tidemark/internal/tail"
+	"tidemark/internal/vfs"
+)
+
+// claimTries bounds how often a tag is claimed when a former owner is still writing.
+const claimTries = 10
+
+// life is one opening of a directory: from its last checkpoint to the end of its tag.
+type life struct {
+	directory *directory
+	replica   *replica.Replica
+	log       *bus.Log
+	tail      *tail.Tail
+	writer    *writer
+	claim     *events.TagClaimed
+	ended     chan struct{} // closed when requests are no longer taken
+}
+
+// ReplicaDir returns the folder of a directory's copy in a node's data folder.
+func ReplicaDir(data string, id events.DirectoryID) string {
+	return filepath.Join(data, "replicas", string(id))
+}
+
+// live is one life: open, replay, claim, serve, close. It returns when ctx ends or the
+// life has failed.
+func (d *directory) live(ctx context.Context, reason events.TagReason) (err error) {
+	l, err := d.newLife(ctx, reason)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.replica.Close()) }()
+	return l.run(ctx, reason)
+}
+
+// newLife opens the replica and the log, and lays a tail between them.
+func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life, error) {
+	l := &life{directory: d, ended: make(chan struct{})}
+	var err error
+	if l.replica, err = d.openReplica(reason); err != nil {
+		return nil, err
+	}
+	deps := d.service.deps
+	l.log, err = deps.Bus.OpenLog(ctx, events.Stream{
+		Name:     events.JournalStream(d.name, d.id),
+		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, d.id) + ".>"},
+		MaxBytes: deps.JournalBytesMax,
+	})
+	if err != nil {
+		return nil, errors.Join(err, l.replica.Close())
+	}
+	l.tail = tail.New(tail.Config{
+		Replica:   l.replica,
+		Log:       l.log,
+		Logger:    d.log,
+		Stage:     true,
+		OnApplied: l.applied,
+		OnCommit:  l.committed,
+		TrimBelow: func() events.Position { return d.service.positions.Needed(d.id, d.service.client()) },
+	})
+	l.tail.AllowTo(tail.Everything)
+	return l, nil
+}
+
+// openReplica opens the node's copy. A directory that is new gets an empty one: if it
+// should not be empty, Replay notices, because the log does not begin at the beginning.
+// Only a complete copy is promoted.
+func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, error) {
+	dir := ReplicaDir(d.service.deps.Node.Data, d.id)
+	r, err := replica.Open(vfs.OS(), dir)
+	promoting := reason == events.TagPromoted || reason == events.TagForced
+	switch {
+	case errors.Is(err, replica.ErrNotFound) && promoting:
+		return nil, fault.New(fault.NotReady, "there is no copy of %s here to promote", d.name)
+	case errors.Is(err, replica.ErrNotFound):
+		return replica.Create(vfs.OS(), dir, replica.Identity{Directory: d.id, Name: d.name, History: string(d.id)})
+	case err == nil && r.Syncing():
+		return nil, errors.Join(fault.New(fault.NotReady,
+			"the first sync of %s has not ended: its copy here is not complete", d.name), r.Close())
+	}
+	return r, err
+}
+
+// run runs the tail for the whole life, and the writer for the part in which requests
+// are taken. The tail outlives the writer, so that what was logged is made safe and
+// checkpointed before the end.
+func (l *life) run(ctx context.Context, reason events.TagReason) error {
+	tailCtx, stopTail := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTail()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tailEnded := make(chan error, 1)
+	go func() {
+		err := l.tail.Run(tailCtx)
+		cancel(err)
+		tailEnded <- err
+	}()
+	err := l.serve(ctx, reason)
+	close(l.ended)
+	if err == nil || errors.Is(err, context.Canceled) {
+		err = l.finish(context.WithoutCancel(ctx))
+	}
+	stopTail()
+	tailErr := <-tailEnded
+	if errors.Is(tailErr, context.Canceled) {
+		tailErr = nil
+	}
+	return errors.Join(err, tailErr)
+}
+
+// finish makes everything that was logged safe and applied.
+func (l *life) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, fullTime)
+	defer cancel()
+	return l.tail.Drain(ctx)
+}
+
+func (l *life) serve(ctx context.Context, reason events.TagReason) error {
+	l.directory.enter(Replaying, nil)
+	if err := l.recover(ctx, reason); err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return l.writer.run(inner) })
+	group.Go(func() error { return l.heads(inner) })
+	group.Go(func() error { return l.answer(inner) })
+	l.directory.becameReady(ctx, l)
+	return group.Wait()
+}
+
+// recover carries the log into the replica and claims a tag behind its end, which
+// fences every earlier writer.
+func (l *life) recover(ctx context.Context, reason events.TagReason) error {
+	for range claimTries {
+		if err := l.tail.Replay(ctx); err != nil {
+			return err
+		}
+		if err := l.tail.Drain(ctx); err != nil {
+			return err
+		}
+		if err := l.mayClaim(reason); err != nil {
+			return err
+		}
+		err := l.claimTag(ctx, reason)
+		if err == nil {
+			return l.tail.Drain(ctx)
+		}
+		if !errors.Is(err, bus.ErrOvertaken) {
+			return err
+		}
+	}
+	return fmt.Errorf("claim a tag: %w", bus.ErrOvertaken)
+}
+
+// mayClaim refuses an orderly promotion while the demotion of the former owner was not
+// replayed here: what it wrote before would be lost.
+func (l *life) mayClaim(reason events.TagReason) error {
+	tag := l.replica.Tag()
+	if reason == events.TagPromoted && (tag == nil || tag.Reason != events.TagDemoted) {
+		return fault.New(fault.Busy,
+			"the other site is still primary of %s, or its demotion has not arrived here: demote it first, or promote with --force and lose what has not arrived",
+			l.directory.name)
+	}
+	return nil
+}
+
+func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
+	deps := l.directory.service.deps
+	self, err := site.Current(ctx, deps.Bus)
+	if err != nil {
+		return err
+	}
+	end := l.tail.Marks().Logged
+	tag, err := end.Position.Tag().Next(self.Number)
+	if err != nil {
+		return err
+	}
+	claim := events.TagClaimed{
+		Tag: tag, Reason: reason, Site: self.UUID, Node: deps.Node.Name,
+		Incarnation: deps.Node.Incarnation, Predecessor: end,
+	}
+	if previous := l.replica.Tag(); previous != nil {
+		claim.PredecessorSite = previous.Site
+	}
+	msg, mark := claim.Encode(events.InstantOf(time.Now()))
+	claim.Mark = mark
+	subject := events.TagSubject(deps.Node.Site.Name, l.directory.id)
+	seq, err := l.log.Append(ctx, subject, msg, l.tail.LastSequence())
+	if err != nil {
+		return fmt.Errorf("claim tag %d: %w", tag, err)
+	}
+	l.claim = &claim
+	l.tail.Logged(&claim, seq, len(msg))
+	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
+	l.writer = newWriter(l.replica, l.log, l.tail, entries, mark)
+	l.writer.full = l.directory.becameFull
+	return nil
+}
+
+// applied is told by the tail; what is replayed before the writer exists is not its.
+func (l *life) applied(m events.JournalMessage) {
+	if b, ok := m.(*events.Batch); ok && l.writer != nil {
+		l.writer.applied(b)
+	}
+}
+
+// committed announces the replica's commit position.
+func (l *life) committed(ctx context.Context, mark events.Mark) error {
+	s := l.directory.service
+	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &events.PositionCommitted{
+		Directory: l.directory.id, Client: s.client(), Role: events.Master,
+		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
+	})
+	return err
+}
+
+// Rates of heads: at most one every headGap, at least one every headAge.
+const (
+	headGap = 5 * time.Millisecond
+	headAge = time.Second
+)
+
+// heads tells followers how far the journal is logged and safe.
+func (l *life) heads(ctx context.Context) error {
+	var sent events.Position
+	age := time.NewTicker(headAge)
+	defer age.Stop()
+	for {
+		changed := l.tail.Changed()
+		if marks := l.tail.Marks(); marks.Safe.Position != sent {
+			l.sendHead(marks)
+			sent = marks.Safe.Position
+			pause(ctx, headGap)
+			continue
+		}
+		select {
+		case <-changed:
+		case <-age.C:
+			l.sendHead(l.tail.Marks())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *life) sendHead(marks tail.Marks) {
+	err := l.directory.service.deps.Bus.Send(&events.HeadAdvanced{
+		Directory: l.directory.id, Logged: marks.Logged, Safe: marks.Safe, At: events.InstantOf(time.Now()),
+	})
+	if err != nil {
+		l.directory.log.Debug("head not sent", "error", err)
+	}
+}

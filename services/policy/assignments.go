@@ -1,0 +1,145 @@
+package policy
+
+import (
+	"tidemark/events"
+	"tidemark/internal/fault"
+)
+
+// Assignments is what NOTIFICATIONS says about one directory.
+type Assignments struct {
+	// Holders are those that may hold the directory: they were asked to acquire it, and
+	// neither refused nor let go of it quiesced. One whose incarnation is gone counts
+	// for nothing; it stays here because an incarnation that was only silent returns.
+	Holders map[Seat]Holder
+	Pending map[string]Request // not acknowledged, by operation
+	// Owned is set while the site owns the directory: from the first acquire as master
+	// to a release that demoted, or an acquire as slave.
+	Owned bool
+	// Held is set once any acquire succeeded: there is a copy.
+	Held bool
+	// Removed is set once a release that removes the copy succeeded.
+	Removed bool
+	// Failure is the newest failed operation; nil once one succeeded.
+	Failure *Failure
+}
+
+// Seat is one incarnation of a service of a node.
+type Seat struct{ Node, Service, Incarnation string }
+
+// Holder is who may hold a directory.
+type Holder struct {
+	Assignment events.Assignment
+	// Acquired is set when it said that it holds the directory; Doubtful when it was
+	// asked to let go since, whatever came of that.
+	Acquired, Doubtful bool
+}
+
+// Request is an acquire or release.
+type Request struct {
+	Assignment              events.Assignment
+	Release, Demote, Remove bool
+}
+
+// Failure is a failed acquire or release.
+type Failure struct {
+	Request
+	Code    fault.Code
+	Message string
+	At      events.Instant
+	Count   int // failures in a row of the same request to the same instance
+}
+
+func newAssignments() *Assignments {
+	return &Assignments{Holders: map[Seat]Holder{}, Pending: map[string]Request{}}
+}
+
+func seatOf(a events.Assignment) Seat {
+	return Seat{a.Node, events.ServiceOf(a.Role), a.Incarnation}
+}
+
+func (a *Assignments) requested(r Request) {
+	a.Pending[r.Assignment.Operation] = r
+	seat := seatOf(r.Assignment)
+	h, known := a.Holders[seat]
+	switch {
+	case !r.Release:
+		a.Holders[seat] = Holder{Assignment: r.Assignment}
+	case known:
+		h.Doubtful = true
+		a.Holders[seat] = h
+	}
+}
+
+// take returns the request that an acknowledgement answers. One that does not repeat an
+// open request exactly changes nothing.
+func (a *Assignments) take(ack events.Assignment, release bool) (Request, bool) {
+	r, ok := a.Pending[ack.Operation]
+	if !ok || r.Assignment != ack || r.Release != release {
+		return Request{}, false
+	}
+	delete(a.Pending, ack.Operation)
+	return r, true
+}
+
+func (a *Assignments) acquired(f *events.AcquireAcknowledged) {
+	r, ok := a.take(f.Assignment, false)
+	if !ok {
+		return
+	}
+	seat := seatOf(f.Assignment)
+	current := a.Holders[seat].Assignment == f.Assignment
+	if f.Code != "" {
+		a.fail(r, fault.Code(f.Code), f.Message, f.At)
+		// Fenced is what the notifier answers in the place of an instance that is gone:
+		// it may have acquired the directory, and may yet come back.
+		if current && f.Code != string(fault.Fenced) {
+			delete(a.Holders, seat)
+		}
+		return
+	}
+	a.Failure = nil
+	a.Held = true
+	a.Owned = f.Role == events.Master
+	if current {
+		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true}
+	}
+}
+
+func (a *Assignments) released(f *events.ReleaseAcknowledged) {
+	r, ok := a.take(f.Assignment, true)
+	if !ok {
+		return
+	}
+	code, message := fault.Code(f.Code), f.Message
+	switch {
+	case code == fault.NotFound:
+		// Nothing was held. That is no demotion: it is tried again after an acquire.
+		delete(a.Holders, seatOf(f.Assignment))
+		a.Removed = a.Removed || r.Remove
+		return
+	case code == "" && !f.Quiesced:
+		code, message = fault.Timeout, "the directory was let go, but is still in motion"
+	}
+	if code != "" {
+		a.fail(r, code, message, f.At)
+		return
+	}
+	delete(a.Holders, seatOf(f.Assignment))
+	a.Failure = nil
+	a.Owned = a.Owned && !r.Demote
+	a.Removed = a.Removed || r.Remove
+}
+
+func (a *Assignments) fail(r Request, code fault.Code, message string, at events.Instant) {
+	count := 1
+	if a.Failure != nil && sameTask(a.Failure.Request, r) {
+		count += a.Failure.Count
+	}
+	a.Failure = &Failure{r, code, message, at, count}
+}
+
+// sameTask reports whether two requests ask the same of the same instance.
+func sameTask(a, b Request) bool {
+	a.Assignment.Operation, b.Assignment.Operation = "", ""
+	return a == b
+}

@@ -1,0 +1,285 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
+	"tidemark/internal/site"
+)
+
+const (
+	// settleTime is how long a command that is durable already waits for its effect, so
+	// that the next command finds it.
+	settleTime = 5 * time.Second
+	roleTime   = 30 * time.Second
+	// holderTime bounds the question to a directory's holder.
+	holderTime = 10 * time.Second
+)
+
+func (s *Service) directoryCreate(ctx context.Context, r events.DirectoryName) (api.Directory, error) {
+	d, err := s.add(ctx, r, func(id events.DirectoryID, n events.DirectoryName) (events.Fact, error) {
+		return &events.DirectoryCreated{Directory: id, Pool: n.Pool, Path: n.Path, At: now()}, nil
+	})
+	if err != nil {
+		return api.Directory{}, err
+	}
+	s.settle(ctx, func() bool {
+		decision := Decide(s.state, d.ID, now(), "")
+		return decision.Status == Associated || decision.Stalled || decision.Wake > 0
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Directories[d.ID] == nil {
+		return d, nil // removed meanwhile
+	}
+	return s.describe(d.ID), nil
+}
+
+// settle waits a while for a condition; in vain is no error.
+func (s *Service) settle(ctx context.Context, condition func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	_ = s.await(ctx, condition)
+}
+
+func (s *Service) mirrorAdd(ctx context.Context, r events.DirectoryName) (api.Directory, error) {
+	return s.add(ctx, r, func(id events.DirectoryID, n events.DirectoryName) (events.Fact, error) {
+		p := s.state.Pools[n.Pool]
+		if !p.Mirroring {
+			return nil, fault.New(fault.NotReady, "mirroring of the pool %q is off: tidemark mirror enable %s", n.Pool, n.Pool)
+		}
+		for _, peer := range p.Peers {
+			if peer.URL != "" {
+				return &events.DirectoryTracked{Directory: id, Pool: n.Pool, Path: n.Path, At: now()}, nil
+			}
+		}
+		return nil, fault.New(fault.NotReady,
+			"the pool %q has no peer to follow: import a token that the other site created (tidemark mirror peer import-token %s)", n.Pool, n.Pool)
+	})
+}
+
+// add brings a directory into being under a free name.
+func (s *Service) add(ctx context.Context, r events.DirectoryName,
+	fact func(events.DirectoryID, events.DirectoryName) (events.Fact, error),
+) (api.Directory, error) {
+	name, err := checkName(r)
+	if err != nil {
+		return api.Directory{}, err
+	}
+	id, err := site.NewID()
+	if err != nil {
+		return api.Directory{}, err
+	}
+	directory := events.DirectoryID(id)
+	_, err = s.change(ctx, "add directory "+name.String(), events.StreamDirectories, func() (events.Fact, error) {
+		if s.state.Pools[name.Pool] == nil {
+			return nil, noPool(name.Pool)
+		}
+		if err := s.free(name); err != nil {
+			return nil, err
+		}
+		return fact(directory, name)
+	})
+	if err != nil {
+		return api.Directory{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state.Directories[directory] == nil {
+		return api.Directory{}, fault.New(fault.Busy, "the directory %s was removed meanwhile", name)
+	}
+	return s.describe(directory), nil
+}
+
+// directoryRemove gives up a directory that is primary here and holds no images.
+func (s *Service) directoryRemove(ctx context.Context, r events.DirectoryName) (api.Nothing, error) {
+	name, err := checkName(r)
+	if err != nil {
+		return api.Nothing{}, err
+	}
+	if err := s.current(ctx); err != nil {
+		return api.Nothing{}, err
+	}
+	s.mu.Lock()
+	d, err := s.primary(name)
+	var id events.DirectoryID
+	var held bool
+	if err == nil {
+		id = d.ID
+		a := s.state.Assignments[id]
+		held = a != nil && a.Held
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return api.Nothing{}, err
+	}
+	if held {
+		if err := s.checkEmpty(ctx, id, name); err != nil {
+			return api.Nothing{}, err
+		}
+	}
+	return api.Nothing{}, s.remove(ctx, name, s.primary)
+}
+
+// primary finds a directory that is primary here; s.mu is held.
+func (s *Service) primary(name events.DirectoryName) (*Directory, error) {
+	d, err := s.findStaying(name)
+	if err == nil && d.Intent.Role == events.Slave {
+		return nil, fault.New(fault.Busy, "the directory %s follows a peer: tidemark mirror remove %s ends that", name, name)
+	}
+	return d, err
+}
+
+// replica finds a directory that follows a peer; s.mu is held.
+func (s *Service) replica(name events.DirectoryName) (*Directory, error) {
+	d, err := s.findStaying(name)
+	if err == nil && d.Intent.Role == events.Master {
+		return nil, fault.New(fault.Busy, "the directory %s is not tracked: it is primary here (tidemark dir remove, or demote it first)", name)
+	}
+	return d, err
+}
+
+// checkEmpty asks the holder of a directory whether it holds images.
+func (s *Service) checkEmpty(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
+	ctx, cancel := context.WithTimeout(ctx, holderTime)
+	defer cancel()
+	images, err := api.Call[[]api.Image](ctx, s.bus.Conn(), api.HolderSubject(id, api.ImageList), api.Nothing{})
+	switch {
+	case fault.CodeOf(err) == fault.Timeout:
+		return fault.New(fault.NotReady, "whether the directory %s holds images is unknown: nobody who holds it answers", name)
+	case err != nil:
+		return fault.New(fault.CodeOf(err), "list the images of %s: %w", name, err)
+	case len(images) > 0:
+		return fault.New(fault.Busy, "the directory %s holds %s: remove them first", name, plural(len(images), "image", "images"))
+	}
+	return nil
+}
+
+// mirrorRemove gives up the copy of a directory that follows a peer.
+func (s *Service) mirrorRemove(ctx context.Context, r events.DirectoryName) (api.Nothing, error) {
+	name, err := checkName(r)
+	if err != nil {
+		return api.Nothing{}, err
+	}
+	return api.Nothing{}, s.remove(ctx, name, s.replica)
+}
+
+func (s *Service) remove(ctx context.Context, name events.DirectoryName, find func(events.DirectoryName) (*Directory, error)) error {
+	var id events.DirectoryID
+	_, err := s.change(ctx, "remove directory "+name.String(), events.StreamDirectories, func() (events.Fact, error) {
+		d, err := find(name)
+		if err != nil {
+			return nil, err
+		}
+		id = d.ID
+		return &events.DirectoryRemoved{Directory: d.ID, Pool: name.Pool, At: now()}, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.settle(ctx, func() bool { return s.state.Directories[id] == nil })
+	return nil
+}
+
+func (s *Service) mirrorPromote(ctx context.Context, r api.Promote) (api.Directory, error) {
+	return s.changeRole(ctx, r.DirectoryName, events.Master, func(d *Directory) (events.Fact, error) {
+		if d.Intent.Role != events.Master {
+			return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: r.Force, At: now()}, nil
+		}
+		a := s.state.Assignments[d.ID]
+		underWay := d.Intent.Promoted && (a == nil || !a.Owned)
+		if !underWay || d.Intent.Force == r.Force {
+			return nil, alreadyIs(d.Name, "primary", underWay)
+		}
+		return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: r.Force, At: now()}, nil
+	})
+}
+
+func alreadyIs(name events.DirectoryName, what string, underWay bool) error {
+	if underWay {
+		return fault.New(fault.Busy, "the directory %s is being made %s already", name, what)
+	}
+	return fault.New(fault.Busy, "the directory %s is already %s", name, what)
+}
+
+func (s *Service) mirrorDemote(ctx context.Context, r events.DirectoryName) (api.Directory, error) {
+	return s.changeRole(ctx, r, events.Slave, func(d *Directory) (events.Fact, error) {
+		if d.Intent.Role == events.Slave {
+			return nil, fault.New(fault.NotPrimary, "the directory %s is not primary here", d.Name)
+		}
+		return &events.DemotionRequested{Directory: d.ID, Pool: d.Name.Pool, At: now()}, nil
+	})
+}
+
+// changeRole makes the wish durable and waits until it is fulfilled or refused.
+func (s *Service) changeRole(ctx context.Context, r events.DirectoryName, role events.Role,
+	fact func(*Directory) (events.Fact, error),
+) (api.Directory, error) {
+	name, err := checkName(r)
+	if err != nil {
+		return api.Directory{}, err
+	}
+	var id events.DirectoryID
+	seq, err := s.change(ctx, "make "+name.String()+" a "+string(role), events.StreamDirectories, func() (events.Fact, error) {
+		d, err := s.findStaying(name)
+		if err != nil {
+			return nil, err
+		}
+		f, err := fact(d)
+		if err != nil {
+			return nil, err
+		}
+		if newView(s.state, d.ID, now(), "").choose(role) == "" {
+			return nil, fault.New(fault.NotReady, "no node runs the %s service, which would hold %s then", events.ServiceOf(role), name)
+		}
+		id = d.ID
+		return f, nil
+	})
+	if err != nil {
+		return api.Directory{}, err
+	}
+	return s.awaitRole(ctx, id, name, role, seq)
+}
+
+func (s *Service) awaitRole(ctx context.Context, id events.DirectoryID, name events.DirectoryName, role events.Role, seq uint64) (api.Directory, error) {
+	ctx, cancel := context.WithTimeout(ctx, roleTime)
+	defer cancel()
+	var out api.Directory
+	var outcome error
+	err := s.await(ctx, func() bool {
+		d := s.state.Directories[id]
+		switch {
+		case d == nil || d.Removing:
+			outcome = fault.New(fault.Busy, "the directory %s was removed meanwhile", name)
+		case d.Refusal.Sequence > seq:
+			outcome = fault.New(fault.Code(d.Refusal.Code), "the directory %s cannot be made %s: %s", name, roleName(role), d.Refusal.Message)
+		case d.Intent.Role != role || d.Intent.Sequence > seq:
+			outcome = fault.New(fault.Busy, "another change of role of %s took the place of this one", name)
+		default:
+			out = s.describe(id)
+			return out.State == "mapped" && out.Role == role
+		}
+		return true
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		if out.Error != "" {
+			return out, fault.New(fault.Timeout, "the directory %s is not %s yet, and still tries to be: %s", name, roleName(role), out.Error)
+		}
+		return out, fault.New(fault.Timeout, "the directory %s is not %s yet, and still tries to be: it is %s", name, roleName(role), out.State)
+	}
+	if err != nil {
+		return out, err
+	}
+	return out, outcome
+}
+
+func roleName(r events.Role) string {
+	if r == events.Master {
+		return "primary"
+	}
+	return "a replica"
+}

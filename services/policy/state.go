@@ -1,0 +1,245 @@
+package policy
+
+import (
+	"maps"
+
+	"tidemark/events"
+)
+
+// State is the fold of the streams POOLS, DIRECTORIES, INSTANCES and NOTIFICATIONS. Each
+// fact changes only the part that belongs to its stream, so it does not matter how the
+// streams interleave: a restart folds to the same state.
+type State struct {
+	// POOLS
+	Site  SiteIdentity
+	Pools map[string]*Pool
+	// DIRECTORIES
+	Directories map[events.DirectoryID]*Directory
+	Names       map[events.DirectoryName]events.DirectoryID
+	Load        map[Key]int // directories mapped to each service of a node
+	// INSTANCES
+	Instances map[Key]Instance // those alive
+	// NOTIFICATIONS
+	Assignments map[events.DirectoryID]*Assignments
+}
+
+// Key names a service of a node.
+type Key struct{ Node, Service string }
+
+// SiteIdentity is the site as its log has it.
+type SiteIdentity struct {
+	UUID, Name string
+	Number     uint16
+}
+
+// Pool is a named set of directories.
+type Pool struct {
+	Mirroring bool
+	Tokens    map[string]Token            // by public id
+	Peers     map[string]events.PeerAdded // by UUID
+}
+
+// Token is a bootstrap token that was handed out.
+type Token struct {
+	SecretHash []byte
+	Expires    events.Instant
+}
+
+// Instance is a service of a node that is alive.
+type Instance struct {
+	Incarnation string
+	Since       events.Instant
+}
+
+// Directory is what the log says that a directory should be.
+type Directory struct {
+	ID       events.DirectoryID
+	Name     events.DirectoryName
+	Intent   Intent
+	Removing bool
+	// Mapping is the newest; its epoch is zero before the first.
+	Mapping Mapping
+	// Refusal is the newest refused change of role.
+	Refusal Refusal
+}
+
+// Intent is the role that the site wants a directory to have.
+type Intent struct {
+	Role events.Role
+	// Promoted is set when an operator asked for the role of a master, so that the
+	// first acquire in it is a promotion; Force when that needs no consent.
+	Promoted, Force bool
+	Sequence        uint64 // of the fact in DIRECTORIES
+}
+
+// Mapping says who is to hold a directory, in which role.
+type Mapping struct {
+	Node  string
+	Role  events.Role
+	Epoch uint64
+}
+
+// Refusal says which change of role was refused.
+type Refusal struct {
+	Sequence      uint64
+	Operation     string
+	Code, Message string
+}
+
+// NewState returns the state of empty streams.
+func NewState() *State {
+	return &State{
+		Pools:       map[string]*Pool{},
+		Directories: map[events.DirectoryID]*Directory{},
+		Names:       map[events.DirectoryName]events.DirectoryID{},
+		Load:        map[Key]int{},
+		Instances:   map[Key]Instance{},
+		Assignments: map[events.DirectoryID]*Assignments{},
+	}
+}
+
+// Evolve adds one fact. seq is its sequence in its stream. Facts that make no sense in
+// the state change nothing.
+func (s *State) Evolve(seq uint64, fact events.Fact) {
+	switch f := fact.(type) {
+	case *events.InstanceAdded:
+		s.Instances[Key{f.Node, f.Service}] = Instance{f.Incarnation, f.At}
+	case *events.InstanceRemoved:
+		if k := (Key{f.Node, f.Service}); s.Instances[k].Incarnation == f.Incarnation {
+			delete(s.Instances, k)
+		}
+	case *events.AcquireRequested:
+		s.assignments(f.Directory).requested(Request{Assignment: f.Assignment})
+	case *events.ReleaseRequested:
+		s.assignments(f.Directory).requested(Request{f.Assignment, true, f.Demote, f.Remove})
+	case *events.AcquireAcknowledged:
+		s.assignments(f.Directory).acquired(f)
+	case *events.ReleaseAcknowledged:
+		s.assignments(f.Directory).released(f)
+	default:
+		s.evolvePool(fact)
+		s.evolveDirectory(seq, fact)
+	}
+}
+
+func (s *State) assignments(d events.DirectoryID) *Assignments {
+	a := s.Assignments[d]
+	if a == nil {
+		a = newAssignments()
+		s.Assignments[d] = a
+	}
+	return a
+}
+
+func (s *State) evolvePool(fact events.Fact) {
+	switch f := fact.(type) {
+	case *events.SiteNumbered:
+		s.Site = SiteIdentity{f.Site, f.Name, f.Number}
+	case *events.PoolCreated:
+		if s.Pools[f.Pool] == nil && events.CheckName(f.Pool) == nil {
+			s.Pools[f.Pool] = &Pool{Tokens: map[string]Token{}, Peers: map[string]events.PeerAdded{}}
+		}
+	case *events.PoolRemoved:
+		delete(s.Pools, f.Pool)
+	case *events.MirrorEnabled:
+		s.changePool(f.Pool, func(p *Pool) { p.Mirroring = true })
+	case *events.MirrorDisabled:
+		s.changePool(f.Pool, func(p *Pool) { p.Mirroring = false })
+	case *events.TokenCreated:
+		s.changePool(f.Pool, func(p *Pool) { p.Tokens[f.Token] = Token{f.SecretHash, f.Expires} })
+	case *events.PeerAdded:
+		s.changePool(f.Pool, func(p *Pool) { p.Peers[f.Peer] = *f })
+	case *events.PeerRemoved:
+		s.changePool(f.Pool, func(p *Pool) { delete(p.Peers, f.Peer) })
+	}
+}
+
+func (s *State) changePool(name string, change func(*Pool)) {
+	if p := s.Pools[name]; p != nil {
+		change(p)
+	}
+}
+
+func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
+	switch f := fact.(type) {
+	case *events.DirectoryCreated:
+		s.addDirectory(f.Directory, events.DirectoryName{Pool: f.Pool, Path: f.Path}, Intent{Role: events.Master, Sequence: seq})
+	case *events.DirectoryTracked:
+		s.addDirectory(f.Directory, events.DirectoryName{Pool: f.Pool, Path: f.Path}, Intent{Role: events.Slave, Sequence: seq})
+	case *events.DirectoryRemoved:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Removing = true })
+	case *events.DirectoryForgotten:
+		s.forget(f.Directory)
+	case *events.DirectoryMapped:
+		s.changeDirectory(f.Directory, func(d *Directory) { s.mapped(d, Mapping{f.Node, f.Role, f.Epoch}) })
+	case *events.PromotionRequested:
+		s.changeDirectory(f.Directory, func(d *Directory) {
+			d.Intent = Intent{Role: events.Master, Promoted: true, Force: f.Force, Sequence: seq}
+		})
+	case *events.DemotionRequested:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Intent = Intent{Role: events.Slave, Sequence: seq} })
+	case *events.RoleChangeRefused:
+		s.changeDirectory(f.Directory, func(d *Directory) {
+			d.Intent = Intent{Role: f.Role, Sequence: d.Intent.Sequence}
+			d.Refusal = Refusal{seq, f.Operation, f.Code, f.Message}
+		})
+	}
+}
+
+func (s *State) addDirectory(id events.DirectoryID, name events.DirectoryName, intent Intent) {
+	clean, err := events.CleanPath(name.Path)
+	_, taken := s.Names[name]
+	if err != nil || clean != name.Path || events.CheckName(name.Pool) != nil || taken ||
+		id == "" || events.Token(string(id)) != string(id) || s.Directories[id] != nil {
+		return
+	}
+	s.Directories[id] = &Directory{ID: id, Name: name, Intent: intent}
+	s.Names[name] = id
+}
+
+func (s *State) changeDirectory(id events.DirectoryID, change func(*Directory)) {
+	if d := s.Directories[id]; d != nil {
+		change(d)
+	}
+}
+
+// mapped takes a mapping over if its epoch is newer.
+func (s *State) mapped(d *Directory, m Mapping) {
+	if m.Epoch <= d.Mapping.Epoch {
+		return
+	}
+	s.unload(d)
+	d.Mapping = m
+	s.Load[m.key()]++
+}
+
+func (s *State) unload(d *Directory) {
+	if d.Mapping.Epoch == 0 {
+		return
+	}
+	k := d.Mapping.key()
+	if s.Load[k]--; s.Load[k] <= 0 {
+		delete(s.Load, k)
+	}
+}
+
+func (s *State) forget(id events.DirectoryID) {
+	s.changeDirectory(id, func(d *Directory) {
+		s.unload(d)
+		delete(s.Directories, id)
+		delete(s.Names, d.Name)
+	})
+}
+
+func (m Mapping) key() Key { return Key{m.Node, events.ServiceOf(m.Role)} }
+
+// directoriesIn counts the directories of a pool.
+func (s *State) directoriesIn(pool string, counts func(*Directory) bool) int {
+	n := 0
+	for d := range maps.Values(s.Directories) {
+		if d.Name.Pool == pool && counts(d) {
+			n++
+		}
+	}
+	return n
+}

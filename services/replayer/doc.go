@@ -1,0 +1,45 @@
+// Package replayer follows directories that another site owns: it copies their journal
+// into this site's, message by message, and carries it into its own replica.
+//
+// # In and out
+//
+//	in    acquire and release of directories (role slave), from the notifier
+//	      peers of each pool (stream POOLS)
+//	      the journal of the source, its heads, and objects for a first sync
+//	out   the same messages in this site's journal of the directory, byte for byte
+//	      its commit position, to the source's site and to its own
+//	      turns in a directory's life (stream LIFECYCLE)
+//
+// Why a journal of its own: a replica whose disk was written up to some point and whose
+// source is gone must still be able to reach one consistent position after a crash, and
+// a promoted replica must be able to show its history to those who follow it. So
+// recovery and promotion need nothing but what this site holds.
+//
+// # States of a followed directory
+//
+//	stopped ──> syncing ──> replaying ──> stopped
+//	   │           │            │
+//	   └───────────┴────────────┼──> error ──(back-off)──> syncing or replaying
+//	                            └──> split_brain | disconnected
+//
+// The table is in state.go. In split_brain and disconnected nothing is applied; the
+// source is asked again from time to time, because an operator may have resolved it.
+//
+// # First sync
+//
+// An empty copy registers with the owner, which answers with a position, the images and,
+// from then on, a journal that is not trimmed behind it. The objects are copied several
+// at a time while the owner goes on writing; each comes with its version, so the journal
+// replayed from the start position skips what an object already includes. The copy is
+// complete when the replay has reached the highest version that was copied. Objects that
+// were checkpointed are not copied again after a crash.
+//
+// # Following
+//
+//	source journal ──> continues my journal? ──> my journal ──sync──> safe here
+//	heads of the source: safe there ──────────────────┐                  │
+//	                                                  └──> both ──> applied ──> checkpoint
+//
+// A message that does not continue this copy's history (another chain, an entry missing)
+// is never stored: the directory stops, visibly.
+package replayer

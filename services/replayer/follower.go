@@ -1,0 +1,305 @@
+package replayer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/replica"
+	"tidemark/internal/tail"
+	"tidemark/internal/vfs"
+)
+
+// Back-off between tries to follow, doubling from the first to the last; retryStuck is
+// how often a directory asks again that only an operator can help.
+const (
+	retryFirst = 250 * time.Millisecond
+	retryLast  = 5 * time.Second
+	retryStuck = 10 * time.Second
+)
+
+// follower is one directory that this node was told to follow.
+type follower struct {
+	service *Service
+	id      events.DirectoryID // at this site
+	name    events.DirectoryName
+	log     *slog.Logger
+	cancel  context.CancelFunc
+	opened  chan struct{} // closed when the node's own copy was opened
+	ended   chan struct{} // closed when run has returned
+
+	mu       sync.Mutex
+	own      *ownCopy // nil while it is not open
+	state    State
+	err      error
+	source   *source // nil while there is none
+	head     *events.HeadAdvanced
+	level    time.Time // when this copy was last seen to be level with its source
+	progress *api.Progress
+}
+
+func newFollower(s *Service, r *events.AcquireRequested) *follower {
+	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
+	return &follower{
+		service: s,
+		id:      r.Directory,
+		name:    name,
+		log:     s.deps.Log.With("directory", name.String()),
+		opened:  make(chan struct{}),
+		ended:   make(chan struct{}),
+		state:   Stopped,
+	}
+}
+
+// ownCopy is this node's copy while it is open: from its last checkpoint to the end of
+// what was received.
+type ownCopy struct {
+	replica *replica.Replica
+	journal *bus.Log
+	tail    *tail.Tail
+	ended   chan struct{} // closed when the copy is about to be closed
+}
+
+// run follows until ctx ends. A copy that fails is opened again from its last
+// checkpoint; one that never opened ends the follower, and policy asks again.
+func (f *follower) run(ctx context.Context) {
+	defer close(f.ended)
+	wait := retryFirst
+	for ctx.Err() == nil {
+		err := f.live(ctx)
+		f.mu.Lock()
+		everOpened := f.own != nil
+		f.own, f.source = nil, nil
+		f.mu.Unlock()
+		if ctx.Err() != nil {
+			break
+		}
+		f.enter(Errored, err)
+		f.log.Error("this node's copy failed", "error", err)
+		f.note(ctx, events.Failed, err.Error())
+		if !everOpened {
+			return
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, retryLast)
+	}
+	f.enter(Stopped, nil)
+}
+
+// live opens this node's copy, follows with it, and closes it.
+func (f *follower) live(ctx context.Context) (err error) {
+	own, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, own.replica.Close()) }()
+	tailCtx, stopTail := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTail()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tailEnded := make(chan error, 1)
+	go func() {
+		err := own.tail.Run(tailCtx)
+		cancel(err)
+		tailEnded <- err
+	}()
+	err = own.tail.Replay(ctx)
+	if err == nil {
+		f.became(own)
+		answering := make(chan error, 1)
+		go func() { answering <- f.answer(ctx, own) }()
+		f.followAll(ctx, own)
+		close(own.ended)
+		err = errors.Join(<-answering, finish(context.WithoutCancel(ctx), own))
+	}
+	stopTail()
+	if tailErr := <-tailEnded; !errors.Is(tailErr, context.Canceled) {
+		err = errors.Join(err, tailErr)
+	}
+	return err
+}
+
+// became makes a copy the one that is asked about.
+func (f *follower) became(own *ownCopy) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.own = own
+	select {
+	case <-f.opened:
+	default:
+		close(f.opened)
+	}
+}
+
+// open opens this node's copy, an empty one if there is none, and its journal.
+func (f *follower) open(ctx context.Context) (*ownCopy, error) {
+	deps := f.service.deps
+	dir := ReplicaDir(deps.Node.Data, f.id)
+	r, err := replica.Open(vfs.OS(), dir)
+	if errors.Is(err, replica.ErrNotFound) {
+		r, err = replica.Create(vfs.OS(), dir, replica.Identity{Directory: f.id, Name: f.name})
+	}
+	if err != nil {
+		return nil, err
+	}
+	journal, err := deps.Bus.OpenLog(ctx, events.Stream{
+		Name:     events.JournalStream(f.name, f.id),
+		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, f.id) + ".>"},
+		MaxBytes: deps.JournalBytesMax,
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return &ownCopy{replica: r, journal: journal, ended: make(chan struct{}), tail: tail.New(tail.Config{
+		Replica:   r,
+		Log:       journal,
+		Logger:    f.log,
+		OnCommit:  f.committed,
+		TrimBelow: func() events.Position { return f.service.positions.Needed(f.id, f.service.client()) },
+	})}, nil
+}
+
+// followAll follows the directory's source, whichever site that is, until ctx ends.
+func (f *follower) followAll(ctx context.Context, own *ownCopy) {
+	wait := retryFirst
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := f.follow(ctx, own)
+		f.setSource(nil)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(started) > retryLast {
+			wait = retryFirst
+		}
+		pause(ctx, f.classify(ctx, err, wait))
+		wait = min(2*wait, retryLast)
+		f.enter(Stopped, err)
+	}
+}
+
+// classify enters the state that an error means, and returns how long to wait.
+func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
+	var diverged *replica.DivergedError
+	switch {
+	case errors.Is(err, tail.ErrDiverged), errors.As(err, &diverged):
+		f.enter(SplitBrain, err)
+		f.note(ctx, events.Diverged, err.Error())
+		return retryStuck
+	case errors.Is(err, tail.ErrTrimmed):
+		f.enter(Disconnected, err)
+		f.note(ctx, events.Disconnected, err.Error())
+		return retryStuck
+	}
+	f.enter(Errored, err)
+	f.log.Warn("not following", "error", err)
+	return wait
+}
+
+// finish makes what was received safe.
+func finish(ctx context.Context, own *ownCopy) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return own.tail.Sync(ctx)
+}
+
+// enter changes the state.
+func (f *follower) enter(to State, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state != to {
+		if _, bad := next(f.state, to); bad != nil {
+			f.log.Error("impossible transition", "error", bad)
+		}
+	}
+	f.state = to
+	if to == Replaying || to == Syncing || err != nil {
+		f.err = err
+	}
+}
+
+func (f *follower) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+func (f *follower) setSource(s *source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.source = s
+}
+
+// copy returns this node's copy, nil while it is not open.
+func (f *follower) copy() *ownCopy {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.own
+}
+
+// marks returns how far this copy has come; zero while it is not open.
+func (f *follower) marks() tail.Marks {
+	if own := f.copy(); own != nil {
+		return own.tail.Marks()
+	}
+	return tail.Marks{}
+}
+
+// committed announces the copy's commit position at both sites. The source is told on
+// a best effort: it learns the next one.
+func (f *follower) committed(ctx context.Context, mark events.Mark) error {
+	position := events.PositionCommitted{
+		Directory: f.id, Client: f.service.client(), Role: events.Slave,
+		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
+	}
+	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
+	f.mu.Lock()
+	src := f.source
+	f.mu.Unlock()
+	if src != nil {
+		err = errors.Join(err, src.report(ctx, position))
+	}
+	return err
+}
+
+// unregister tells the source that this client is gone for good.
+func (f *follower) unregister(ctx context.Context) {
+	f.mu.Lock()
+	src := f.source
+	f.mu.Unlock()
+	if src == nil {
+		return
+	}
+	err := src.report(ctx, events.PositionCommitted{
+		Client: f.service.client(), Role: events.Slave, State: events.ClientDisconnected,
+		Mark: f.marks().Committed, At: events.InstantOf(time.Now()),
+	})
+	if err != nil {
+		f.log.Warn("the source was not told that this site stopped following; it may keep its journal for it", "error", err)
+	}
+}
+
+// note publishes a turn in the directory's life. Nothing depends on it.
+func (f *follower) note(ctx context.Context, what events.Lifecycle, detail string) {
+	_, err := f.service.deps.Bus.Publish(ctx, events.StreamLifecycle, &events.LifecycleNoted{
+		Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, Node: f.service.deps.Node.Name,
+		What: what, Mark: f.marks().Applied, Detail: detail, At: events.InstantOf(time.Now()),
+	})
+	if err != nil && ctx.Err() == nil {
+		f.log.Warn("lifecycle event not published", "what", what, "error", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

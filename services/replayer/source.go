@@ -1,0 +1,89 @@
+package replayer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+)
+
+// askTime bounds one question to another site.
+const askTime = 5 * time.Second
+
+// source is the site that owns a followed directory, and our connection to it.
+type source struct {
+	peer      events.PeerAdded
+	bus       *bus.Bus
+	directory events.DirectoryID // at the source
+	begin     holder.SyncBeginReply
+	journal   *bus.Log
+}
+
+// findSource asks the pool's peers which of them owns the directory, and connects to it.
+func (f *follower) findSource(ctx context.Context, committed events.Mark) (*source, error) {
+	peers := f.service.peers.all(f.name.Pool)
+	if len(peers) == 0 {
+		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
+	}
+	var all error
+	for _, peer := range peers {
+		src, err := f.ask(ctx, peer, committed)
+		if err == nil {
+			return src, nil
+		}
+		all = errors.Join(all, fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err))
+	}
+	return nil, all
+}
+
+// ask connects to a peer if that owns the directory.
+func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed events.Mark) (src *source, err error) {
+	b, err := bus.Connect(bus.Config{
+		Name: "tidemark replayer of " + f.service.deps.Node.Site.Name, URL: peer.URL, Log: f.log,
+		Options: []nats.Option{nats.Timeout(askTime)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	at, err := api.Call[api.Directory](ctx, b.Conn(), api.DirectoryResolve, f.name)
+	switch {
+	case err != nil:
+		return nil, err
+	case at.Role != events.Master:
+		return nil, fault.New(fault.NotPrimary, "it is not primary of %s", f.name)
+	}
+	src = &source{peer: peer, bus: b, directory: at.ID}
+	src.begin, err = api.Call[holder.SyncBeginReply](ctx, b.Conn(), api.HolderSubject(at.ID, api.SyncBegin),
+		api.SyncBeginRequest{Client: f.service.client(), Mark: committed})
+	if err != nil {
+		return nil, err
+	}
+	src.journal, err = b.ExistingLog(ctx, src.begin.Stream)
+	return src, err
+}
+
+// report tells the source how far its client has come.
+func (s *source) report(ctx context.Context, position events.PositionCommitted) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	position.Directory = s.directory
+	_, err := s.bus.Publish(ctx, events.StreamPositions, &position)
+	return err
+}
+
+func (s *source) close() { s.bus.Close() }
