@@ -85,8 +85,19 @@ type JournalMessage interface {
 	// entry of the same tag, or a later tag that names m as its predecessor, under the
 	// same chain.
 	Follows(m Mark) bool
+	// Continues returns the position and chain of the history that the message follows;
+	// zero for the claim that begins one.
+	Continues() (Position, Chain)
 	// Ends returns the mark of the history after the message.
 	Ends() Mark
+}
+
+// Continues implements [JournalMessage].
+func (b *Batch) Continues() (Position, Chain) { return At(b.Tag, b.First-1), b.Before }
+
+// Continues implements [JournalMessage].
+func (t *TagClaimed) Continues() (Position, Chain) {
+	return t.Predecessor.Position, t.Predecessor.Chain
 }
 
 // Ends returns the mark of the last entry.

@@ -29,7 +29,8 @@ type Device interface {
 	// Write stores p at off; p is the caller's again when Write returns. With fua,
 	// done means that it is on stable storage.
 	Write(ctx context.Context, p []byte, off uint64, fua bool, done func(error))
-	// Zero makes a range read as zeroes.
+	// Zero makes a range read as zeroes, without writing them: clients are promised
+	// that it is quick however long the range is.
 	Zero(ctx context.Context, z ZeroRequest, done func(error))
 	// Flush is done when everything acknowledged before it, in any session of the
 	// export, is on stable storage.

@@ -40,6 +40,7 @@ type selection struct {
 
 // agreed is the outcome of a handshake. Whoever has it closes the device.
 type agreed struct {
+	conn       net.Conn // where transmission takes place: not the accepted one after TLS
 	dev        Device
 	info       Info
 	structured bool

@@ -31,7 +31,7 @@ type inbox struct {
 }
 
 func newInbox(conn net.Conn, stall time.Duration) *inbox {
-	return &inbox{conn: conn, stall: stall, buf: make([]byte, inboxBytes)}
+	return &inbox{conn: conn, stall: stall, buf: make([]byte, inboxBytes), waits: func() {}}
 }
 
 // buffered reports whether n bytes can be taken without waiting.

@@ -19,6 +19,7 @@ func (t *session) write(ctx context.Context, r *request) error {
 			t.out.forget(r)
 			return err
 		}
+		t.out.engage(r)
 		t.dev.Write(ctx, p, r.Offset, fua, r.done)
 		return nil
 	}
@@ -28,6 +29,7 @@ func (t *session) write(ctx context.Context, r *request) error {
 		t.out.forget(r)
 		return err
 	}
+	t.out.engage(r)
 	t.dev.Write(ctx, buf.data(n), r.Offset, fua, r.done)
 	return nil
 }

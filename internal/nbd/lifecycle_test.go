@@ -144,6 +144,21 @@ func TestShutdownAnswersWhatIsInFlightAndRefusesTheRest(t *testing.T) {
 	}
 }
 
+func TestShutdownDoesNotWaitForHalfARequest(t *testing.T) {
+	d := newDisk()
+	s := serve(t, nbd.Limits{DrainTime: time.Hour, StallTime: time.Hour}, d)
+	small, large, header, greeting := s.simple(t), s.simple(t), s.simple(t), s.dial(t)
+	small.request(write(1, 4), []byte("dat"))
+	large.request(write(1, 200<<10), make([]byte, 1000))
+	header.send(write(1, 4).Append(nil)[:9])
+	greeting.hello()
+	s.stop()
+	for _, c := range []*raw{small, large, header, greeting} {
+		c.gone()
+	}
+	s.wait(t)
+}
+
 func TestShutdownCancelsWhatDoesNotFinishInTime(t *testing.T) {
 	d := newDisk()
 	s := serve(t, nbd.Limits{DrainTime: 20 * time.Millisecond}, d)

@@ -54,6 +54,7 @@ func (h *handshake) keep(ctx context.Context, dev Device, name string) {
 // enter hands the kept device over to transmission.
 func (h *handshake) enter(name string) *agreed {
 	g := &agreed{
+		conn:       h.conn,
 		dev:        h.dev,
 		info:       h.described(h.dev),
 		structured: h.structured,

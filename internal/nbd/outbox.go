@@ -174,6 +174,17 @@ func (o *outbox) subtract(rs []*request) {
 	o.change.Broadcast()
 }
 
+// engage counts an admitted request as one that the device has, from now on.
+func (o *outbox) engage(r *request) {
+	if r.working {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r.working = true
+	o.working++
+}
+
 // forget takes an admitted request off the books that gets no reply, because it did not
 // arrive whole.
 func (o *outbox) forget(r *request) {

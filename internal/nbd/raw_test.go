@@ -33,8 +33,14 @@ type running struct {
 	ended chan error         // Serve's result
 }
 
-// serve runs a server until the test ends.
+// serve runs a server of disks until the test ends.
 func serve(t *testing.T, l nbd.Limits, disks ...*nbdtest.Disk) *running {
+	t.Helper()
+	return serveExports(t, l, nbdtest.NewExports(disks...))
+}
+
+// serveExports runs a server until the test ends.
+func serveExports(t *testing.T, l nbd.Limits, e nbd.Exports) *running {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "nbd") // t.TempDir is too long for a socket
 	if err != nil {
@@ -48,7 +54,7 @@ func serve(t *testing.T, l nbd.Limits, disks ...*nbdtest.Disk) *running {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
-	s := nbd.New(nbd.Config{Exports: nbdtest.NewExports(disks...), Log: slog.New(slog.DiscardHandler), Limits: l})
+	s := nbd.New(nbd.Config{Exports: e, Log: slog.New(slog.DiscardHandler), Limits: l})
 	go func() { r.ended <- s.Serve(ctx, lis) }()
 	t.Cleanup(func() {
 		stop()

@@ -25,7 +25,7 @@ type Config struct {
 	Exports    Exports
 	Log        *slog.Logger
 	Limits     Limits
-	Registerer prometheus.Registerer // may be nil: then nobody sees the metrics
+	Registerer prometheus.Registerer // takes one server; may be nil: then nobody sees the metrics
 }
 
 // Server serves exports to NBD clients.
@@ -151,11 +151,7 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	}
 	log = log.With(keyExport, g.info.Name)
 	log.Debug("an NBD session began")
-	if err := newSession(s, conn, g).run(ctx); err != nil {
-		log.Warn("an NBD session ended with an error", keyError, err)
-		return
-	}
-	log.Debug("an NBD session ended")
+	newSession(s, g).run(ctx, log)
 }
 
 // handshake negotiates within HandshakeTime and gives the place among the handshakes

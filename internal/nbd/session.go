@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -37,26 +38,25 @@ type session struct {
 	started int          // readers, counted by the goroutine that starts them
 }
 
-func newSession(s *Server, conn net.Conn, g *agreed) *session {
+func newSession(s *Server, g *agreed) *session {
 	t := &session{
 		server:     s,
-		conn:       conn,
+		conn:       g.conn,
 		dev:        g.dev,
 		info:       g.info,
 		structured: g.structured,
 		allocation: g.allocation,
 		payloadMax: g.info.BlockMax,
-		in:         newInbox(conn, s.limits.StallTime),
+		in:         newInbox(g.conn, s.limits.StallTime),
 		reads:      make(chan *request, s.limits.RequestsPerConn+1),
 	}
-	t.out = newOutbox(conn, s.limits, s.recycle)
+	t.out = newOutbox(g.conn, s.limits, s.recycle)
 	return t
 }
 
 // run serves requests until the client leaves, the export ends or ctx does, waits for
-// what is in flight and closes the device. It returns why the session ended: nil for a
-// proper end.
-func (t *session) run(ctx context.Context) error {
+// what is in flight and closes the device.
+func (t *session) run(ctx context.Context, log *slog.Logger) {
 	// What is in flight when ctx ends is finished, not cancelled: the drain's bound is
 	// what cancels it.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -68,6 +68,7 @@ func (t *session) run(ctx context.Context) error {
 	helpers.Go(func() { t.watch(ctx, left, cancel) })
 
 	reason := t.serve(work)
+	t.out.uncork()
 	close(left)
 	close(t.reads)
 	drained := t.drain(cancel)
@@ -82,16 +83,17 @@ func (t *session) run(ctx context.Context) error {
 
 	closing, cancelClosing := context.WithTimeout(context.WithoutCancel(ctx), t.server.limits.DrainTime)
 	defer cancelClosing()
-	err := t.dev.Close(closing)
-	switch {
-	case err != nil:
-		return fmt.Errorf("close %q: %w", t.info.Name, err)
-	case !drained:
-		return fmt.Errorf("the device of %q did not answer in time", t.info.Name)
-	case errors.Is(reason, errDisconnect), errors.Is(reason, io.EOF), t.ending.Load():
-		return nil
+	if err := t.dev.Close(closing); err != nil {
+		log.Error("closing an export failed: its last writes may not be safe", keyError, err)
 	}
-	return reason
+	switch {
+	case !drained:
+		log.Error("an export did not answer in time; its session was given up")
+	case errors.Is(reason, errDisconnect), errors.Is(reason, io.EOF), t.ending.Load():
+		log.Debug("an NBD session ended")
+	default:
+		log.Info("an NBD session was cut off", keyError, reason)
+	}
 }
 
 // watch begins the session's end when the export or the server end, until left is
@@ -166,6 +168,9 @@ func (t *session) dispatch(ctx context.Context, r *request) error {
 	if refused == nil && (r.Command == wire.CmdRead || r.Command == wire.CmdWrite) {
 		r.weight = int(r.Length)
 	}
+	if r.Command == wire.CmdWrite && !t.in.buffered(r.weight) {
+		r.working = false // until its data is there: the end of a session does not wait for that
+	}
 	if err := t.out.admit(r); err != nil {
 		return err
 	}
@@ -181,7 +186,7 @@ func (t *session) dispatch(ctx context.Context, r *request) error {
 	case r.Command == wire.CmdRead && r.Length == 0:
 		r.reply = r.dataHeader(r.head[:0])
 		t.answered(r, 0)
-	case !r.working: // an empty range, or CACHE: a hint, with nothing to do
+	case r.Length == 0, r.Command == wire.CmdCache: // CACHE is a hint: there is nothing to do
 		r.complete(nil)
 	case r.Command == wire.CmdRead, r.Command == wire.CmdBlockStatus:
 		t.enqueue(ctx, r)

@@ -45,7 +45,7 @@ func (c *crasher) before(op vfs.Op) {
 }
 
 func (c *crasher) take(at string) {
-	dir := filepath.Join(c.t.TempDir(), "r")
+	dir := filepath.Join(memDir(c.t), "r")
 	if err := c.crash.Image(c.dir, dir, c.rng); err != nil {
 		c.t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestCrashAnywhere(t *testing.T) {
 			for range 40 {
 				j.random(6)
 			}
-			dir := filepath.Join(t.TempDir(), "r")
+			dir := filepath.Join(memDir(t), "r")
 			if err := create1(t, vfs.OS(), dir).Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +202,7 @@ func failEach(t *testing.T, kind vfs.OpKind, seed uint64) {
 		for range 25 {
 			j.random(6)
 		}
-		dir := filepath.Join(t.TempDir(), "r")
+		dir := filepath.Join(memDir(t), "r")
 		if err := create1(t, vfs.OS(), dir).Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +264,7 @@ func TestFailedCommit(t *testing.T) {
 	for range 20 {
 		j.random(6)
 	}
-	dir := filepath.Join(t.TempDir(), "r")
+	dir := filepath.Join(memDir(t), "r")
 	r := create1(t, vfs.OS(), dir)
 	if err := replay(r, j.messages[:10]); err != nil {
 		t.Fatal(err)

@@ -163,7 +163,9 @@ func takeLock(fsys vfs.FS, dir string) (io.Closer, error) {
 }
 
 // Open opens the replica in the folder dir as its last checkpoint left it; what was
-// applied later must be applied again. It fails with [ErrNotFound] where there is none,
+// applied later must be applied again. After a crash the files may hold parts of that
+// already: content is what [Replica.Applied] names only from where the replica had come
+// before. It fails with [ErrNotFound] where there is none,
 // with [vfs.ErrLocked] when somebody uses it, and with [fault.Corrupt] when what is
 // there cannot be.
 func Open(fsys vfs.FS, dir string) (*Replica, error) {

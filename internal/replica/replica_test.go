@@ -18,6 +18,22 @@ func testIdentity() Identity {
 	return Identity{Directory: "0123456789abcdef", Name: events.DirectoryName{Pool: "vms", Path: "/prod"}, History: "h1"}
 }
 
+// memDir returns a folder in memory where there is such a filesystem: a crash test cuts
+// the power of its own filesystem, and needs no disk to wait for.
+func memDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "tidemark-replica-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func create1(t testing.TB, fsys vfs.FS, dir string) *Replica {
 	t.Helper()
 	r, err := Create(fsys, dir, testIdentity())

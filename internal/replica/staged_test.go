@@ -90,7 +90,7 @@ func checkSegments(t *rapid.T, segs segments, dumb *dumbStage) {
 // TestStagedReads stages ahead of what is applied and compares every read with a model
 // that has everything staged.
 func TestStagedReads(t *testing.T) {
-	root := t.TempDir()
+	root := memDir(t)
 	runs := 0
 	rapid.Check(t, func(t *rapid.T) {
 		runs++

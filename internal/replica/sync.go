@@ -276,15 +276,19 @@ func (r *Replica) Syncing() bool {
 
 // Consistent reports whether the replica holds exactly what [Replica.Applied] names:
 // no first sync runs, and replay has gone as far as the newest copy that it installed.
+// It knows nothing of what a crash interrupted: see [Open].
 func (r *Replica) Consistent() bool {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	return !r.syncing && !r.catchingUp()
 }
 
-// EndSync ends a first sync, durably: all objects are installed, replay may begin.
-func (r *Replica) EndSync() error {
-	if err := r.endSync(); err != nil {
+// EndSync ends a first sync, durably: all objects are installed, and replay may begin.
+// reached is where the source had come ([Replica.Applied] there) once its objects had
+// been listed; an object that it dropped before is not in the list, and replay from
+// the start needs it no longer from there on.
+func (r *Replica) EndSync(reached events.Position) error {
+	if err := r.endSync(reached); err != nil {
 		return fmt.Errorf("end the first sync: %w", err)
 	}
 	if _, err := r.checkpoint(); err != nil {
@@ -293,7 +297,7 @@ func (r *Replica) EndSync() error {
 	return nil
 }
 
-func (r *Replica) endSync() error {
+func (r *Replica) endSync(reached events.Position) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	if err := r.usable(); err != nil {
@@ -302,7 +306,10 @@ func (r *Replica) endSync() error {
 	if !r.syncing {
 		return fault.New(fault.NotReady, "%w", ErrNotSyncing)
 	}
-	r.syncing, r.altered = false, true
+	if reached < r.applied.Position {
+		return fault.New(fault.NotReady, "source at %v, sync from %v: %w", reached, r.applied.Position, ErrStale)
+	}
+	r.syncing, r.altered, r.reach = false, true, max(r.reach, reached)
 	return nil
 }
 

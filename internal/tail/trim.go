@@ -117,13 +117,16 @@ func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mar
 		return err
 	}
 	message, err := events.DecodeJournal(m.Data)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case message.Follows(mark):
+	}
+	if message.Follows(mark) {
 		return nil
 	}
-	return fmt.Errorf("the log begins at message %d, behind %v: %w", seq, mark.Position, ErrTrimmed)
+	if from, _ := message.Continues(); from > mark.Position {
+		return fmt.Errorf("the log begins at message %d, behind %v: %w", seq, mark.Position, ErrTrimmed)
+	}
+	return fmt.Errorf("the log begins at message %d with another history than the copy at %v: %w", seq, mark.Position, ErrDiverged)
 }
 
 // ErrTrimmed is returned when a log no longer holds what would continue a history.

@@ -37,6 +37,10 @@ func (w *Workload) Verify() *Verifier {
 func (v *Verifier) Observe(image int, offset uint64, p []byte) {
 	for ; len(p) >= BlockSize; p, offset = p[BlockSize:], offset+BlockSize {
 		block := offset / BlockSize
+		if block >= uint64(len(v.content[image])) {
+			v.fault("image %d is larger than it was made", image)
+			return
+		}
 		v.seen[image][block] = true
 		id, written, err := readBlock(p[:BlockSize])
 		switch {

@@ -170,6 +170,9 @@ func (l *life) recover(ctx context.Context, reason events.TagReason) error {
 // mayClaim refuses an orderly promotion while the demotion of the former owner was not
 // replayed here: what it wrote before would be lost.
 func (l *life) mayClaim(reason events.TagReason) error {
+	if !l.replica.Consistent() {
+		return fault.New(fault.NotReady, "the copy of %s here is not complete: its first sync has not ended", l.directory.name)
+	}
 	tag := l.replica.Tag()
 	if reason == events.TagPromoted && (tag == nil || tag.Reason != events.TagDemoted) {
 		return fault.New(fault.Busy,

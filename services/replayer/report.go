@@ -50,6 +50,13 @@ func (f *follower) status(ctx context.Context, own *ownCopy) (api.Status, error)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.State, s.Progress = string(f.state), f.progress
+	applied := marks.Applied
+	if !own.replica.Consistent() { // it stands nowhere until it is complete
+		applied = events.Mark{}
+		if f.state == Replaying {
+			s.State = string(Syncing)
+		}
+	}
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}
@@ -57,7 +64,7 @@ func (f *follower) status(ctx context.Context, own *ownCopy) (api.Status, error)
 		s.Primary, s.Owner = f.source.peer.Site, f.source.peer.Site
 	}
 	if f.head != nil {
-		s.Lag = lag(f.head.Logged, marks.Applied, f.level, time.Now())
+		s.Lag = lag(f.head.Logged, applied, f.level, time.Now())
 	}
 	return s, nil
 }

@@ -45,7 +45,12 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	if err := run.all(ctx); err != nil {
 		return err
 	}
-	if err := own.replica.EndSync(); err != nil {
+	// Whatever the source dropped while it was copied, it had dropped by now.
+	at, err := api.Call[api.Status](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.DirectoryStatus), api.Nothing{})
+	if err != nil {
+		return err
+	}
+	if err := own.replica.EndSync(at.Applied.Position); err != nil {
 		return err
 	}
 	f.setProgress(nil)

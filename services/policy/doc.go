@@ -1,0 +1,98 @@
+// Package policy owns the map: which directories there are, which node holds each of
+// them, and in which role; the pools that they lie in, and the sites that share a pool.
+//
+//	in   tidemark.pool.>       its own facts, and the site's identity
+//	     tidemark.directory.>  its own facts
+//	     tidemark.instance.>   InstanceAdded, InstanceRemoved (of the notifier)
+//	     tidemark.ack.>        AcquireAcknowledged, ReleaseAcknowledged (of the notifier)
+//	     tidemark.api.*.*      requests; package api lists them
+//	out  tidemark.pool.>       PoolCreated, MirrorEnabled, TokenCreated, PeerAdded, …
+//	     tidemark.directory.>  DirectoryCreated, DirectoryMapped, PromotionRequested, …
+//	     tidemark.notify.NODE  AcquireRequested, ReleaseRequested
+//
+// # The state of a directory
+//
+//	                     map, acquire                      promote, demote: release,
+//	   ┌──────────────┐  ┌─────────────┐  acknowledged  ┌────────────┐  map, acquire  ┌───────────┐
+//	──►│ unassociated ├─►│ associating ├───────────────►│ associated ├───────────────►│ shuffling │
+//	   └──────┬───────┘  └──┬──────▲───┘                └─────┬──────┘                └─────┬─────┘
+//	          │             │      └──────────────────────────┼─────────────────────────────┘
+//	          │ remove      │ remove   the node starts again, │ remove
+//	          │             │          dies: map elsewhere    │
+//	          │             ▼                                 ▼
+//	          │          ┌────────────────┐  released, copy deleted
+//	          └─────────►│ disassociating ├─────────────────────────► forgotten
+//	                     └────────────────┘
+//
+// Stalled is no state of its own: it is set where the next step needs a live node and
+// there is none, and ends when one comes. The next desired state is the directory's
+// [Intent] together with Removing: it can change at any time, and the step under way is
+// acknowledged before the next one begins.
+//
+// A state is not stored. It follows from the facts by the table below, which is [Decide]'s
+// own (func table), read from the top: the first row that holds decides. "Asked" is a
+// request that a live instance has not acknowledged; a "holder" was asked to acquire, has
+// not let go, and lives; the "target" is the live instance that the mapping names.
+//
+//	state           row                        when                                         then
+//	disassociating  removal asked              removing, anything asked                     wait
+//	associating     acquire asked                                                           wait
+//	shuffling       release asked                                                           wait
+//	disassociating  remove from holder         removing, a holder                           ReleaseRequested (remove)
+//	disassociating  remove copy                removing, the mapped node lives              ReleaseRequested (remove)
+//	disassociating  forget                     removing                                     DirectoryForgotten
+//	shuffling       superseded holder          a holder that is not the target              ReleaseRequested
+//	shuffling       change of role refused     it failed for good                           RoleChangeRefused
+//	shuffling       demote                     owned, wanted as slave, held                 ReleaseRequested (demote)
+//	associating     hold again to demote       the same, not held, the target lives         AcquireRequested
+//	shuffling       place to demote            the same, another node lives                 DirectoryMapped (master)
+//	shuffling       no node to demote          the same, stalled                            wait
+//	shuffling       no node for the new role   mapped in another role, stalled              wait
+//	shuffling       let go of the old role     mapped in another role, held                 ReleaseRequested
+//	shuffling       map in the new role        mapped in another role                       DirectoryMapped
+//	unassociated    no node                    no target, no other node: stalled            wait
+//	unassociated    map                        no target                                    DirectoryMapped
+//	associated      held                       the target acknowledged this epoch           nothing
+//	associating     move elsewhere             a replica, 8 failures, another node lives    DirectoryMapped
+//	associating     acquire                    otherwise                                    AcquireRequested
+//
+// A request that failed is made again to the same instance after 1 s, doubling to 30 s; a
+// new incarnation is asked at once. A promotion or demotion ends at the first failure
+// that will not pass (split_brain, busy, …), or at the fifth of any kind: the directory
+// then returns to the role that it had.
+//
+// # Invariants
+//
+//   - A node is asked to acquire a directory only when every other instance that may hold
+//     it has let go of it, quiesced, or its incarnation is gone.
+//   - The epoch of a directory grows with each mapping, and every request carries the one
+//     in force. An acknowledgement counts only if it repeats an open request exactly.
+//   - A directory that the site owns is mapped as a slave only after a release that
+//     demoted it: the end of the ownership stands in the journal.
+//   - Each fact that depends on the state is published on the condition that the state is
+//     the newest of its stream; two policies may run. A command is answered when its fact
+//     is durable and folded.
+//   - What the log shows as requested or acknowledged is never requested again.
+//   - Of a token's secret only the hash is kept. It is in no log line, error or fact.
+//
+// # When a step fails
+//
+//   - The service dies anywhere: the next one folds the streams and decides the same; the
+//     facts are the only state. Between DirectoryMapped and AcquireRequested, the acquire
+//     follows; between AcquireRequested and its acknowledgement, the notifier goes on.
+//   - The log refuses a fact (full, unreachable): a command is answered with the error, a
+//     step is tried again after 1 s on the state as it is then. If only the answer was
+//     lost, the state shows the fact.
+//   - Another writer was faster: the state is caught up and the decision made again.
+//   - A node dies: the notifier says so; its directories go to a live node, or are stalled
+//     until it comes back. It never acknowledges for its successor: incarnations differ.
+//   - A node that was taken for dead comes back in the same incarnation: it is asked to
+//     let go of what went elsewhere meanwhile; until then the journal's tag fences it.
+//   - A node with a copy is gone while the directory is removed: the directory is
+//     forgotten, and the copy stays on that node's disk.
+//   - The other site dies in an import: it may list us as a peer already; the import is
+//     repeated with the same token and changes nothing twice.
+//   - A pool is removed at one policy while a directory is created in it at another: both
+//     can succeed, since they are facts of two streams. The directory is listed, and is
+//     reachable again once the pool is created again.
+package policy

@@ -1,0 +1,262 @@
+package replayer
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
+	"tidemark/internal/nbd"
+	"tidemark/internal/sitetest"
+)
+
+const (
+	eastID events.DirectoryID = "00112233aabbccdd"
+	westID events.DirectoryID = "ddccbbaa33221100"
+)
+
+// origin is a directory at the other site, as much of an owner as a follower can see.
+// Services never meet but in events, so its journal service is run by the tests in e2e;
+// here a script of entries plays its part.
+type origin struct {
+	t    testing.TB
+	site *sitetest.Site
+	*script
+}
+
+func newOrigin(t testing.TB) *origin {
+	t.Helper()
+	at := sitetest.Start(t, "east")
+	o := &origin{t, at, newScript(t, at)}
+	stop, err := api.Serve(context.Background(), at.Bus.Conn(), at.Log, append(o.handlers(),
+		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
+			return api.Directory{ID: eastID, Pool: "vms", Path: "/prod", Role: events.Master}, nil
+		}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return o
+}
+
+// west starts a replayer that has east as its peer.
+func west(t testing.TB, dir string, o *origin) (*Service, *sitetest.Site, func()) {
+	t.Helper()
+	at := sitetest.StartIn(t, "west", dir)
+	_, err := at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
+		Pool: "vms", Peer: o.site.Node.Site.UUID, Site: "east", URL: o.site.Server.URL(), Direction: events.ReceiveAndSend,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, stop := follow(t, at)
+	return s, at, stop
+}
+
+func follow(t testing.TB, at *sitetest.Site) (*Service, func()) {
+	t.Helper()
+	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 1 << 30})
+	stop := sitetest.Run(t, s.Run)
+	<-s.Ready()
+	_, err := s.Acquire(t.Context(), &events.AcquireRequested{
+		Assignment: events.Assignment{Operation: "1", Directory: westID, Role: events.Slave, Epoch: 1},
+		Pool:       "vms", Path: "/prod",
+	})
+	if err != nil {
+		t.Fatalf("acquire: %v", err)
+	}
+	return s, stop
+}
+
+func (s *Service) level(mark events.Mark) func() bool {
+	return func() bool {
+		own := s.followers[westID].copy()
+		return own != nil && own.tail.Marks().Applied.Same(mark) && own.replica.Consistent()
+	}
+}
+
+func content(t testing.TB, s *Service, image string, size int) []byte {
+	t.Helper()
+	dev, err := s.Exports().Open(t.Context(), "vms/prod/"+image)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	defer func() { _ = dev.Close(t.Context()) }()
+	if !dev.Info().ReadOnly {
+		t.Error("the export of a follower can be written")
+	}
+	p := make([]byte, size)
+	if err := dev.ReadAt(t.Context(), p, 0); err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	return p
+}
+
+func TestFollowerIsSyncedAndThenFollows(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 16<<20)
+	o.random(200)
+	o.settle()
+	o.random(100) // logged, and not applied when the sync begins
+	s, _, _ := west(t, t.TempDir(), o)
+	o.settle()
+	sitetest.Eventually(t, "west holds what the journal held", s.level(o.mark()))
+	if !bytes.Equal(content(t, s, "disk0", 16<<20), o.want("disk0")) {
+		t.Fatal("west differs from east after the first sync")
+	}
+	o.random(300)
+	o.create("disk1", 4<<20)
+	o.random(100)
+	o.settle()
+	sitetest.Eventually(t, "west follows", s.level(o.mark()))
+	for _, image := range []string{"disk0", "disk1"} {
+		if !bytes.Equal(content(t, s, image, len(o.want(image))), o.want(image)) {
+			t.Fatalf("%s at west differs from east", image)
+		}
+	}
+}
+
+func TestNothingIsAppliedBeforeItsOriginReportsItSafe(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	applied := o.mark()
+	o.random(50) // logged; no head says that it is safe
+	sitetest.Eventually(t, "west has received it", func() bool {
+		return s.followers[westID].marks().Logged.Same(o.mark())
+	})
+	sitetest.Eventually(t, "west has synced it", func() bool {
+		return s.followers[westID].marks().Safe.Same(o.mark())
+	})
+	if got := s.followers[westID].marks().Applied; !got.Same(applied) {
+		t.Fatalf("west applied up to %v, which its origin may still lose", got.Position)
+	}
+	o.settle()
+	sitetest.Eventually(t, "west applies what is safe", s.level(o.mark()))
+}
+
+func TestFollowerGoesOnAfterRestart(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 16<<20)
+	o.random(300)
+	o.settle()
+	s, at, stop := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	stop()
+	o.random(200)
+	o.settle()
+	s, _ = follow(t, at)
+	sitetest.Eventually(t, "west is level again", s.level(o.mark()))
+	if !bytes.Equal(content(t, s, "disk0", 16<<20), o.want("disk0")) {
+		t.Fatal("west differs from east after a restart")
+	}
+}
+
+func TestDivergedHistoryIsNeverApplied(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.random(20)
+	o.settle()
+	s, at, stop := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	before := content(t, s, "disk0", 4<<20)
+	stop()
+
+	// East loses its disk and begins another history under the same name.
+	o.restartHistory()
+	o.create("disk0", 4<<20)
+	o.random(500)
+	o.settle()
+	s, _ = follow(t, at)
+	sitetest.Eventually(t, "the divergence is noticed", func() bool {
+		f := s.followers[westID]
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.state == SplitBrain
+	})
+	if !bytes.Equal(content(t, s, "disk0", 4<<20), before) {
+		t.Fatal("another history was applied")
+	}
+}
+
+func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	dev, err := s.Exports().Open(t.Context(), "vms/prod/disk0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, do func(done func(error))) {
+		result := make(chan error, 1)
+		do(func(err error) { result <- err })
+		if err := <-result; fault.CodeOf(err) != fault.ReadOnly {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("write", func(done func(error)) { dev.Write(t.Context(), make([]byte, 512), 0, false, done) })
+	refused("zero", func(done func(error)) { dev.Zero(t.Context(), nbd.ZeroRequest{Length: 512}, done) })
+}
+
+func TestLagCountsFromWhenTheCopyWasLevel(t *testing.T) {
+	now := time.Unix(1000, 0)
+	head := events.Mark{Position: events.At(5000, 9), Entries: 109, Bytes: 900}
+	applied := events.Mark{Position: events.At(5000, 7), Entries: 107, Bytes: 700, Time: events.InstantOf(time.Unix(10, 0))}
+	for _, c := range []struct {
+		name    string
+		applied events.Mark
+		level   time.Time
+		want    api.Lag
+	}{
+		{"level", head, time.Time{}, api.Lag{}},
+		{"ahead", events.Mark{Position: events.At(5000, 10)}, time.Time{}, api.Lag{}},
+		{"behind since a while", applied, time.Unix(990, 0), api.Lag{Entries: 2, Bytes: 200, Seconds: 10}},
+		{"never level", applied, time.Time{}, api.Lag{Entries: 2, Bytes: 200, Seconds: 990}},
+	} {
+		if got := lag(head, c.applied, c.level, now); got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestTransitions(t *testing.T) {
+	if _, err := next(SplitBrain, Replaying); err == nil {
+		t.Error("a split brain ends without being looked at again")
+	}
+	if to, err := next(Syncing, Replaying); err != nil || to != Replaying {
+		t.Errorf("syncing to replaying: %v", err)
+	}
+}
+
+// random writes, discards and zeroes ranges of all images.
+func (s *script) random(n int) {
+	s.t.Helper()
+	for range n {
+		image := s.images[s.rand.IntN(len(s.images))]
+		length := uint64(1 + s.rand.IntN(64<<10))
+		offset := s.rand.Uint64N(uint64(len(image.content)) - length)
+		switch s.rand.IntN(10) {
+		case 0:
+			s.entry(image, events.Discarded{Image: image.id, Offset: offset, Length: length}, offset, make([]byte, length))
+		case 1:
+			s.entry(image, events.Zeroed{Image: image.id, Offset: offset, Length: length}, offset, make([]byte, length))
+		default:
+			data := make([]byte, length)
+			for i := range data {
+				data[i] = byte(s.rand.Uint32())
+			}
+			s.entry(image, events.Written{Image: image.id, Offset: offset, Data: data}, offset, data)
+		}
+	}
+	s.publish()
+}
+
+func seeded() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }

@@ -1,0 +1,198 @@
+package replayer
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/holder"
+	"tidemark/internal/replica"
+	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
+)
+
+// script is a directory's history as its owner would write it, together with the bytes
+// that every image must hold.
+type script struct {
+	t       testing.TB
+	at      *sitetest.Site
+	rand    *rand.Rand
+	log     *bus.Log
+	replica *replica.Replica
+	images  []*scripted
+	batch   *events.BatchBuilder
+	tag     events.Tag
+	end     events.Mark
+	seq     uint64
+	pending []events.JournalMessage
+}
+
+type scripted struct {
+	id       events.ImageID
+	name     string
+	content  []byte
+	versions map[uint64]events.Position
+}
+
+func newScript(t testing.TB, at *sitetest.Site) *script {
+	s := &script{t: t, at: at, rand: seeded()}
+	s.begin()
+	return s
+}
+
+func (s *script) stream() events.Stream {
+	return events.Stream{
+		Name:     events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, eastID),
+		Subjects: []string{events.JournalSubject("east", eastID) + ".>"},
+	}
+}
+
+func (s *script) begin() {
+	s.t.Helper()
+	var err error
+	if s.log, err = s.at.Bus.OpenLog(context.Background(), s.stream()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.replica, err = replica.Create(vfs.OS(), s.t.TempDir()+"/east", replica.Identity{Directory: eastID, History: "h"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r := s.replica
+	s.t.Cleanup(func() { _ = r.Close() })
+	s.tag, _ = s.tag.Next(7)
+	claim := events.TagClaimed{Tag: s.tag, Reason: events.TagOpened, Site: "east", Predecessor: events.Mark{}}
+	msg, mark := claim.Encode(events.InstantOf(time.Now()))
+	claim.Mark = mark
+	s.append(&claim, msg, events.TagSubject("east", eastID))
+}
+
+func (s *script) restartHistory() {
+	s.t.Helper()
+	if err := s.at.Bus.RemoveLog(context.Background(), s.stream().Name); err != nil {
+		s.t.Fatal(err)
+	}
+	s.images, s.end, s.seq, s.pending = nil, events.Mark{}, 0, nil
+	s.begin()
+}
+
+func (s *script) append(m events.JournalMessage, msg []byte, subject string) {
+	s.t.Helper()
+	seq, err := s.log.Append(context.Background(), subject, msg, s.seq)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.seq, s.end = seq, m.Ends()
+	s.pending = append(s.pending, m)
+}
+
+func (s *script) create(name string, size int) {
+	s.t.Helper()
+	image := &scripted{events.ImageID(len(s.images) + 1), name, make([]byte, size), map[uint64]events.Position{}}
+	s.images = append(s.images, image)
+	s.add(events.Entry{Before: []events.Position{0}, Event: events.ImageCreated{
+		Image: image.id, Name: name, Size: uint64(size), ObjectSize: replica.ObjectSizeDefault,
+	}})
+	s.publish()
+}
+
+func (s *script) add(e events.Entry) {
+	if s.batch == nil {
+		s.batch = events.NewBatchBuilder(nil)
+	}
+	s.batch.Append(e)
+	if s.batch.Size() > events.BatchBytesMax/4 {
+		s.publish()
+	}
+}
+
+// entry adds a change, and makes it in the expected bytes.
+func (s *script) entry(image *scripted, e events.Event, offset uint64, data []byte) {
+	first, count := replica.Objects(offset, uint64(len(data)), replica.ObjectSizeDefault)
+	next := s.end.Position + 1
+	if s.batch != nil {
+		next += events.Position(s.batch.Count())
+	}
+	var before []events.Position
+	for index := first; index < first+count; index++ {
+		before = append(before, image.versions[index])
+		image.versions[index] = next
+	}
+	copy(image.content[offset:], data)
+	s.add(events.Entry{Before: before, Event: e})
+}
+
+func (s *script) publish() {
+	s.t.Helper()
+	if s.batch == nil {
+		return
+	}
+	msg, _ := s.batch.Seal(s.tag, s.end, 0, events.InstantOf(time.Now()))
+	s.batch = nil
+	b, err := events.DecodeBatch(msg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.append(b, msg, events.EntriesSubject("east", eastID))
+}
+
+// settle applies everything at the origin and reports it safe.
+func (s *script) settle() {
+	s.t.Helper()
+	for _, m := range s.pending {
+		if err := s.replica.Apply(m, 0); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.pending = nil
+	if _, err := s.replica.Checkpoint(context.Background()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.head()
+}
+
+// head repeats the head until the test ends, as an owner does.
+func (s *script) head() {
+	head := &events.HeadAdvanced{Directory: eastID, Logged: s.end, Safe: s.end}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.t.Cleanup(cancel)
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			_ = s.at.Bus.Send(head)
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}()
+}
+
+func (s *script) mark() events.Mark { return s.end }
+
+func (s *script) want(name string) []byte {
+	for _, image := range s.images {
+		if image.name == name {
+			return image.content
+		}
+	}
+	return nil
+}
+
+// handlers answer a first sync as an owner does.
+func (s *script) handlers() []api.Handler {
+	source := func() holder.SyncSource {
+		return holder.SyncSource{
+			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
+			Register: func(context.Context, string, events.Mark) error { return nil },
+		}
+	}
+	status := api.On(api.HolderSubject(eastID, api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {
+		return api.Status{Applied: s.replica.Applied()}, nil
+	})
+	return append(source().Handlers(), status)
+}
