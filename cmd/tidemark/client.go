@@ -96,6 +96,14 @@ func connectError(address string, err error) error {
 	return fault.New(fault.Timeout, "no NATS server answers at %s: is `tidemark serve` running there, or does --nats-url name another?", redact(address))
 }
 
+// nobodyError says that no service took a request: it may be sent again.
+type nobodyError struct{ error }
+
+// Unwrap returns the error with its code.
+func (e nobodyError) Unwrap() error { return e.error }
+
+func isNobody(err error) bool { return errors.As(err, new(nobodyError)) }
+
 // call sends a request to the policy service.
 func call[Reply any](ctx context.Context, s *client, subject string, request any) (Reply, error) {
 	var none Reply
@@ -106,7 +114,7 @@ func call[Reply any](ctx context.Context, s *client, subject string, request any
 	reply, err := api.Call[Reply](ctx, b.Conn(), subject, request)
 	switch {
 	case api.Nobody(err):
-		return none, fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there? (%w)", subject, redact(s.url), err)
+		return none, nobodyError{fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there?", subject, redact(s.url))}
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return none, fault.New(fault.Timeout, "no answer to %s in time", subject)
 	}
@@ -123,9 +131,9 @@ func hold[Reply any](ctx context.Context, s *client, d api.Directory, request st
 	reply, err := api.Call[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body)
 	switch {
 	case api.Nobody(err) && d.Error != "":
-		return none, fault.New(fault.Timeout, "nobody holds directory %s: %s (%w)", d.Name, d.Error, err)
+		return none, nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: %s", d.Name, d.Error)}
 	case api.Nobody(err):
-		return none, fault.New(fault.Timeout, "nobody holds directory %s: is its node's journal or replayer service running? (%w)", d.Name, err)
+		return none, nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: is the journal or replayer service of a node running?", d.Name)}
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return none, fault.New(fault.Timeout, "directory %s: no answer to %s in time", d.Name, request)
 	}
@@ -138,7 +146,7 @@ func holdSettled[Reply any](ctx context.Context, s *client, d api.Directory, wai
 	deadline := time.Now().Add(wait)
 	for {
 		reply, err := hold[Reply](ctx, s, d, request, body)
-		settling := api.Nobody(err) || fault.CodeOf(err) == fault.NotReady
+		settling := isNobody(err) || fault.CodeOf(err) == fault.NotReady
 		if !settling || time.Now().After(deadline) {
 			return reply, err
 		}

@@ -86,7 +86,7 @@ func (c *cli) directoryInfo(ctx context.Context, s *client, name events.Director
 	switch {
 	case err == nil:
 		info.Holder = &status
-	case !api.Nobody(err):
+	case !isNobody(err):
 		return err
 	}
 	return c.show(info, func(t *table) {

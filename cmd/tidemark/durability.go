@@ -50,7 +50,7 @@ func outsideSyncer(ctx context.Context, cfg serveConfig, b *bus.Bus) (bus.Syncer
 	if cfg.natsMonitor != "" {
 		return bus.Unsynced{}, provenByMonitor(ctx, cfg.natsMonitor, b.Conn().ConnectedServerId())
 	}
-	info, err := askEmbedder(ctx, b)
+	info, err := askEmbedder(ctx, b, min(embedderTime, cfg.patience))
 	switch {
 	case err == nil && info.Sync == string(natsd.SyncNever):
 		return nil, fault.New(fault.NotReady, "the NATS server at %s does not sync its log (it runs with --durability relaxed): run it with sync, or say --durability relaxed here too", redact(cfg.natsURL))
@@ -63,8 +63,8 @@ func outsideSyncer(ctx context.Context, cfg serveConfig, b *bus.Bus) (bus.Syncer
 }
 
 // askEmbedder asks the Tidemark process that embeds the server, if there is one.
-func askEmbedder(ctx context.Context, b *bus.Bus) (api.LogInfoReply, error) {
-	ctx, cancel := context.WithTimeout(ctx, embedderTime)
+func askEmbedder(ctx context.Context, b *bus.Bus, patience time.Duration) (api.LogInfoReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		info, err := api.Call[api.LogInfoReply](ctx, b.Conn(), api.LogInfo, api.Nothing{})

@@ -65,16 +65,19 @@ func (p *streamPrinter) print(ctx context.Context, s *client, stream string) err
 		}
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := make(chan error, len(streams))
 	for _, name := range streams {
-		go func() { failed <- p.read(ctx, b, name) }()
+		go func() { failed <- p.read(reading, b, name) }()
 	}
 	first := <-failed // the others end with it
 	cancel()
 	for range len(streams) - 1 {
 		<-failed
+	}
+	if ctx.Err() != nil {
+		return nil // an interrupt is how following ends
 	}
 	return first
 }

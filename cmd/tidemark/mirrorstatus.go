@@ -93,7 +93,7 @@ func unheld(d api.Directory, err error) mirrorState {
 	switch {
 	case d.State == stalled || d.Node == "":
 		state = mirrorStalled
-	case !api.Nobody(err):
+	case !isNobody(err):
 		state = mirrorError
 	}
 	return mirrorState{
@@ -120,6 +120,12 @@ func mirrored(d api.Directory, s api.Status) mirrorState {
 	}
 	for _, c := range s.Clients {
 		m.Nodes = append(m.Nodes, mirrorNode{c.ID, c.Role, c.State, c.Position, c.Entries, c.Bytes, c.Seen})
+	}
+	if s.Role == events.Slave && len(m.Nodes) == 0 { // a follower knows of its own copy only
+		m.Nodes = append(m.Nodes, mirrorNode{
+			Node: s.Node, Role: s.Role, State: events.ClientConnected, Position: s.Committed.Position,
+			Entries: s.Lag.Entries, Bytes: s.Lag.Bytes,
+		})
 	}
 	return m
 }

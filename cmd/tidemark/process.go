@@ -71,6 +71,9 @@ func serve(ctx context.Context, cfg serveConfig, log *slog.Logger, out io.Writer
 			for i := len(p.undo) - 1; i >= 0; i-- {
 				p.undo[i]()
 			}
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // asked to stop before anything ran
+			}
 			return err
 		}
 	}

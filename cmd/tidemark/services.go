@@ -2,6 +2,11 @@ package main
 
 import (
 	"context"
+
+	"tidemark/services/journal"
+	"tidemark/services/notifier"
+	"tidemark/services/policy"
+	"tidemark/services/replayer"
 )
 
 // service is what all services have in common.
@@ -16,7 +21,33 @@ type namedService struct {
 	service
 }
 
-// assemble makes the services that the process was asked to run.
+// assemble makes the services that the process was asked to run, and collects the
+// images that they serve.
 func (p *process) assemble(context.Context) error {
+	for _, name := range p.cfg.services {
+		var s service
+		log := p.log.With("service", name)
+		switch name {
+		case serviceJournal:
+			owner := journal.New(journal.Deps{
+				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics,
+				JournalBytesMax: int64(p.cfg.journalBytesMax), Durability: p.cfg.durability,
+			})
+			p.exports = append(p.exports, owner.Exports())
+			s = owner
+		case serviceReplayer:
+			follower := replayer.New(replayer.Deps{
+				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics,
+				JournalBytesMax: int64(p.cfg.journalBytesMax), Durability: p.cfg.durability,
+			})
+			p.exports = append(p.exports, follower.Exports())
+			s = follower
+		case servicePolicy:
+			s = policy.New(policy.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics})
+		case serviceNotifier:
+			s = notifier.New(notifier.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics})
+		}
+		p.services = append(p.services, namedService{name, s})
+	}
 	return nil
 }

@@ -21,8 +21,6 @@ package natsd
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +31,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // SyncMode says how acknowledged messages become safe.
@@ -126,18 +125,24 @@ func options(cfg Config) (*server.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS address %q: %w", cfg.Listen, err)
 	}
-	secret := make([]byte, 16)
-	if _, err := rand.Read(secret); err != nil {
-		return nil, fmt.Errorf("draw a password: %w", err)
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, fmt.Errorf("draw a key: %w", err)
 	}
+	key, err := user.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("draw a key: %w", err)
+	}
+	// Nobody has the key: who may reach the address comes in without credentials, and
+	// nobody into the system account.
 	text := fmt.Sprintf(`
 accounts {
-  %s { jetstream: enabled, users: [ { user: tidemark, password: %q } ] }
-  SYS { users: [ { user: sys, password: %q } ] }
+  %s { jetstream: enabled, users: [ { nkey: %s } ] }
+  SYS {}
 }
 system_account: SYS
-no_auth_user: tidemark
-`, account, hex.EncodeToString(secret[:8]), hex.EncodeToString(secret[8:]))
+no_auth_user: %s
+`, account, key, key)
 	opts := &server.Options{}
 	if err := opts.ProcessConfigString(text); err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)

@@ -7,7 +7,7 @@
 //	accept ─► handshake ─► session ─► Device.Close ─► close
 //
 //	            ┌── WRITE, TRIM, WRITE_ZEROES, FLUSH, in order of arrival ──┐
-//	conn ─► reader ── READ, BLOCK_STATUS ─► readers (up to ReadsPerConn) ───┼─► outbox ─► writer ─► conn
+//	conn ─► reader ── READ, BLOCK_STATUS ─► readQueue (up to ReadsPerConn) ─┼─► outbox ─► writer ─► conn
 //	            └── refusals, CACHE ────────────────────────────────────────┘
 //
 // The reader is the only goroutine that submits changes, so the order in which a

@@ -54,26 +54,12 @@ func (t *session) payload(n int) (*buffer, error) {
 	}
 }
 
-// enqueue gives a READ or BLOCK_STATUS to the readers, and starts one more if all are
-// busy and the limit allows.
-func (t *session) enqueue(ctx context.Context, r *request) {
-	if t.idle.Add(-1) < 0 && t.started < t.server.limits.ReadsPerConn {
-		t.started++
-		t.idle.Add(1)
-		t.readers.Go(func() { t.readLoop(ctx) })
-	}
-	t.reads <- r
-}
-
-// readLoop answers queued reads until there are no more to come.
-func (t *session) readLoop(ctx context.Context) {
-	for r := range t.reads {
-		if r.Command == wire.CmdBlockStatus {
-			t.blockStatus(ctx, r)
-		} else {
-			t.read(ctx, r)
-		}
-		t.idle.Add(1)
+// answer serves what is queued for reading.
+func (t *session) answer(ctx context.Context, r *request) {
+	if r.Command == wire.CmdBlockStatus {
+		t.blockStatus(ctx, r)
+	} else {
+		t.read(ctx, r)
 	}
 }
 

@@ -32,10 +32,7 @@ type session struct {
 	// ending is set when export or server end: new requests are refused.
 	ending atomic.Bool
 
-	reads   chan *request // never full: it holds as many as are admitted
-	readers sync.WaitGroup
-	idle    atomic.Int32 // readers that wait for work, less the work that waits for them
-	started int          // readers, counted by the goroutine that starts them
+	reads *readQueue // READ and BLOCK_STATUS
 }
 
 func newSession(s *Server, g *agreed) *session {
@@ -48,7 +45,6 @@ func newSession(s *Server, g *agreed) *session {
 		allocation: g.allocation,
 		payloadMax: g.info.BlockMax,
 		in:         newInbox(g.conn, s.limits.StallTime),
-		reads:      make(chan *request, s.limits.RequestsPerConn+1),
 	}
 	t.out = newOutbox(g.conn, s.limits, s.recycle)
 	return t
@@ -67,13 +63,14 @@ func (t *session) run(ctx context.Context, log *slog.Logger) {
 	left := make(chan struct{})
 	helpers.Go(func() { t.watch(ctx, left, cancel) })
 
+	t.reads = newReadQueue(t.server.limits.ReadsPerConn, func(r *request) { t.answer(work, r) })
 	reason := t.serve(work)
 	t.out.uncork()
 	close(left)
-	close(t.reads)
+	t.reads.close()
 	drained := t.drain(cancel)
 	if drained {
-		t.readers.Wait()
+		t.reads.wait()
 	}
 	t.out.finish()
 	// Whoever does not take the last replies does not hold up the device's end.
@@ -189,7 +186,7 @@ func (t *session) dispatch(ctx context.Context, r *request) error {
 	case r.Length == 0, r.Command == wire.CmdCache: // CACHE is a hint: there is nothing to do
 		r.complete(nil)
 	case r.Command == wire.CmdRead, r.Command == wire.CmdBlockStatus:
-		t.enqueue(ctx, r)
+		t.reads.push(r)
 	case r.Command == wire.CmdWrite:
 		return t.write(ctx, r)
 	default:

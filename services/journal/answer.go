@@ -11,17 +11,7 @@ import (
 	"tidemark/internal/replica"
 )
 
-// answer serves the requests about the directory until ctx ends.
-func (l *life) answer(ctx context.Context) error {
-	stop, err := api.Serve(ctx, l.directory.service.deps.Bus.Conn(), l.directory.log, l.handlers()...)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	<-ctx.Done()
-	return nil
-}
-
+// handlers answer the requests about the directory while it is ready.
 func (l *life) handlers() []api.Handler {
 	id := l.directory.id
 	images := holder.Copy{ID: id, Name: l.directory.name, Replica: l.replica}

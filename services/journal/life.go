@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/replica"
@@ -136,9 +137,13 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 		return err
 	}
 	group, inner := errgroup.WithContext(ctx)
+	stopAnswering, err := api.Serve(inner, l.directory.service.deps.Bus.Conn(), l.directory.log, l.handlers()...)
+	if err != nil {
+		return err
+	}
+	defer stopAnswering()
 	group.Go(func() error { return l.writer.run(inner) })
 	group.Go(func() error { return l.heads(inner) })
-	group.Go(func() error { return l.answer(inner) })
 	l.directory.becameReady(ctx, l)
 	return group.Wait()
 }

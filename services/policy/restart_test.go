@@ -219,7 +219,7 @@ func TestGarbageInStreams(t *testing.T) {
 		}
 	}
 	w.publish(events.StreamDirectories, &events.DirectoryCreated{Directory: "a.b>*", Pool: "vms", Path: "../.."})
-	w.publish(events.StreamDirectories, &events.DirectoryMapped{Directory: "unknown", Epoch: 7})
+	w.publish(events.StreamDirectories, &events.DirectoryMapped{Directory: "unknown", Pool: "vms", Epoch: 7})
 	w.publish(events.StreamNotifications, &events.AcquireRequested{Assignment: events.Assignment{Operation: "x", Directory: "unknown", Node: "nobody"}})
 	w.publish(events.StreamPools, &events.PeerAdded{Pool: "nowhere"})
 	call[api.Pool](w, api.PoolCreate, api.Pool{Pool: "vms"})

@@ -110,18 +110,27 @@ func (f *follower) live(ctx context.Context) (err error) {
 	}()
 	err = own.tail.Replay(ctx)
 	if err == nil {
-		f.became(own)
-		answering := make(chan error, 1)
-		go func() { answering <- f.answer(ctx, own) }()
-		f.followAll(ctx, own)
-		close(own.ended)
-		err = errors.Join(<-answering, finish(context.WithoutCancel(ctx), own))
+		err = f.serve(ctx, own)
 	}
 	stopTail()
 	if tailErr := <-tailEnded; !errors.Is(tailErr, context.Canceled) {
 		err = errors.Join(err, tailErr)
 	}
 	return err
+}
+
+// serve answers for the copy and follows with it until ctx ends; what was received is
+// safe when it returns.
+func (f *follower) serve(ctx context.Context, own *ownCopy) error {
+	stop, err := api.Serve(ctx, f.service.deps.Bus.Conn(), f.log, f.handlers(own)...)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	f.became(own)
+	f.followAll(ctx, own)
+	close(own.ended)
+	return finish(context.WithoutCancel(ctx), own)
 }
 
 // became makes a copy the one that is asked about.

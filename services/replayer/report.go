@@ -18,19 +18,12 @@ func (f *follower) setProgress(p *api.Progress) {
 	f.progress = p
 }
 
-// answer serves the requests about the directory until ctx ends.
-func (f *follower) answer(ctx context.Context, own *ownCopy) error {
+// handlers answer the requests about the directory while its copy is open.
+func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
-	handlers := append(images.Handlers(), images.Refusals()...)
-	handlers = append(handlers, api.On(api.HolderSubject(f.id, api.DirectoryStatus),
-		func(ctx context.Context, _ api.Nothing) (api.Status, error) { return f.status(ctx, own) }))
-	stop, err := api.Serve(ctx, f.service.deps.Bus.Conn(), f.log, handlers...)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	<-ctx.Done()
-	return nil
+	return append(append(images.Handlers(), images.Refusals()...),
+		api.On(api.HolderSubject(f.id, api.DirectoryStatus),
+			func(ctx context.Context, _ api.Nothing) (api.Status, error) { return f.status(ctx, own) }))
 }
 
 // status describes the directory from one reading of its marks.

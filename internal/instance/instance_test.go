@@ -1,0 +1,378 @@
+package instance_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/instance"
+	"tidemark/internal/natsd"
+	"tidemark/internal/site"
+)
+
+const patience = 10 * time.Second
+
+// holder runs what it is told to, and remembers the order.
+type holder struct {
+	mu      sync.Mutex
+	order   []string
+	running int
+	most    int
+	during  func(ctx context.Context, operation string) error // nil: success
+}
+
+func (h *holder) run(ctx context.Context, a events.Assignment) error {
+	h.mu.Lock()
+	h.order = append(h.order, a.Operation)
+	h.running++
+	h.most = max(h.most, h.running)
+	f := h.during
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.running--
+	}()
+	if f == nil {
+		return nil
+	}
+	return f(ctx, a.Operation)
+}
+
+func (h *holder) Acquire(ctx context.Context, r *events.AcquireRequested) (events.Mark, error) {
+	return events.Mark{Position: events.At(2, 7)}, h.run(ctx, r.Assignment)
+}
+
+func (h *holder) Release(ctx context.Context, r *events.ReleaseRequested) (events.Mark, bool, error) {
+	return events.Mark{Position: events.At(2, 9)}, true, h.run(ctx, r.Assignment)
+}
+
+func (h *holder) ran() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.order)
+}
+
+type fixture struct {
+	t     *testing.T
+	bus   *bus.Bus
+	beats *nats.Subscription
+	stop  func() // ends the agent and waits for it
+}
+
+func start(t *testing.T, h instance.Holder) *fixture {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	server, err := natsd.Start(t.Context(), natsd.Config{
+		Name: "test", Dir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncNever, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	b, err := bus.Connect(bus.Config{Name: "test", URL: server.URL(), Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	f := &fixture{t: t, bus: b}
+	if f.beats, err = b.Conn().SubscribeSync("tidemark.heartbeat.>"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	node := site.Node{Name: "a", Incarnation: "1"}
+	go func() { done <- instance.Run(ctx, b, node, events.ServiceJournal, h, log) }()
+	var once sync.Once
+	f.stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(patience):
+				t.Error("the agent does not end")
+			}
+		})
+	}
+	t.Cleanup(f.stop)
+	f.beat()
+	return f
+}
+
+// beat returns the next heartbeat.
+func (f *fixture) beat() *events.Heartbeat {
+	f.t.Helper()
+	m, err := f.beats.NextMsg(patience)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	fact, err := events.Unmarshal(m.Data)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return fact.(*events.Heartbeat)
+}
+
+func (f *fixture) send(body []byte) events.Fact {
+	f.t.Helper()
+	m, err := f.bus.Conn().Request(events.ControlSubject("a", events.ServiceJournal), body, patience)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	fact, err := events.Unmarshal(m.Data)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return fact
+}
+
+func (f *fixture) ask(fact events.Fact) events.Fact {
+	f.t.Helper()
+	body, err := events.Marshal(fact)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return f.send(body)
+}
+
+func acquire(operation, directory string) *events.AcquireRequested {
+	return &events.AcquireRequested{Assignment: events.Assignment{
+		Operation: operation, Directory: events.DirectoryID(directory), Node: "a", Incarnation: "1", Role: events.Master, Epoch: 3,
+	}}
+}
+
+func TestAnswers(t *testing.T) {
+	h := &holder{}
+	f := start(t, h)
+	r := acquire("op1", "d")
+	ack := f.ask(r).(*events.AcquireAcknowledged)
+	if ack.Assignment != r.Assignment || ack.Code != "" || ack.Mark.Position != events.At(2, 7) {
+		t.Errorf("got %+v", ack)
+	}
+	release := &events.ReleaseRequested{Assignment: r.Assignment}
+	release.Operation = "op2"
+	if ack := f.ask(release).(*events.ReleaseAcknowledged); ack.Assignment != release.Assignment || !ack.Quiesced || ack.Mark.Position != events.At(2, 9) {
+		t.Errorf("got %+v", ack)
+	}
+	h.mu.Lock()
+	h.during = func(context.Context, string) error { return fault.New(fault.SplitBrain, "two histories") }
+	h.mu.Unlock()
+	if ack := f.ask(acquire("op3", "d")).(*events.AcquireAcknowledged); ack.Code != "split_brain" || ack.Message != "two histories" {
+		t.Errorf("got %+v", ack)
+	}
+	release.Operation = "op4"
+	if ack := f.ask(release).(*events.ReleaseAcknowledged); ack.Code != "split_brain" || ack.Quiesced {
+		t.Errorf("got %+v", ack)
+	}
+	// Answered lately: the same answer, not another run. directories 132.
+	if ack := f.ask(acquire("op3", "d")).(*events.AcquireAcknowledged); ack.Code != "split_brain" {
+		t.Errorf("got %+v", ack)
+	}
+	if got, want := h.ran(), []string{"op1", "op2", "op3", "op4"}; !slices.Equal(got, want) {
+		t.Errorf("ran %q, want %q", got, want)
+	}
+}
+
+// A duplicate of what still runs waits for the one answer.
+func TestDuplicateWaits(t *testing.T) {
+	hang := make(chan struct{})
+	h := &holder{during: func(context.Context, string) error { <-hang; return nil }}
+	f := start(t, h)
+	acks := make(chan events.Fact, 3)
+	for range 3 {
+		go func() { acks <- f.ask(acquire("op", "d")) }()
+	}
+	f.eventually(func() bool { return len(h.ran()) == 1 })
+	close(hang)
+	for range 3 {
+		if ack := (<-acks).(*events.AcquireAcknowledged); ack.Code != "" || ack.Operation != "op" {
+			t.Errorf("got %+v", ack)
+		}
+	}
+	if got := h.ran(); len(got) != 1 {
+		t.Errorf("ran %q", got)
+	}
+}
+
+func (f *fixture) eventually(condition func() bool) {
+	f.t.Helper()
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		if time.Now().After(deadline) {
+			f.t.Fatal("in vain")
+		}
+		<-tick.C
+	}
+}
+
+// One directory: in order. Many: side by side, but not without bound. directories 74, 91.
+func TestOrder(t *testing.T) {
+	release := make(chan struct{})
+	h := &holder{during: func(_ context.Context, operation string) error {
+		if operation == "first" || operation[0] == 'x' {
+			<-release
+		}
+		return nil
+	}}
+	f := start(t, h)
+	inbox, err := f.bus.Conn().SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(operation, directory string) {
+		body, err := events.Marshal(acquire(operation, directory))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.bus.Conn().PublishRequest(events.ControlSubject("a", events.ServiceJournal), inbox.Subject, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("first", "d")
+	for i := range 10 {
+		send(fmt.Sprint("then", i), "d")
+	}
+	send("other", "e")
+	f.eventually(func() bool { return slices.Contains(h.ran(), "other") })
+	if got := h.ran(); slices.Contains(got, "then0") {
+		t.Errorf("ran %q while the first still runs", got)
+	}
+	for i := range 100 {
+		send(fmt.Sprint("x", i), fmt.Sprint("many", i))
+	}
+	f.eventually(func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.running >= 32 })
+	close(release)
+	for range 112 {
+		if _, err := inbox.NextMsg(patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var then []string
+	for _, o := range h.ran() {
+		if o[0] == 't' {
+			then = append(then, o)
+		}
+	}
+	if !slices.IsSorted(then) || len(then) != 10 {
+		t.Errorf("one directory's operations ran as %q", then)
+	}
+	if h.most > 32 {
+		t.Errorf("%d ran at a time", h.most)
+	}
+}
+
+// directories 134.
+func TestRefusals(t *testing.T) {
+	h := &holder{}
+	f := start(t, h)
+	other := acquire("op", "d")
+	other.Incarnation = "0"
+	ack := f.ask(other).(*events.AcquireAcknowledged)
+	if ack.Code != "fenced" || ack.Incarnation != "1" || ack.Operation != "op" {
+		t.Errorf("another incarnation: %+v", ack)
+	}
+	for _, change := range []func(*events.AcquireRequested){
+		func(r *events.AcquireRequested) { r.Operation = "" },
+		func(r *events.AcquireRequested) { r.Directory = "" },
+		func(r *events.AcquireRequested) { r.Node = "b" },
+		func(r *events.AcquireRequested) { r.Role = events.Slave },
+	} {
+		bad := acquire("op", "d")
+		change(bad)
+		if ack := f.ask(bad).(*events.AcquireAcknowledged); ack.Code != "usage" {
+			t.Errorf("%+v: %+v", bad, ack)
+		}
+	}
+	for _, body := range []string{"", "garbage", "\x93\x01\xa3odd\x80", "\xdd\xff\xff\xff\xff", "\x93\x01\xb1acquire_requested\xc0"} {
+		if ack := f.send([]byte(body)).(*events.AcquireAcknowledged); ack.Code != "usage" {
+			t.Errorf("%q: %+v", body, ack)
+		}
+	}
+	if ack := f.ask(&events.PoolCreated{Pool: "p"}).(*events.AcquireAcknowledged); ack.Code != "usage" {
+		t.Errorf("a fact that asks for nothing: %+v", ack)
+	}
+	if got := h.ran(); len(got) != 0 {
+		t.Errorf("ran %q", got)
+	}
+	if ack := f.ask(acquire("op", "d")).(*events.AcquireAcknowledged); ack.Code != "" {
+		t.Errorf("afterwards: %+v", ack)
+	}
+}
+
+func TestHeartbeats(t *testing.T) {
+	f := start(t, &holder{})
+	if b := f.beat(); b.Leaving || b.Node != "a" || b.Service != events.ServiceJournal || b.Incarnation != "1" || b.At == 0 {
+		t.Errorf("heartbeat %+v", b)
+	}
+	before := time.Now()
+	if err := f.bus.Conn().Publish(events.RollCallSubject, nil); err != nil {
+		t.Fatal(err)
+	}
+	if f.beat(); time.Since(before) > time.Second {
+		t.Error("the roll call was not answered at once")
+	}
+	f.stop()
+	for b := f.beat(); !b.Leaving; b = f.beat() {
+	}
+	if m, err := f.beats.NextMsg(50 * time.Millisecond); err == nil {
+		t.Errorf("after the last heartbeat: %q", m.Data)
+	}
+}
+
+// The end cuts operations short, waits for them, and answers nothing in their place.
+// directories 136.
+func TestEnd(t *testing.T) {
+	ended := make(chan struct{})
+	h := &holder{during: func(ctx context.Context, operation string) error {
+		<-ctx.Done()
+		if operation == "op" {
+			close(ended)
+		}
+		return ctx.Err()
+	}}
+	f := start(t, h)
+	inbox, err := f.bus.Conn().SubscribeSync(nats.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, operation := range []string{"op", "op", "behind"} {
+		body, err := events.Marshal(acquire(operation, "d"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.bus.Conn().PublishRequest(events.ControlSubject("a", events.ServiceJournal), inbox.Subject, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.eventually(func() bool { return len(h.ran()) == 1 })
+	f.stop()
+	select {
+	case <-ended:
+	default:
+		t.Error("the agent ended before its operation")
+	}
+	if m, err := inbox.NextMsg(50 * time.Millisecond); err == nil {
+		t.Errorf("answered %q", m.Data)
+	}
+	if got := h.ran(); len(got) != 1 {
+		t.Errorf("ran %q", got)
+	}
+}

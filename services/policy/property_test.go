@@ -1,0 +1,264 @@
+package policy
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+)
+
+// model is the world around the pure core: nodes that start, fall silent, come back and
+// answer, in any order. It keeps its own account of who may hold what.
+type model struct {
+	state   *State
+	log     map[string][]events.Fact // by stream
+	now     events.Instant
+	ops     int
+	alive   map[Key]string // incarnation
+	silent  map[Key]string // may come back
+	started int
+	open    []events.Fact // requests that are not acknowledged
+	// holds is who was asked to acquire a directory and has neither refused nor let go.
+	holds  map[events.DirectoryID]map[Seat]bool
+	epochs map[events.DirectoryID]uint64
+	// done are operations that were acknowledged.
+	done map[string]bool
+}
+
+func newModel() *model {
+	return &model{
+		state: NewState(), log: map[string][]events.Fact{}, now: 1,
+		alive: map[Key]string{}, silent: map[Key]string{},
+		holds: map[events.DirectoryID]map[Seat]bool{}, epochs: map[events.DirectoryID]uint64{}, done: map[string]bool{},
+	}
+}
+
+func (m *model) publish(stream string, f events.Fact) {
+	m.log[stream] = append(m.log[stream], f)
+	m.state.Evolve(uint64(len(m.log[stream])), f)
+}
+
+// decide takes one step of policy, and checks what it asks for.
+func (m *model) decide(t *rapid.T, id events.DirectoryID) bool {
+	m.ops++
+	d := Decide(m.state, id, m.now, fmt.Sprintf("op-%d", m.ops))
+	if again := Decide(m.state, id, m.now, fmt.Sprintf("op-%d", m.ops)); !reflect.DeepEqual(d, again) {
+		t.Fatalf("two decisions: %+v and %+v", d, again)
+	}
+	switch f := d.Fact.(type) {
+	case nil:
+		return false
+	case *events.DirectoryMapped:
+		if f.Epoch <= m.epochs[id] {
+			t.Fatalf("epoch %d after %d", f.Epoch, m.epochs[id])
+		}
+		m.epochs[id] = f.Epoch
+	case *events.AcquireRequested:
+		m.checkAcquire(t, f)
+		m.open = append(m.open, f)
+	case *events.ReleaseRequested:
+		m.open = append(m.open, f)
+	case *events.DirectoryForgotten:
+		for seat := range m.holds[id] {
+			if m.isAlive(seat) {
+				t.Fatalf("%s is forgotten while %+v holds it", id, seat)
+			}
+		}
+	}
+	m.publish(d.Stream, d.Fact)
+	return true
+}
+
+func (m *model) isAlive(s Seat) bool { return m.alive[Key{s.Node, s.Service}] == s.Incarnation }
+
+func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
+	seat := seatOf(f.Assignment)
+	if !m.isAlive(seat) {
+		t.Fatalf("a dead instance is asked: %+v", f)
+	}
+	for other := range m.holds[f.Directory] {
+		if other != seat && m.isAlive(other) {
+			t.Fatalf("%+v is asked to acquire %s, which %+v may hold", seat, f.Directory, other)
+		}
+	}
+	for _, o := range m.open {
+		if r, _ := requestOf(o); r.Assignment.Directory == f.Directory && m.isAlive(seatOf(r.Assignment)) {
+			t.Fatalf("%+v while %+v is not answered", f, o)
+		}
+	}
+	if f.Epoch != m.epochs[f.Directory] {
+		t.Fatalf("epoch %d, the mapping has %d", f.Epoch, m.epochs[f.Directory])
+	}
+	if m.holds[f.Directory] == nil {
+		m.holds[f.Directory] = map[Seat]bool{}
+	}
+	m.holds[f.Directory][seat] = true
+}
+
+// answer acknowledges an open request: as the node would, or as the notifier does in the
+// place of one that is gone.
+func (m *model) answer(i int, code fault.Code, quiesced bool) {
+	f := m.open[i]
+	m.open = slices.Delete(m.open, i, i+1)
+	r, _ := requestOf(f)
+	seat := seatOf(r.Assignment)
+	if !m.isAlive(seat) {
+		code, quiesced = fault.Fenced, false
+	}
+	m.done[r.Assignment.Operation] = true
+	if r.Release {
+		if code == "" && quiesced || code == fault.NotFound {
+			delete(m.holds[r.Assignment.Directory], seat)
+		}
+		m.publish(events.StreamNotifications, &events.ReleaseAcknowledged{
+			Assignment: r.Assignment, Code: string(code), Quiesced: quiesced && code == "", At: m.now,
+		})
+		return
+	}
+	if code != "" && code != fault.Fenced {
+		delete(m.holds[r.Assignment.Directory], seat)
+	}
+	m.publish(events.StreamNotifications, &events.AcquireAcknowledged{Assignment: r.Assignment, Code: string(code), At: m.now})
+}
+
+func (m *model) start(k Key) {
+	m.started++
+	m.alive[k] = fmt.Sprintf("inc-%d", m.started)
+	delete(m.silent, k)
+	m.publish(events.StreamInstances, &events.InstanceAdded{Node: k.Node, Service: k.Service, Incarnation: m.alive[k]})
+}
+
+func (m *model) fallSilent(k Key) {
+	if inc, ok := m.alive[k]; ok {
+		delete(m.alive, k)
+		m.silent[k] = inc
+		m.publish(events.StreamInstances, &events.InstanceRemoved{Node: k.Node, Service: k.Service, Incarnation: inc})
+	}
+}
+
+func (m *model) comeBack(k Key) {
+	if inc, ok := m.silent[k]; ok {
+		delete(m.silent, k)
+		m.alive[k] = inc
+		m.publish(events.StreamInstances, &events.InstanceAdded{Node: k.Node, Service: k.Service, Incarnation: inc})
+	}
+}
+
+// command does what an operator may do to a directory in its state.
+func (m *model) command(t *rapid.T, id events.DirectoryID) {
+	d := m.state.Directories[id]
+	switch {
+	case d == nil && m.epochs[id] == 0:
+		f := rapid.SampledFrom([]events.Fact{
+			&events.DirectoryCreated{Directory: id, Pool: "p", Path: "/" + string(id)},
+			&events.DirectoryTracked{Directory: id, Pool: "p", Path: "/" + string(id)},
+		}).Draw(t, "new")
+		m.publish(events.StreamDirectories, f)
+	case d == nil || d.Removing:
+	case rapid.IntRange(0, 9).Draw(t, "remove") == 0:
+		m.publish(events.StreamDirectories, &events.DirectoryRemoved{Directory: id, Pool: "p"})
+	case d.Intent.Role == events.Slave:
+		m.publish(events.StreamDirectories, &events.PromotionRequested{Directory: id, Pool: "p", Force: rapid.Bool().Draw(t, "force")})
+	default:
+		m.publish(events.StreamDirectories, &events.DemotionRequested{Directory: id, Pool: "p"})
+	}
+}
+
+func directories() []events.DirectoryID { return []events.DirectoryID{"d1", "d2", "d3"} }
+
+func instances() []Key {
+	var all []Key
+	for _, node := range []string{"a", "b", "c"} {
+		all = append(all, Key{node, events.ServiceJournal}, Key{node, events.ServiceReplayer})
+	}
+	return all
+}
+
+// refold folds the streams from the start, interleaved otherwise, and compares.
+func (m *model) refold(t *rapid.T) {
+	fresh := NewState()
+	streams := rapid.Permutation([]string{events.StreamDirectories, events.StreamInstances, events.StreamNotifications}).Draw(t, "order")
+	for _, s := range streams {
+		for i, f := range m.log[s] {
+			fresh.Evolve(uint64(i+1), f)
+		}
+	}
+	if !reflect.DeepEqual(fresh, m.state) {
+		t.Fatalf("a restart folds to another state")
+	}
+}
+
+// directories 99-108, 120, 124, 127: any history of intentions, nodes and answers.
+func TestAnyHistory(t *testing.T) {
+	codes := []fault.Code{"", "", "", fault.Internal, fault.Busy, fault.SplitBrain, fault.NotFound, fault.Fenced}
+	// One call checks 100 histories; rare orders of events need more.
+	for range 30 {
+		rapid.Check(t, func(t *rapid.T) {
+			m := newModel()
+			t.Repeat(map[string]func(*rapid.T){
+				"command": func(t *rapid.T) { m.command(t, rapid.SampledFrom(directories()).Draw(t, "directory")) },
+				"start":   func(t *rapid.T) { m.start(rapid.SampledFrom(instances()).Draw(t, "instance")) },
+				"silent":  func(t *rapid.T) { m.fallSilent(rapid.SampledFrom(instances()).Draw(t, "instance")) },
+				"back":    func(t *rapid.T) { m.comeBack(rapid.SampledFrom(instances()).Draw(t, "instance")) },
+				"decide":  func(t *rapid.T) { m.decide(t, rapid.SampledFrom(directories()).Draw(t, "directory")) },
+				"decide more": func(t *rapid.T) {
+					for range 4 {
+						m.decide(t, rapid.SampledFrom(directories()).Draw(t, "directory"))
+					}
+				},
+				"answer": func(t *rapid.T) {
+					if len(m.open) == 0 {
+						t.Skip("nothing to answer")
+					}
+					i := rapid.IntRange(0, len(m.open)-1).Draw(t, "request")
+					m.answer(i, rapid.SampledFrom(codes).Draw(t, "code"), rapid.Bool().Draw(t, "quiesced"))
+				},
+				"wait":    func(t *rapid.T) { m.now += events.Instant(retryMax) },
+				"restart": m.refold,
+			})
+			m.calmDown(t)
+		})
+	}
+}
+
+// calmDown lets one node live and every request succeed: everything settles.
+func (m *model) calmDown(t *rapid.T) {
+	for _, k := range instances() {
+		if k.Node == "a" {
+			m.start(k)
+		}
+	}
+	for round := 0; ; round++ {
+		if round > 200 {
+			t.Fatalf("nothing settles")
+		}
+		m.now += events.Instant(retryMax)
+		moved := false
+		for len(m.open) > 0 {
+			m.answer(0, "", true)
+			moved = true
+		}
+		for _, id := range directories() {
+			moved = m.decide(t, id) || moved
+		}
+		if !moved {
+			break
+		}
+	}
+	for _, id := range directories() {
+		d := m.state.Directories[id]
+		if d == nil {
+			continue
+		}
+		decision := Decide(m.state, id, m.now, "op")
+		if d.Removing || decision.Status != Associated || d.Mapping.Role != d.Intent.Role {
+			t.Fatalf("%s ends as %+v, wanted %+v", id, decision, d.Intent)
+		}
+	}
+	m.refold(t)
+}
