@@ -145,8 +145,9 @@ func DecodeBatch(msg []byte) (*Batch, error) {
 	}
 	if r.err == nil {
 		b.End.Position = At(b.Tag, b.First+uint32(n)-1)
-		b.Entries = make([]Entry, 0, min(n, len(r.b)/4+1))
-		arena := make([]Position, 0, n)
+		room := min(n, len(r.b)/entryBytesMin) // no more can follow
+		b.Entries = make([]Entry, 0, room)
+		arena := make([]Position, 0, room)
 		for range n {
 			b.Entries = append(b.Entries, r.entry(&arena))
 			if r.err != nil {
@@ -154,7 +155,10 @@ func DecodeBatch(msg []byte) (*Batch, error) {
 			}
 		}
 	}
-	return b, r.finish()
+	if err := r.finish(); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // finish demands that a message was read to its end (the chain was cut off before).

@@ -120,6 +120,10 @@ func (e ImageRemoved) append(b []byte) []byte { return appendUint(b, uint64(e.Im
 // An entry is [kind, version, [before…], fields…].
 const entryFixedFields = 3
 
+// entryBytesMin is the size of the shortest entry: the array's header and four fields
+// of one byte.
+const entryBytesMin = 5
+
 // fieldsOf says how many fields the format gives to a kind; a later format may add
 // some at the end, which are skipped.
 func fieldsOf(k eventKind) int {
@@ -162,6 +166,9 @@ func (r *reader) entry(arena *[]Position) Entry {
 	}
 	e.Before = (*arena)[start:len(*arena):len(*arena)]
 	known := fieldsOf(k)
+	if r.err != nil {
+		return e
+	}
 	if known == 0 {
 		// A kind that a newer writer knows: applying the rest without it would make
 		// this copy differ from the others for ever.

@@ -8,7 +8,7 @@ import (
 )
 
 // Fact is something that happened outside a journal: a pool was created, a directory
-// was mapped, an acquire was acknowledged. The set is closed; [newFact] lists it.
+// was mapped, an acquire was acknowledged. The set is closed; [everyFact] lists it.
 type Fact interface {
 	// Kind names the fact on the wire, in snake case. A kind never changes its meaning.
 	Kind() string
@@ -18,9 +18,9 @@ type Fact interface {
 
 const factFields = 3
 
-// newFact returns a pointer to a zero fact of a kind.
-func newFact(kind string) (Fact, error) {
-	for _, f := range [...]Fact{
+// everyFact returns a zero fact of each kind.
+func everyFact() []Fact {
+	return []Fact{
 		&PoolCreated{}, &PoolRemoved{}, &MirrorEnabled{}, &MirrorDisabled{},
 		&TokenCreated{}, &PeerAdded{}, &PeerRemoved{}, &SiteNumbered{},
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
@@ -28,7 +28,12 @@ func newFact(kind string) (Fact, error) {
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &LifecycleNoted{},
-	} {
+	}
+}
+
+// newFact returns a pointer to a zero fact of a kind.
+func newFact(kind string) (Fact, error) {
+	for _, f := range everyFact() {
 		if f.Kind() == kind {
 			return f, nil
 		}
@@ -72,6 +77,9 @@ func Unmarshal(msg []byte) (Fact, error) {
 	f, err := newFact(kind)
 	if err != nil {
 		return nil, err
+	}
+	if c := r.b[0]; c&0xf0 != mpFixMap && c != mpMap16 && c != mpMap32 {
+		return nil, corrupt(kind + ": its fields are not a map")
 	}
 	dec := msgpack.NewDecoder(bytes.NewReader(r.b))
 	dec.SetCustomStructTag("json")

@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -39,8 +40,11 @@ func (i *Instant) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*i = 0
-	if t != nil {
-		*i = InstantOf(*t)
+	if t == nil {
+		return nil
+	}
+	if *i = InstantOf(*t); !i.Time().Equal(*t) {
+		return fmt.Errorf("time %v is out of range", *t)
 	}
 	return nil
 }

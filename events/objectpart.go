@@ -66,5 +66,8 @@ func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
 	if r.err == nil && p.Part >= p.Parts {
 		r.fail("a part has no place among the parts")
 	}
-	return p, r.finish()
+	if err := r.finish(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }

@@ -5,8 +5,9 @@ type Direction string
 
 // The directions of a peer.
 const (
-	ReceiveAndSend Direction = "rx-tx" // both sites may follow each other
-	ReceiveOnly    Direction = "rx-only"
+	ReceiveAndSend Direction = "rx-tx"   // both sites may follow each other
+	ReceiveOnly    Direction = "rx-only" // this site may follow the peer, which does not follow it
+	SendOnly       Direction = "tx-only" // the other end of rx-only
 )
 
 // PoolCreated says that a pool came to be.

@@ -70,16 +70,14 @@ type DirectoryID string
 // people; the id keeps it unique when a directory is removed and created again.
 func JournalStream(name DirectoryName, id DirectoryID) string {
 	path := strings.ReplaceAll(strings.TrimPrefix(name.Path, "/"), "/", "_")
-	return "JOURNAL_" + Token(name.Pool) + "_" + shorten(Token(path)) + "_" + string(id)
+	return "JOURNAL_" + shorten(Token(name.Pool)) + "_" + shorten(Token(path)) + "_" + string(id)
 }
 
-// shorten keeps a stream's name within what the server allows (255 bytes).
+// shorten keeps a stream's name within what the server allows (255 bytes): the two
+// shortened parts, the prefix, the id and what joins them.
 func shorten(s string) string {
-	const pathBytesInStream = 120
-	if len(s) > pathBytesInStream {
-		return s[:pathBytesInStream]
-	}
-	return s
+	const bytesInStream = 112
+	return s[:min(len(s), bytesInStream)]
 }
 
 // JournalSubject returns the subject prefix of a directory's journal. It carries the

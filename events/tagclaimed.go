@@ -1,6 +1,10 @@
 package events
 
-import "github.com/cespare/xxhash/v2"
+import (
+	"fmt"
+
+	"github.com/cespare/xxhash/v2"
+)
 
 // TagReason says why a tag was claimed.
 type TagReason string
@@ -76,7 +80,10 @@ func DecodeTagClaimed(msg []byte) (*TagClaimed, error) {
 	}
 	t.Mark = t.Predecessor
 	t.Mark.Position, t.Mark.Time, t.Mark.Chain = At(t.Tag, 0), Instant(r.uint()), chain
-	return t, r.finish()
+	if err := r.finish(); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // JournalMessage is what a journal stream holds: a [*Batch] or a [*TagClaimed].
@@ -114,16 +121,35 @@ func (b *Batch) Follows(m Mark) bool {
 
 // Follows implements [JournalMessage].
 func (t *TagClaimed) Follows(m Mark) bool {
-	return t.Predecessor.Position == m.Position && t.Predecessor.Chain == m.Chain && t.Tag > m.Position.Tag()
+	return t.Predecessor.Same(m) && t.Predecessor.Entries == m.Entries && t.Predecessor.Bytes == m.Bytes &&
+		t.Tag > m.Position.Tag()
 }
 
-// DecodeJournal reads any journal message. Errors are those of [DecodeBatch].
+// DecodeJournal reads any journal message. Errors are those of [DecodeBatch]; a sound
+// message of a kind that this program does not know is [ErrFormat].
 func DecodeJournal(msg []byte) (JournalMessage, error) {
 	r := &reader{b: msg}
-	r.array()
+	n := r.array()
 	r.uint()
-	if r.string() == tagKind {
-		return DecodeTagClaimed(msg)
+	switch kind := r.string(); {
+	case r.err != nil:
+		return nil, corrupt("it is not a journal message")
+	case kind == tagKind:
+		return journalMessage(DecodeTagClaimed(msg))
+	case kind == batchKind:
+		return journalMessage(DecodeBatch(msg))
+	default:
+		if _, _, err := openJournalMessage(msg, kind, n); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("journal message of kind %.40q: %w", kind, ErrFormat)
 	}
-	return DecodeBatch(msg)
+}
+
+// journalMessage keeps a nil pointer from becoming a message.
+func journalMessage[M JournalMessage](m M, err error) (JournalMessage, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }

@@ -19,6 +19,9 @@ var ErrFormat = errors.New("unknown message format")
 // width, so that a header has one size and can be filled in after its entries.
 const (
 	mpArray32 = 0xdd
+	mpFixMap  = 0x80
+	mpMap16   = 0xde
+	mpMap32   = 0xdf
 	mpBin32   = 0xc6
 	mpBin16   = 0xc5
 	mpBin8    = 0xc4

@@ -144,8 +144,12 @@ func hold[Reply any](ctx context.Context, s *client, d api.Directory, request st
 // nobody answers, or the node is not ready, it asks again for at most wait.
 func holdSettled[Reply any](ctx context.Context, s *client, d api.Directory, wait time.Duration, request string, body any) (Reply, error) {
 	deadline := time.Now().Add(wait)
+	var before error
 	for {
 		reply, err := hold[Reply](ctx, s, d, request, body)
+		if ctx.Err() != nil && before != nil && err != nil {
+			return reply, before // the time ran out while it was asked once more
+		}
 		settling := isNobody(err) || fault.CodeOf(err) == fault.NotReady
 		if !settling || time.Now().After(deadline) {
 			return reply, err
@@ -153,6 +157,7 @@ func holdSettled[Reply any](ctx context.Context, s *client, d api.Directory, wai
 		if pause(ctx, retryWait) != nil {
 			return reply, err
 		}
+		before = err
 	}
 }
 

@@ -66,11 +66,16 @@ func outsideSyncer(ctx context.Context, cfg serveConfig, b *bus.Bus) (bus.Syncer
 func askEmbedder(ctx context.Context, b *bus.Bus, patience time.Duration) (api.LogInfoReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var nobody error
 	for {
 		info, err := api.Call[api.LogInfoReply](ctx, b.Conn(), api.LogInfo, api.Nothing{})
+		if ctx.Err() != nil && nobody != nil {
+			return info, nobody // the time ran out while it was asked once more
+		}
 		if !api.Nobody(err) || pause(ctx, retryWait) != nil {
 			return info, err
 		}
+		nobody = err
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -47,6 +48,8 @@ func Call[Reply any](ctx context.Context, nc *nats.Conn, subject string, request
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return reply, fault.New(fault.Timeout, "no service answers %s at %s: %w", subject, nc.ConnectedUrlRedacted(), err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return reply, fault.New(fault.Usage, "request to %s: %d bytes: %w", subject, len(body), err)
 	case err != nil:
 		return reply, fault.New(fault.Timeout, "waiting for an answer to %s: %w", subject, err)
 	}
@@ -99,6 +102,9 @@ func decode[Request any](subject string, body []byte) (Request, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&request); err != nil {
 		return request, fault.New(fault.Usage, "request to %s: %w", subject, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return request, fault.New(fault.Usage, "request to %s: something follows the request", subject)
 	}
 	return request, nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -22,7 +23,11 @@ type serving struct {
 	log           *slog.Logger
 	subscriptions []*nats.Subscription
 	slots         chan struct{}
-	running       sync.WaitGroup
+
+	// mu makes sure that no handler starts once stop waits for those that run.
+	mu      sync.Mutex
+	stopped bool
+	running sync.WaitGroup
 }
 
 func newServing(ctx context.Context, log *slog.Logger) *serving {
@@ -37,6 +42,11 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 	case <-s.ctx.Done():
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
 	s.running.Go(func() {
 		defer func() { <-s.slots }()
 		ctx, cancel := context.WithTimeout(s.ctx, requestTime)
@@ -49,7 +59,11 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 
 func (h Handler) respond(ctx context.Context, msg *nats.Msg) error {
 	if h.series == nil {
-		return msg.Respond(encode(h.handle(ctx, msg.Data)))
+		err := msg.Respond(encode(h.handle(ctx, msg.Data)))
+		if errors.Is(err, nats.ErrMaxPayload) {
+			err = msg.Respond(encode(nil, fault.New(fault.Internal, "the answer to %s is too large: %w", h.subject, err)))
+		}
+		return err
 	}
 	if err := h.series(ctx, msg.Data, msg.Respond); err != nil {
 		return msg.Respond(encode(nil, err))
@@ -74,5 +88,8 @@ func (s *serving) stop() {
 		_ = sub.Unsubscribe() // the connection is gone: so is the subscription
 	}
 	s.cancel()
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
 	s.running.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -25,10 +26,56 @@ type Message struct {
 // gaps, and goes on with new ones until ctx ends or f returns an error, which it
 // returns. Where the stream now begins later than from, a [*GapError] is returned.
 func (b *Bus) Follow(ctx context.Context, stream string, from uint64, f func(Message) error) error {
-	from = max(from, 1)
+	return b.follow(ctx, stream, max(from, 1), 0, f)
+}
+
+// follow is Follow with the promise that the stream holds all messages up to held: one
+// of them that does not come is missing.
+func (b *Bus) follow(ctx context.Context, stream string, from, held uint64, f func(Message) error) error {
+	next := from
+	for {
+		err := b.read(ctx, stream, &next, held, f)
+		if !errors.Is(err, errSilent) {
+			return err
+		}
+		if err := b.checkHeld(ctx, stream, next); err != nil {
+			return err
+		}
+	}
+}
+
+// silence is how long a reader waits for a message that the stream is known to hold,
+// before it looks for the message itself: JetStream passes over what it cannot read and
+// says nothing when that was the last one.
+const silence = 2 * time.Second
+
+var errSilent = errors.New("nothing came")
+
+// checkHeld returns a [*GapError] if the stream has no message at a sequence.
+func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
+	s, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
+	}
+	_, err = s.GetMsg(ctx, seq)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(streamError(err), ErrNotFound):
+		return &GapError{stream, seq, s.CachedInfo().State.LastSeq + 1}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	b.log.Warn("message is looked for again", "stream", stream, "sequence", seq, "error", err)
+	return nil
+}
+
+// read gives f the messages from *next on, and moves it. It returns errSilent when a
+// message up to held does not come.
+func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, f func(Message) error) error {
 	cons, err := b.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   from,
+		OptStartSeq:   *next,
 	})
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
@@ -38,35 +85,54 @@ func (b *Bus) Follow(ctx context.Context, stream string, from uint64, f func(Mes
 		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 	}
 	defer it.Stop()
-	for next := from; ; next++ {
-		msg, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+	for ; ; *next++ {
+		msg, err := nextMessage(ctx, it, *next <= held)
+		switch {
+		case err == nil:
+		case errors.Is(err, errSilent):
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		default:
 			return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
 			return fmt.Errorf("read stream %s: %w", stream, err)
 		}
-		if meta.Sequence.Stream != next {
-			return &GapError{stream, next, meta.Sequence.Stream}
+		if meta.Sequence.Stream != *next {
+			return &GapError{stream, *next, meta.Sequence.Stream}
 		}
-		if err := f(Message{next, msg.Subject(), msg.Data()}); err != nil {
+		if err := f(Message{*next, msg.Subject(), msg.Data()}); err != nil {
 			return err
 		}
 	}
 }
 
+// nextMessage waits for a message: until ctx ends, or errSilent if it is known to be
+// there and does not come.
+func nextMessage(ctx context.Context, it jetstream.MessagesContext, held bool) (jetstream.Msg, error) {
+	if !held {
+		return it.Next(jetstream.NextContext(ctx))
+	}
+	bounded, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	msg, err := it.Next(jetstream.NextContext(bounded))
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		return nil, errSilent
+	}
+	return msg, err
+}
+
 var errReadEnough = errors.New("read enough")
 
-// ReadTo gives f every message from sequence from to sequence to, both included.
+// ReadTo gives f every message from sequence from to sequence to, both included, which
+// the stream holds: one that does not come is a gap.
 func (b *Bus) ReadTo(ctx context.Context, stream string, from, to uint64, f func(Message) error) error {
 	if from > to {
 		return nil
 	}
-	err := b.Follow(ctx, stream, from, func(m Message) error {
+	err := b.follow(ctx, stream, max(from, 1), to, func(m Message) error {
 		if err := f(m); err != nil {
 			return err
 		}
@@ -92,7 +158,7 @@ func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(s
 	if state.Last < state.First || state.Last == 0 {
 		caughtUp()
 	}
-	return b.Follow(ctx, stream, state.First, func(m Message) error {
+	return b.follow(ctx, stream, max(state.First, 1), state.Last, func(m Message) error {
 		fact, err := events.Unmarshal(m.Data)
 		if err != nil {
 			return fmt.Errorf("message %d of stream %s: %w", m.Sequence, stream, err)

@@ -65,12 +65,12 @@ func (l *Log) Name() string { return l.name }
 // log could be asked. When an answer is lost the log itself is looked at, so a message
 // is never stored twice and never given up while it is there.
 func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint64) (uint64, error) {
-	for {
+	for try := 0; ; try++ {
 		err := l.appendOnce(ctx, subject, data, last)
 		switch {
 		case err == nil:
 			return last + 1, nil
-		case errors.Is(err, ErrFull):
+		case errors.Is(err, nats.ErrMaxPayload), try == 0 && errors.Is(err, ErrFull):
 			return 0, fmt.Errorf("append to %s: %w", l.name, err)
 		}
 		stored, lookErr := l.holds(ctx, last+1, data)
@@ -81,6 +81,11 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 			return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrUndecided, err)
 		case errors.Is(lookErr, ErrOvertaken), errors.Is(err, ErrOvertaken):
 			return 0, fmt.Errorf("append to %s: %w", l.name, ErrOvertaken)
+		case lookErr == nil && errors.Is(err, ErrFull):
+			return 0, fmt.Errorf("append to %s: %w", l.name, err)
+		}
+		if err := l.exists(ctx); err != nil {
+			return 0, fmt.Errorf("append to %s: %w", l.name, err)
 		}
 		l.bus.log.Warn("append is tried again", "stream", l.name, "sequence", last+1, "error", err)
 		if err := pause(ctx, reconnectWait); err != nil {
@@ -102,8 +107,19 @@ func (l *Log) appendOnce(ctx context.Context, subject string, data []byte, last 
 	return nil
 }
 
+// exists returns [ErrNotFound] if the stream was deleted, and nil while that is unknown.
+func (l *Log) exists(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if _, err := l.State(ctx); errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
 // holds reports whether the message at a sequence is data: [ErrOvertaken] if it is
-// another. It asks the stream's leader, because a mirror may answer late.
+// another. On a replicated stream a follower may answer, and late; a message that it does
+// not have yet is taken for one that is not stored, and the next try is refused.
 func (l *Log) holds(ctx context.Context, seq uint64, data []byte) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()

@@ -45,7 +45,14 @@ type Error struct {
 // wrapped cause stays reachable.
 func New(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
+	e := &Error{Code: code, Message: err.Error()}
+	switch err := err.(type) { //nolint:errorlint // what was wrapped just above
+	case interface{ Unwrap() error }:
+		e.cause = err.Unwrap()
+	case interface{ Unwrap() []error }:
+		e.cause = errors.Join(err.Unwrap()...)
+	}
+	return e
 }
 
 // Error returns the message.

@@ -63,7 +63,7 @@ func (c Copy) describe(i replica.ImageInfo) api.Image {
 // Refusals answer the requests that only a primary can serve.
 func (c Copy) Refusals() []api.Handler {
 	var handlers []api.Handler
-	for _, request := range []string{api.ImageCreate, api.ImageResize, api.ImageRemove, api.SyncBegin} {
+	for _, request := range []string{api.ImageCreate, api.ImageResize, api.ImageRemove} {
 		handlers = append(handlers, api.On(api.HolderSubject(c.ID, request),
 			func(context.Context, any) (api.Nothing, error) {
 				return api.Nothing{}, fault.New(fault.NotPrimary,

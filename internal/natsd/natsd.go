@@ -79,14 +79,24 @@ type Server struct {
 // Start runs a server and returns once it takes connections and its way of syncing
 // was proven.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
+	return startWith(ctx, cfg, func(*Server) {})
+}
+
+// startWith is Start; prepare is called before the probe.
+func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server, error) {
 	s, err := run(cfg)
 	if err != nil {
 		return nil, err
 	}
+	prepare(s)
 	if cfg.Sync != SyncFiles {
 		return s, nil
 	}
 	if err := s.probe(ctx); err != nil {
+		if ctx.Err() != nil {
+			s.Stop()
+			return nil, ctx.Err()
+		}
 		cfg.Log.Warn("the store of this NATS server is not as expected; syncing every message instead", "error", err)
 		s.Stop()
 		cfg.Sync = SyncAlways
@@ -161,7 +171,7 @@ no_auth_user: %s
 	return opts, nil
 }
 
-// Sync returns how the server makes messages safe.
+// SyncMode returns how the server makes messages safe.
 func (s *Server) SyncMode() SyncMode { return s.sync }
 
 // URL returns where clients reach the server.

@@ -44,12 +44,14 @@ const TrimSlack = 16 << 20
 // streamFiles finds the block files of each stream.
 type streamFiles struct {
 	root string
-	mu   sync.Mutex
-	open map[string]*blockFiles
+	// fsync syncs a file or folder by name; tests look on.
+	fsync func(name string) error
+	mu    sync.Mutex
+	open  map[string]*blockFiles
 }
 
 func newStreamFiles(root string) *streamFiles {
-	return &streamFiles{root: root, open: map[string]*blockFiles{}}
+	return &streamFiles{root: root, fsync: syncFile, open: map[string]*blockFiles{}}
 }
 
 func (f *streamFiles) stream(name string) *blockFiles {
@@ -57,8 +59,10 @@ func (f *streamFiles) stream(name string) *blockFiles {
 	defer f.mu.Unlock()
 	b := f.open[name]
 	if b == nil {
-		b = &blockFiles{dir: filepath.Join(f.root, name, "msgs")}
-		f.open[name] = b
+		b = &blockFiles{dir: filepath.Join(f.root, name, "msgs"), fsync: func(name string) error { return f.fsync(name) }}
+		if _, err := os.Stat(b.dir); err == nil { // only streams that exist take memory
+			f.open[name] = b
+		}
 	}
 	return b
 }
@@ -66,8 +70,9 @@ func (f *streamFiles) stream(name string) *blockFiles {
 // blockFiles are the files 1.blk, 2.blk, … of one stream. Messages are appended to the
 // newest; an older one changes only when the head of the stream is trimmed.
 type blockFiles struct {
-	dir string
-	mu  sync.Mutex
+	dir   string
+	fsync func(name string) error
+	mu    sync.Mutex
 	// newest is the block that the last sync ended with. All older ones are synced and
 	// so are the names of all up to it. Zero: none yet.
 	newest uint64
@@ -79,20 +84,34 @@ func (b *blockFiles) sync() error {
 	if b.newest == 0 {
 		return b.syncAll()
 	}
-	err := syncFile(b.path(b.newest))
-	if errors.Is(err, fs.ErrNotExist) { // trimmed away
-		return b.syncAll()
+	// The newest block is found before anything is synced: a block changes until the next
+	// one exists, so one that was synced while it was the newest must be synced again.
+	newest := b.newest
+	for exists(b.path(newest + 1)) {
+		newest++
 	}
-	for n := b.newest + 1; err == nil; n++ {
-		if err = syncFile(b.path(n)); err == nil {
-			b.newest = n
-			err = syncFile(b.dir)
+	for n := b.newest; n <= newest; n++ {
+		err := b.fsync(b.path(n))
+		if errors.Is(err, fs.ErrNotExist) { // trimmed away, or all blocks were replaced
+			return b.syncAll()
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if newest == b.newest {
 		return nil
 	}
-	return err
+	if err := b.fsync(b.dir); err != nil {
+		return err
+	}
+	b.newest = newest
+	return nil
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
 }
 
 // syncAll syncs every block, and the folders up to the stream's own name.
@@ -103,19 +122,19 @@ func (b *blockFiles) syncAll() error {
 	}
 	var newest uint64
 	for _, n := range blocks {
-		if err := syncFile(b.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := b.fsync(b.path(n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		newest = max(newest, n)
 	}
 	stream := filepath.Dir(b.dir)
 	for _, meta := range []string{"meta.inf", "meta.sum"} {
-		if err := syncFile(filepath.Join(stream, meta)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := b.fsync(filepath.Join(stream, meta)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	for _, dir := range []string{b.dir, stream, filepath.Dir(stream)} {
-		if err := syncFile(dir); err != nil {
+		if err := b.fsync(dir); err != nil {
 			return err
 		}
 	}
@@ -134,10 +153,10 @@ func (b *blockFiles) syncOldest() error {
 	for _, n := range blocks {
 		oldest = min(oldest, n)
 	}
-	if err := syncFile(b.path(oldest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.fsync(b.path(oldest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncFile(b.dir)
+	return b.fsync(b.dir)
 }
 
 func (b *blockFiles) path(n uint64) string {
@@ -180,6 +199,8 @@ func syncFile(name string) error {
 const (
 	probeStream = "TIDEMARK_PROBE"
 	probeTime   = 10 * time.Second
+	// storeDepth is how far Config.Dir's parent lies above the streams.
+	storeDepth = 4
 )
 
 // probe proves the contract of SyncFiles: an acknowledged message stands, byte for
@@ -212,7 +233,16 @@ func (s *Server) probe(ctx context.Context) error {
 	if err := s.files.stream(probeStream).find(payload); err != nil {
 		return err
 	}
-	return s.Sync(ctx, probeStream)
+	if err := s.Sync(ctx, probeStream); err != nil {
+		return err
+	}
+	// The names of the folders down to the streams are made once, by the first start.
+	for dir, levels := s.files.root, 0; levels <= storeDepth; dir, levels = filepath.Dir(dir), levels+1 {
+		if err := s.files.fsync(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var errProbeNotFound = errors.New("an acknowledged message is in no block file")

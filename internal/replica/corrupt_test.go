@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -52,15 +53,15 @@ func TestCorruptRecords(t *testing.T) {
 	}
 	for _, bucket := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
 		for what, damage := range damages {
+			if bucket == bucketReplica && what == "foreign" {
+				continue // records of other names are left to newer programs
+			}
 			t.Run(bucket+"/"+what, func(t *testing.T) {
 				if err := os.WriteFile(path, whole, 0o600); err != nil {
 					t.Fatal(err)
 				}
 				damageRecords(t, path, bucket, damage)
 				r, err := Open(vfs.OS(), dir)
-				if bucket == bucketReplica && what == "foreign" {
-					t.Skip("records of other names are left to newer programs")
-				}
 				if err == nil {
 					_ = r.Close()
 				}
@@ -88,7 +89,7 @@ func resealed(b *bbolt.Bucket, k, v []byte, at int, value byte) []byte {
 
 func damageRecords(t *testing.T, path, bucket string, damage func(b *bbolt.Bucket, k, v []byte) error) {
 	t.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoFreelistSync: true})
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

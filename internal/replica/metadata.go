@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"tidemark/events"
 )
@@ -27,6 +28,8 @@ const (
 
 const (
 	metadataMode = 0o640
+	// metadataMin is what bbolt makes a new file of: four pages. It never shrinks.
+	metadataMin = 4 * 4096
 	// lockWait bounds the wait for bbolt's own lock. The replica's lock is held, so
 	// only a stranger can have it.
 	lockWait = time.Second
@@ -61,12 +64,24 @@ func guarded(what string, f func() error) (err error) {
 
 func openBolt(path string) (*metadata, error) {
 	var db *bbolt.DB
+	var file *os.File
 	err := guarded("open metadata "+path, func() (err error) {
+		// The list of free pages stays in the file: to find them bbolt walks all pages in
+		// a goroutine of its own, where a damaged one would end the process.
 		db, err = bbolt.Open(path, metadataMode, &bbolt.Options{
-			Timeout: lockWait, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+				file, err = os.OpenFile(name, flag, mode)
+				return file, err
+			},
 		})
 		return err
 	})
+	if err != nil && file != nil {
+		// After a panic the mapping stays, and with it the lock, unless it is given up.
+		_ = unix.Flock(int(file.Fd()), unix.LOCK_UN)
+		_ = file.Close()
+	}
 	switch {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, corrupt("open metadata %s: %w", path, err)
@@ -105,8 +120,8 @@ func openMetadata(path string) (*metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
-	if info.Size() == 0 { // which bbolt would take for new
-		return nil, corrupt("metadata %s are empty", path)
+	if info.Size() < metadataMin { // nothing at all bbolt would take for new
+		return nil, corrupt("metadata %s have only %d bytes", path, info.Size())
 	}
 	return openBolt(path)
 }

@@ -3,6 +3,7 @@
 package site
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -48,6 +49,12 @@ func Identify(ctx context.Context, b *bus.Bus, name string) (Site, error) {
 		}
 	}
 	for range claimTries {
+		// The end of the stream is read before the identity in it: who founds or renames
+		// the site in between is noticed when the fact is published.
+		state, err := b.State(ctx, events.StreamPools)
+		if err != nil {
+			return Site{}, err
+		}
 		known, err := Current(ctx, b)
 		founding := errors.Is(err, bus.ErrNotFound)
 		switch {
@@ -60,20 +67,13 @@ func Identify(ctx context.Context, b *bus.Bus, name string) (Site, error) {
 				return Site{}, err
 			}
 		}
-		known.Name = cmpOr(name, known.Name)
-		err = Publish(ctx, b, known)
+		known.Name = cmp.Or(name, known.Name)
+		err = publishAfter(ctx, b, state.Last, known)
 		if !errors.Is(err, bus.ErrOvertaken) {
 			return known, err
 		}
 	}
 	return Site{}, fault.New(fault.Busy, "identify site: %w", bus.ErrOvertaken)
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func found() (Site, error) {
@@ -109,7 +109,11 @@ func Publish(ctx context.Context, b *bus.Bus, s Site) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.PublishAfter(ctx, events.StreamPools, state.Last, &events.SiteNumbered{
+	return publishAfter(ctx, b, state.Last, s)
+}
+
+func publishAfter(ctx context.Context, b *bus.Bus, last uint64, s Site) error {
+	_, err := b.PublishAfter(ctx, events.StreamPools, last, &events.SiteNumbered{
 		Site: s.UUID, Name: s.Name, Number: s.Number, At: events.InstantOf(time.Now()),
 	})
 	return err

@@ -115,23 +115,28 @@ func (t *Tail) applicable() (item, bool) {
 func (t *Tail) applied(it item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	wasFull := !t.hasRoom(1)
 	t.queue[0] = item{}
 	t.queue = t.queue[1:]
 	t.unapplied -= it.bytes
 	t.marks.Applied = it.message.Ends()
 	signal(t.checkpointDue)
-	if wasFull || len(t.queue) == 0 {
-		t.announce()
-	}
+	t.announce()
 }
 
 // checkpointLoop takes a checkpoint CheckpointAge after the first message applied since
-// the last one, and trims the log.
+// the last one, and trims the log: then, and whenever its clients have moved on. A full
+// log takes no message, so a trim must not wait for one.
 func (t *Tail) checkpointLoop(ctx context.Context) error {
+	clients := time.NewTicker(CheckpointAge)
+	defer clients.Stop()
 	for {
 		select {
 		case <-t.checkpointDue:
+		case <-clients.C:
+			if t.trimmer.moved() {
+				t.trim(ctx, t.Marks().Committed)
+			}
+			continue
 		case <-ctx.Done():
 			return nil
 		}
@@ -151,7 +156,7 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 	}
 }
 
-// Checkpoint takes a checkpoint now and trims the log.
+// checkpoint takes a checkpoint now and trims the log.
 func (t *Tail) checkpoint(ctx context.Context) error {
 	mark, err := t.cfg.Replica.Checkpoint(ctx)
 	if err != nil {
@@ -169,8 +174,13 @@ func (t *Tail) checkpoint(ctx context.Context) error {
 			t.cfg.Logger.Warn("commit position not published", "error", err)
 		}
 	}
-	if err := t.trimmer.trim(ctx, mark); err != nil {
+	t.trim(ctx, mark)
+	return nil
+}
+
+func (t *Tail) trim(ctx context.Context, committed events.Mark) {
+	if err := t.trimmer.trim(ctx, committed); err != nil && ctx.Err() == nil {
+		t.trimmer.needed = 0 // look again
 		t.cfg.Logger.Warn("journal not trimmed", "error", err)
 	}
-	return nil
 }

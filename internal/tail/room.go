@@ -45,9 +45,6 @@ func (t *Tail) hasRoom(n int) bool {
 func (t *Tail) Return(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	wasFull := !t.hasRoom(1)
 	t.reserved -= n
-	if wasFull {
-		t.announce()
-	}
+	t.announce()
 }

@@ -63,7 +63,7 @@ type Tail struct {
 
 	// Each is signalled, never blocking, when the state it is named for changed.
 	syncWanted, applyReady, checkpointDue chan struct{}
-	// changed is closed and replaced whenever room or marks change.
+	// changed is closed when room or marks change; nil while nobody waits for that.
 	changed chan struct{}
 }
 
@@ -96,7 +96,6 @@ func New(cfg Config) *Tail {
 		syncWanted:    make(chan struct{}, 1),
 		applyReady:    make(chan struct{}, 1),
 		checkpointDue: make(chan struct{}, 1),
-		changed:       make(chan struct{}),
 	}
 	t.trimmer = trimmer{log: cfg.Log, below: cfg.TrimBelow}
 	return t
@@ -109,7 +108,7 @@ func (t *Tail) Rebase() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.marks = Marks{committed, committed, committed, committed}
-	t.lastSeq, t.safeSeq = seq, seq
+	t.lastSeq, t.safeSeq, t.wanted = seq, seq, seq
 	t.announce()
 }
 
@@ -121,7 +120,7 @@ func (t *Tail) Run(ctx context.Context) error {
 	group.Go(func() error { return t.applyLoop(inner) })
 	group.Go(func() error { return t.checkpointLoop(inner) })
 	err := group.Wait()
-	if ctx.Err() != nil && t.failed() == nil {
+	if ctx.Err() != nil && err == nil {
 		err = t.checkpoint(context.WithoutCancel(ctx))
 	}
 	if err == nil {
@@ -141,8 +140,9 @@ func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if isBatch { // its origin knew this to be safe when it published
-		t.allowed = max(t.allowed, batch.Safe)
+	if isBatch && batch.Safe > t.allowed { // its origin knew this to be safe when it published
+		t.allowed = batch.Safe
+		signal(t.applyReady)
 	}
 	t.queue = append(t.queue, item{m, seq, bytes})
 	t.unapplied += bytes
@@ -183,6 +183,14 @@ func (t *Tail) Marks() Marks {
 func (t *Tail) Changed() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.change()
+}
+
+// change returns what announce closes next. It is called under the lock.
+func (t *Tail) change() <-chan struct{} {
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
 	return t.changed
 }
 
@@ -226,7 +234,7 @@ func (t *Tail) Drain(ctx context.Context) error {
 func (t *Tail) wait(ctx context.Context, ok func() bool) error {
 	for {
 		t.mu.Lock()
-		satisfied, failure, changed := ok(), t.failure, t.changed
+		satisfied, failure, changed := t.failure == nil && ok(), t.failure, t.change()
 		t.mu.Unlock()
 		switch {
 		case failure != nil:
@@ -244,8 +252,10 @@ func (t *Tail) wait(ctx context.Context, ok func() bool) error {
 
 // announce wakes all who wait for a change. It is called under the lock.
 func (t *Tail) announce() {
-	close(t.changed)
-	t.changed = make(chan struct{})
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
+	}
 }
 
 // fail ends the tail: every waiter, present and future, gets the error.
@@ -265,12 +275,6 @@ func (t *Tail) fail(err error) {
 	for _, w := range waiters {
 		w.done(err)
 	}
-}
-
-func (t *Tail) failed() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.failure
 }
 
 func signal(c chan struct{}) {
@@ -296,6 +300,9 @@ func (t *Tail) Replay(ctx context.Context) error {
 		return fmt.Errorf("journal %s ends at message %d, but its message %d was checkpointed at %v: %w",
 			t.cfg.Log.Name(), state.Last, start-1, marks.Logged.Position, ErrLostTail)
 	}
+	if err := t.checkReplayed(ctx, state, start-1, marks.Logged); err != nil {
+		return err
+	}
 	previous := marks.Logged
 	err = t.cfg.Log.ReadTo(ctx, start, state.Last, func(m bus.Message) error {
 		message, err := events.DecodeJournal(m.Data)
@@ -316,6 +323,24 @@ func (t *Tail) Replay(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
+	}
+	return nil
+}
+
+// checkReplayed refuses a log whose message at seq, where it still holds one, is not
+// the one that ends at mark: it was rolled back and went on otherwise. A replica that
+// was filled by a first sync has no message yet.
+func (t *Tail) checkReplayed(ctx context.Context, state bus.State, seq uint64, mark events.Mark) error {
+	if seq == 0 || seq < state.First {
+		return nil
+	}
+	found, err := t.trimmer.markAt(ctx, seq)
+	switch {
+	case err != nil:
+		return err
+	case !found.Same(mark):
+		return fmt.Errorf("message %d of journal %s ends at %v under another chain than the copy at %v: %w",
+			seq, t.cfg.Log.Name(), found.Position, mark.Position, ErrDiverged)
 	}
 	return nil
 }

@@ -21,15 +21,24 @@ type trimmer struct {
 	below func() events.Position
 	// bytes is the history's byte count at the last cut.
 	bytes uint64
+	// needed is what the clients needed at the last look.
+	needed events.Position
 }
+
+// moved reports whether the clients need less than at the last look.
+func (t *trimmer) moved() bool { return t.below != nil && t.below() > t.needed }
 
 // trim drops what lies below every consumer's commit position, and at least
 // [natsd.TrimSlack] behind this replica's own checkpoint.
 func (t *trimmer) trim(ctx context.Context, committed events.Mark) error {
-	if t.below == nil || committed.Bytes < t.bytes+natsd.TrimSlack+trimStep {
+	if t.below == nil {
 		return nil
 	}
-	limit := min(t.below(), committed.Position)
+	t.needed = t.below()
+	if committed.Bytes < t.bytes+natsd.TrimSlack+trimStep {
+		return nil
+	}
+	limit := min(t.needed, committed.Position)
 	state, err := t.log.State(ctx)
 	if err != nil {
 		return err

@@ -16,9 +16,6 @@ func (l *life) handlers() []api.Handler {
 	id := l.directory.id
 	images := holder.Copy{ID: id, Name: l.directory.name, Replica: l.replica}
 	handlers := append(images.Handlers(),
-		api.On(api.HolderSubject(id, api.DirectoryStatus), func(ctx context.Context, _ api.Nothing) (api.Status, error) {
-			return l.status(ctx)
-		}),
 		api.On(api.HolderSubject(id, api.ImageCreate), func(ctx context.Context, r api.ImageCreateRequest) (api.Image, error) {
 			if _, err := l.writer.createImage(ctx, r.Image, r.Size, r.ObjectSize); err != nil {
 				return api.Image{}, l.directory.refuse(err)
@@ -63,29 +60,51 @@ func (d *directory) refuse(err error) error {
 	return fault.New(fault.Internal, "%s: %w", d.name, err)
 }
 
-// status describes the directory while it is ready.
-func (l *life) status(ctx context.Context) (api.Status, error) {
-	d := l.directory
+// answerStatus answers for the directory's state whatever it is; the returned function
+// ends that.
+func (d *directory) answerStatus(ctx context.Context) (stop func(), err error) {
+	return api.Serve(ctx, d.service.deps.Bus.Conn(), d.log,
+		api.On(api.HolderSubject(d.id, api.DirectoryStatus), func(ctx context.Context, _ api.Nothing) (api.Status, error) {
+			return d.status(ctx)
+		}))
+}
+
+// status describes the directory.
+func (d *directory) status(ctx context.Context) (api.Status, error) {
+	self := d.service.deps.Node
+	s := api.Status{
+		ID: d.id, Name: d.name.String(), Node: self.Name, Role: events.Master,
+		Primary: self.Site.Name, Owner: self.Site.Name, Durability: d.service.deps.Durability, Clients: []api.Client{},
+	}
+	d.mu.Lock()
+	l, full := d.life, d.full != nil
+	s.State = string(d.state)
+	if d.err != nil {
+		s.Error = d.err.Error()
+	}
+	d.mu.Unlock()
+	if s.State != string(Ready) {
+		return s, nil
+	}
+	if full {
+		s.State = "full"
+		s.Error = "the journal is full: writers wait until a client has caught up or is removed"
+	}
+	return s, l.describe(ctx, &s)
+}
+
+// describe adds what only a directory that takes requests knows.
+func (l *life) describe(ctx context.Context, s *api.Status) error {
 	marks := l.tail.Marks()
 	state, err := l.log.State(ctx)
 	if err != nil {
-		return api.Status{}, err
+		return err
 	}
-	s := api.Status{
-		ID: d.id, Name: d.name.String(), Node: d.service.deps.Node.Name, Role: events.Master,
-		Primary: d.service.deps.Node.Site.Name, Owner: d.service.deps.Node.Site.Name,
-		Tag: l.claim.Tag, State: string(Ready),
-		Position: marks.Logged, Safe: marks.Safe, Applied: marks.Applied, Committed: marks.Committed,
-		Clients: d.service.clients(d.id, marks.Logged), Durability: d.service.deps.Durability,
-		Stream: l.log.Name(), Bytes: state.Bytes, BytesLimit: state.MaxBytes,
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.full != nil {
-		s.State = "full"
-		s.Error = "the journal is full: writers wait until a client has caught up or is disconnected"
-	}
-	return s, nil
+	s.Tag = l.claim.Tag
+	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
+	s.Clients = l.directory.service.clients(l.directory.id, marks.Logged)
+	s.Stream, s.Bytes, s.BytesLimit = l.log.Name(), state.Bytes, state.MaxBytes
+	return nil
 }
 
 // clients describes the consumers of a journal that reaches to head.

@@ -32,7 +32,7 @@ type directory struct {
 	mu       sync.Mutex
 	state    State
 	err      error // of the last life
-	life     *life // nil unless ready
+	life     *life // the latest that was ready
 	sessions map[events.ImageID]int
 	opened   int             // lives so far
 	changed  chan struct{}   // closed and replaced when state changes
@@ -57,6 +57,13 @@ func newDirectory(s *Service, r *events.AcquireRequested) *directory {
 // when it returns. reason says why the first tag is claimed.
 func (d *directory) run(ctx context.Context, reason events.TagReason) {
 	defer close(d.ended)
+	stop, err := d.answerStatus(ctx)
+	if err != nil {
+		d.enter(Opening, nil)
+		d.enter(Failed, err)
+		return
+	}
+	defer stop()
 	wait := reopenFirst
 	for ctx.Err() == nil {
 		d.enter(Opening, nil)

@@ -143,7 +143,7 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	}
 	defer stopAnswering()
 	group.Go(func() error { return l.writer.run(inner) })
-	group.Go(func() error { return l.heads(inner) })
+	group.Go(func() error { return l.tail.Heads(inner, l.sendHead) })
 	l.directory.becameReady(ctx, l)
 	return group.Wait()
 }
@@ -237,35 +237,7 @@ func (l *life) committed(ctx context.Context, mark events.Mark) error {
 	return err
 }
 
-// Rates of heads: at most one every headGap, at least one every headAge.
-const (
-	headGap = 5 * time.Millisecond
-	headAge = time.Second
-)
-
-// heads tells followers how far the journal is logged and safe.
-func (l *life) heads(ctx context.Context) error {
-	var sent events.Position
-	age := time.NewTicker(headAge)
-	defer age.Stop()
-	for {
-		changed := l.tail.Changed()
-		if marks := l.tail.Marks(); marks.Safe.Position != sent {
-			l.sendHead(marks)
-			sent = marks.Safe.Position
-			pause(ctx, headGap)
-			continue
-		}
-		select {
-		case <-changed:
-		case <-age.C:
-			l.sendHead(l.tail.Marks())
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
+// sendHead tells followers how far the journal is logged and safe.
 func (l *life) sendHead(marks tail.Marks) {
 	err := l.directory.service.deps.Bus.Send(&events.HeadAdvanced{
 		Directory: l.directory.id, Logged: marks.Logged, Safe: marks.Safe, At: events.InstantOf(time.Now()),

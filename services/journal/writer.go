@@ -17,7 +17,10 @@ import (
 const (
 	// fullTime is how long a batch waits for a full log to be trimmed: an NBD request
 	// is never blocked for ever.
-	fullTime      = 30 * time.Second
+	fullTime = 30 * time.Second
+	// answerTime is how long a batch waits for a log that does not answer. Whether it
+	// was stored is then found out when the directory is opened again.
+	answerTime    = 30 * time.Second
 	fullRetryTime = 200 * time.Millisecond
 	// entryOverhead is at least what an entry takes besides data and versions, in bytes.
 	entryOverhead  = 64
@@ -287,8 +290,7 @@ func (w *writer) append(ctx context.Context, msg []byte) (uint64, error) {
 	last := w.tail.LastSequence()
 	deadline := w.now().Add(fullTime)
 	for {
-		// What was taken from the queue is logged even while the directory closes.
-		seq, err := w.log.Append(context.WithoutCancel(ctx), w.subject, msg, last)
+		seq, err := w.appendOnce(ctx, msg, last)
 		if !errors.Is(err, bus.ErrFull) {
 			return seq, err
 		}
@@ -304,6 +306,13 @@ func (w *writer) append(ctx context.Context, msg []byte) (uint64, error) {
 			return 0, fault.New(fault.NoSpace, "the journal is full: %w", err)
 		}
 	}
+}
+
+// appendOnce stores a message even while the directory closes: it was taken.
+func (w *writer) appendOnce(ctx context.Context, msg []byte, last uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer cancel()
+	return w.log.Append(ctx, w.subject, msg, last)
 }
 
 // fail refuses all further changes and completes those that were not logged.

@@ -29,7 +29,9 @@ type Deps struct {
 // DefaultSilence is ten heartbeats.
 const DefaultSilence = 10 * time.Second
 
-const tickEvery = 500 * time.Millisecond
+// ticksPerSilence is how often the roster is looked at within the silence that it
+// allows: often enough that a late tick is not taken for a clock that jumped.
+const ticksPerSilence = 20
 
 // Service is the notifier.
 type Service struct {
@@ -137,7 +139,7 @@ func (s *Service) serve(ctx context.Context) error {
 
 // watch publishes what the log lacks about instances.
 func (s *Service) watch(ctx context.Context) error {
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTicker(s.silence / ticksPerSilence)
 	defer tick.Stop()
 	for {
 		if err := s.publishLiveness(ctx); err != nil {

@@ -70,13 +70,20 @@ func down(node, incarnation string) []events.Fact {
 	}
 }
 
-var (
-	created = &events.DirectoryCreated{Directory: "d", Pool: "p", Path: "/d"}
-	tracked = &events.DirectoryTracked{Directory: "d", Pool: "p", Path: "/d"}
-	removed = &events.DirectoryRemoved{Directory: "d", Pool: "p"}
-	promote = &events.PromotionRequested{Directory: "d", Pool: "p"}
-	demote  = &events.DemotionRequested{Directory: "d", Pool: "p"}
-)
+func created() events.Fact {
+	return &events.DirectoryCreated{Directory: "d", Pool: "p", Path: "/d"}
+}
+
+func tracked() events.Fact {
+	return &events.DirectoryTracked{Directory: "d", Pool: "p", Path: "/d"}
+}
+
+func removed() events.Fact { return &events.DirectoryRemoved{Directory: "d", Pool: "p"} }
+func demote() events.Fact  { return &events.DemotionRequested{Directory: "d", Pool: "p"} }
+
+func promote(force bool) events.Fact {
+	return &events.PromotionRequested{Directory: "d", Pool: "p", Force: force}
+}
 
 // held brings a directory to node a.
 func held(t *testing.T, f events.Fact) *script {
@@ -112,8 +119,8 @@ func TestTableIsDocumented(t *testing.T) {
 func TestMapAndUnmap(t *testing.T) {
 	s := newScript(t)
 	s.step("unknown")
-	s = held(t, created)
-	s.fold(removed)
+	s = held(t, created())
+	s.fold(removed())
 	release := s.step("remove from holder").(*events.ReleaseRequested)
 	if !release.Remove || release.Demote || release.Node != "a" || release.Epoch != 1 {
 		t.Errorf("release %+v", release)
@@ -131,28 +138,28 @@ func TestMapAndUnmap(t *testing.T) {
 // for. directories 106, 107, 108, 126.
 func TestRemovals(t *testing.T) {
 	s := newScript(t)
-	s.fold(created)
+	s.fold(created())
 	s.step("no node")
-	s.fold(removed)
+	s.fold(removed())
 	s.step("forget")
 
 	s = newScript(t)
 	s.fold(up("a", "1")...)
-	s.fold(created)
+	s.fold(created())
 	s.step("map")
 	acquire := s.step("acquire")
-	s.fold(removed)
+	s.fold(removed())
 	s.step("removal asked")
 	s.acknowledge(acquire, fault.Internal)
 	s.step("remove copy")
 
-	s = held(t, created)
+	s = held(t, created())
 	s.fold(down("a", "1")...)
-	s.fold(removed)
+	s.fold(removed())
 	s.step("forget")
 
-	s = held(t, created)
-	s.fold(removed)
+	s = held(t, created())
+	s.fold(removed())
 	release := s.step("remove from holder")
 	s.fold(down("a", "1")...)
 	s.acknowledge(release, fault.Fenced)
@@ -163,7 +170,7 @@ func TestRemovals(t *testing.T) {
 
 // directories 100, 101, 103, 107.
 func TestNodesComeAndGo(t *testing.T) {
-	s := held(t, created)
+	s := held(t, created())
 	s.fold(up("a", "2")...)
 	again := s.step("acquire").(*events.AcquireRequested)
 	if again.Incarnation != "2" || again.Epoch != 1 {
@@ -193,7 +200,7 @@ func TestNodesComeAndGo(t *testing.T) {
 func TestForeignAcknowledgements(t *testing.T) {
 	s := newScript(t)
 	s.fold(up("a", "1")...)
-	s.fold(created)
+	s.fold(created())
 	s.step("map")
 	acquire := s.step("acquire").(*events.AcquireRequested)
 	for _, change := range []func(*events.Assignment){
@@ -217,8 +224,8 @@ func TestForeignAcknowledgements(t *testing.T) {
 }
 
 func TestDemotion(t *testing.T) {
-	s := held(t, created)
-	s.fold(demote)
+	s := held(t, created())
+	s.fold(demote())
 	release := s.step("demote").(*events.ReleaseRequested)
 	if !release.Demote || release.Remove || release.Epoch != 1 {
 		t.Errorf("release %+v", release)
@@ -238,13 +245,13 @@ func TestDemotion(t *testing.T) {
 }
 
 func TestRefusedDemotion(t *testing.T) {
-	s := held(t, created)
-	s.fold(demote)
+	s := held(t, created())
+	s.fold(demote())
 	s.acknowledge(s.step("demote"), fault.Busy)
 	if f := s.step("change of role refused").(*events.RoleChangeRefused); f.Role != events.Master || f.Code != "busy" {
 		t.Errorf("refused %+v", f)
 	}
-	s.fold(demote) // at once again: the former refusal says nothing about it
+	s.fold(demote()) // at once again: the former refusal says nothing about it
 	s.acknowledge(s.step("demote"), fault.Busy)
 	s.step("change of role refused")
 	s.acknowledge(s.step("acquire"), "") // whatever the release left behind
@@ -253,10 +260,8 @@ func TestRefusedDemotion(t *testing.T) {
 
 func TestPromotion(t *testing.T) {
 	for _, force := range []bool{false, true} {
-		s := held(t, tracked)
-		f := *promote
-		f.Force = force
-		s.fold(&f)
+		s := held(t, tracked())
+		s.fold(promote(force))
 		s.acknowledge(s.step("let go of the old role"), "")
 		s.step("map in the new role")
 		acquire := s.step("acquire").(*events.AcquireRequested)
@@ -277,8 +282,8 @@ func TestPromotion(t *testing.T) {
 }
 
 func TestRefusedPromotion(t *testing.T) {
-	s := held(t, tracked)
-	s.fold(promote)
+	s := held(t, tracked())
+	s.fold(promote(false))
 	s.acknowledge(s.step("let go of the old role"), "")
 	s.step("map in the new role")
 	for range refuseAfter {
@@ -293,7 +298,7 @@ func TestRefusedPromotion(t *testing.T) {
 	s.step("held")
 
 	// A replayer that does not let go ends it, too; nobody has anything to give back.
-	s.fold(promote)
+	s.fold(promote(false))
 	s.acknowledge(s.step("let go of the old role"), fault.Corrupt)
 	s.step("change of role refused")
 	s.acknowledge(s.step("acquire"), "")
@@ -302,8 +307,8 @@ func TestRefusedPromotion(t *testing.T) {
 
 // A promotion that nobody could carry out leaves the replica alone.
 func TestPromotionWithoutANode(t *testing.T) {
-	s := held(t, tracked)
-	s.fold(&events.InstanceRemoved{Node: "a", Service: events.ServiceJournal, Incarnation: "1"}, promote)
+	s := held(t, tracked())
+	s.fold(&events.InstanceRemoved{Node: "a", Service: events.ServiceJournal, Incarnation: "1"}, promote(false))
 	s.step("no node for the new role")
 	if d := Decide(s.state, "d", s.now, ""); !d.Stalled {
 		t.Error("it is not stalled")
@@ -316,7 +321,7 @@ func TestPromotionWithoutANode(t *testing.T) {
 func TestBackOff(t *testing.T) {
 	s := newScript(t)
 	s.fold(up("a", "1")...)
-	s.fold(created)
+	s.fold(created())
 	s.step("map")
 	var waits []int
 	for range 7 {
@@ -343,7 +348,7 @@ func TestMoveElsewhere(t *testing.T) {
 	for _, c := range []struct {
 		fact events.Fact
 		row  string
-	}{{tracked, "move elsewhere"}, {created, "acquire"}} {
+	}{{tracked(), "move elsewhere"}, {created(), "acquire"}} {
 		s := newScript(t)
 		s.fold(up("a", "1")...)
 		s.fold(c.fact)
@@ -359,8 +364,8 @@ func TestMoveElsewhere(t *testing.T) {
 
 // Not quiesced is not released.
 func TestNotQuiesced(t *testing.T) {
-	s := held(t, tracked)
-	s.fold(removed)
+	s := held(t, tracked())
+	s.fold(removed())
 	release := s.step("remove from holder").(*events.ReleaseRequested)
 	s.fold(&events.ReleaseAcknowledged{Assignment: release.Assignment, At: s.now})
 	s.now += events.Instant(retryMax)

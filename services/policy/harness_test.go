@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +44,10 @@ type world struct {
 	bus    *bus.Bus
 	node   site.Node
 	log    *slog.Logger
+
+	mu    sync.Mutex // protects what follows
+	read  map[string]uint64
+	known map[string][]events.Fact
 }
 
 func newWorld(t *testing.T, name string) *world { return newLoggedWorld(t, name, testLog()) }
@@ -56,7 +61,7 @@ func newLoggedWorld(t *testing.T, name string, log *slog.Logger) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	w := &world{t: t, server: server, log: log}
+	w := &world{t: t, server: server, log: log, read: map[string]uint64{}, known: map[string][]events.Fact{}}
 	w.bus = w.connect()
 	if err := w.bus.EnsureStreams(t.Context(), events.SiteStreams()); err != nil {
 		t.Fatal(err)
@@ -204,22 +209,24 @@ func dir(pool, path string) events.DirectoryName {
 // facts returns all facts of a stream.
 func (w *world) facts(stream string) []events.Fact {
 	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	state, err := w.bus.State(context.Background(), stream)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var all []events.Fact
-	err = w.bus.ReadTo(context.Background(), stream, max(state.First, 1), state.Last, func(m bus.Message) error {
-		f, err := events.Unmarshal(m.Data)
-		if err == nil {
-			all = append(all, f)
+	// Only what is new is read: each read makes a consumer at the server.
+	err = w.bus.ReadTo(context.Background(), stream, w.read[stream]+1, state.Last, func(m bus.Message) error {
+		w.read[stream] = m.Sequence
+		if fact, err := events.Unmarshal(m.Data); err == nil {
+			w.known[stream] = append(w.known[stream], fact)
 		}
 		return nil
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return all
+	return slices.Clone(w.known[stream])
 }
 
 func (w *world) count(stream, kind string) int {

@@ -50,7 +50,6 @@ type Service struct {
 func New(d Deps) *Service {
 	s := &Service{
 		bus: d.Bus, node: d.Node, log: d.Log.With("service", "policy"),
-		metrics:    newMetrics(d.Metrics),
 		ready:      make(chan struct{}),
 		work:       make(chan struct{}, 1),
 		publishing: make(chan struct{}, 1),
@@ -60,6 +59,7 @@ func New(d Deps) *Service {
 		stale:      map[events.DirectoryID]bool{},
 		wakes:      map[events.DirectoryID]events.Instant{},
 	}
+	s.metrics = newMetrics(d.Metrics, s.countStates)
 	s.publishing <- struct{}{}
 	return s
 }

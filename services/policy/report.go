@@ -118,6 +118,17 @@ func (s *Service) describe(id events.DirectoryID) api.Directory {
 	return out
 }
 
+// countStates counts the directories in each state, those without any included.
+func (s *Service) countStates() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "stalled": 0}
+	for id := range s.state.Directories {
+		n[apiState(Decide(s.state, id, now(), ""))]++
+	}
+	return n
+}
+
 // apiState names a status as the interface does.
 func apiState(d Decision) string {
 	switch {

@@ -18,6 +18,13 @@ import (
 // again: a checkpoint may trim it meanwhile.
 const fullWait = 500 * time.Millisecond
 
+// primaryWait is how long a source is followed that is no primary before the peers are
+// asked again.
+const primaryWait = 5 * time.Second
+
+// errLookAgain ends the following of a source that is not, or no longer, primary.
+var errLookAgain = errors.New("there is no primary to follow")
+
 // follow follows one source until ctx ends, the link is lost, or the histories part.
 func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	src, err := f.findSource(ctx, own.tail.Marks().Committed)
@@ -29,18 +36,30 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	if err := f.firstSync(ctx, own, src); err != nil {
 		return fmt.Errorf("first sync from site %s: %w", src.peer.Site, err)
 	}
+	if err := f.committed(ctx, own.tail.Marks().Committed); err != nil {
+		return err
+	}
 	from, err := tail.Find(ctx, src.journal, own.tail.Marks().Logged)
 	if err != nil {
 		return fmt.Errorf("journal at site %s: %w", src.peer.Site, err)
 	}
 	f.enter(Replaying, nil)
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
+	if !src.primary { // look for a primary again soon
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, primaryWait)
+		defer cancel()
+	}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.hear(inner, own, src) })
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
-	return group.Wait()
+	err = group.Wait()
+	if errors.Is(err, context.DeadlineExceeded) && !src.primary {
+		return errLookAgain
+	}
+	return err
 }
 
 // receive stores one message of the source in this site's journal, if it continues the
@@ -64,7 +83,16 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 		return err
 	}
 	own.tail.Logged(message, seq, len(m.Data))
+	if claim, ok := message.(*events.TagClaimed); ok && claim.Reason == events.TagDemoted && f.followsPrimary() {
+		return errLookAgain
+	}
 	return nil
+}
+
+func (f *follower) followsPrimary() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.source != nil && f.source.primary
 }
 
 func (f *follower) append(ctx context.Context, own *ownCopy, message events.JournalMessage, data []byte) (uint64, error) {

@@ -63,12 +63,21 @@ type ownCopy struct {
 	journal *bus.Log
 	tail    *tail.Tail
 	ended   chan struct{} // closed when the copy is about to be closed
+	// floor is where the journal ended when the copy was opened: before a crash the
+	// copy had applied no more than that.
+	floor events.Position
 }
 
 // run follows until ctx ends. A copy that fails is opened again from its last
 // checkpoint; one that never opened ends the follower, and policy asks again.
 func (f *follower) run(ctx context.Context) {
 	defer close(f.ended)
+	stop, err := f.answerStatus(ctx)
+	if err != nil {
+		f.enter(Errored, err)
+		return
+	}
+	defer stop()
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.live(ctx)
@@ -127,10 +136,30 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 		return err
 	}
 	defer stop()
+	own.floor = own.tail.Marks().Logged.Position
 	f.became(own)
+	heads := make(chan error, 1)
+	go func() { heads <- own.tail.Heads(ctx, f.sendHead) }()
 	f.followAll(ctx, own)
 	close(own.ended)
-	return finish(context.WithoutCancel(ctx), own)
+	return errors.Join(<-heads, finish(context.WithoutCancel(ctx), own))
+}
+
+// sendHead tells this copy's own followers how far it reaches. What it has applied is
+// safe at its origin and here.
+func (f *follower) sendHead(marks tail.Marks) {
+	err := f.service.deps.Bus.Send(&events.HeadAdvanced{
+		Directory: f.id, Logged: marks.Logged, Safe: marks.Applied, At: events.InstantOf(time.Now()),
+	})
+	if err != nil {
+		f.log.Debug("head not sent", "error", err)
+	}
+}
+
+// complete reports whether the copy is a disk that once was: its first sync has ended,
+// and what a crash may have left half-applied beyond the checkpoint was applied again.
+func (o *ownCopy) complete() bool {
+	return o.replica.Consistent() && o.tail.Marks().Applied.Position >= o.floor
 }
 
 // became makes a copy the one that is asked about.
@@ -186,8 +215,10 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) {
 		if time.Since(started) > retryLast {
 			wait = retryFirst
 		}
-		pause(ctx, f.classify(ctx, err, wait))
-		wait = min(2*wait, retryLast)
+		if !errors.Is(err, errLookAgain) {
+			pause(ctx, f.classify(ctx, err, wait))
+			wait = min(2*wait, retryLast)
+		}
 		f.enter(Stopped, err)
 	}
 }

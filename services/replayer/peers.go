@@ -32,13 +32,15 @@ func (p *peers) evolve(_ uint64, fact events.Fact) error {
 	return nil
 }
 
-// all returns the peers of a pool that this site may receive from.
-func (p *peers) all(pool string) []events.PeerAdded {
+// receivable returns the peers of a pool that this site may receive from.
+func (p *peers) receivable(pool string) []events.PeerAdded {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := make([]events.PeerAdded, 0, len(p.of[pool]))
+	var list []events.PeerAdded
 	for _, peer := range p.of[pool] {
-		list = append(list, peer)
+		if peer.Direction != events.SendOnly && peer.URL != "" {
+			list = append(list, peer)
+		}
 	}
 	return list
 }

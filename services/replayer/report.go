@@ -18,46 +18,73 @@ func (f *follower) setProgress(p *api.Progress) {
 	f.progress = p
 }
 
-// handlers answer the requests about the directory while its copy is open.
+// handlers answer the requests about the directory's images while its copy is open.
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
-	return append(append(images.Handlers(), images.Refusals()...),
-		api.On(api.HolderSubject(f.id, api.DirectoryStatus),
-			func(ctx context.Context, _ api.Nothing) (api.Status, error) { return f.status(ctx, own) }))
+	source := holder.SyncSource{
+		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.register,
+	}
+	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
+}
+
+// register makes a follower of this copy known before anything that it needs can be
+// trimmed.
+func (f *follower) register(ctx context.Context, client string, mark events.Mark) error {
+	position := events.PositionCommitted{
+		Directory: f.id, Client: client, Role: events.Slave, State: events.ClientConnected,
+		Mark: mark, At: events.InstantOf(time.Now()),
+	}
+	f.service.positions.Note(position)
+	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
+	return err
+}
+
+// answerStatus answers for the directory's state whatever it is; the returned function
+// ends that.
+func (f *follower) answerStatus(ctx context.Context) (stop func(), err error) {
+	return api.Serve(ctx, f.service.deps.Bus.Conn(), f.log,
+		api.On(api.HolderSubject(f.id, api.DirectoryStatus), func(ctx context.Context, _ api.Nothing) (api.Status, error) {
+			return f.status(ctx)
+		}))
 }
 
 // status describes the directory from one reading of its marks.
-func (f *follower) status(ctx context.Context, own *ownCopy) (api.Status, error) {
-	journal, err := own.journal.State(ctx)
-	if err != nil {
-		return api.Status{}, err
-	}
-	marks := own.tail.Marks()
+func (f *follower) status(ctx context.Context) (api.Status, error) {
 	deps := f.service.deps
 	s := api.Status{
 		ID: f.id, Name: f.name.String(), Node: deps.Node.Name, Role: events.Slave,
-		Position: marks.Logged, Safe: marks.Safe, Applied: marks.Applied, Committed: marks.Committed,
-		Tag: marks.Applied.Position.Tag(), Clients: []api.Client{}, Durability: deps.Durability,
-		Stream: own.journal.Name(), Bytes: journal.Bytes, BytesLimit: journal.MaxBytes,
+		Clients: []api.Client{}, Durability: deps.Durability,
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	own, head, level := f.own, f.head, f.level
 	s.State, s.Progress = string(f.state), f.progress
-	applied := marks.Applied
-	if !own.replica.Consistent() { // it stands nowhere until it is complete
-		applied = events.Mark{}
-		if f.state == Replaying {
-			s.State = string(Syncing)
-		}
-	}
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}
-	if f.source != nil {
+	if f.source != nil && f.source.primary {
 		s.Primary, s.Owner = f.source.peer.Site, f.source.peer.Site
 	}
-	if f.head != nil {
-		s.Lag = lag(f.head.Logged, applied, f.level, time.Now())
+	f.mu.Unlock()
+	if own == nil {
+		return s, nil
+	}
+	journal, err := own.journal.State(ctx)
+	if err != nil {
+		return s, err
+	}
+	marks := own.tail.Marks()
+	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
+	s.Tag, s.Stream = marks.Applied.Position.Tag(), own.journal.Name()
+	s.Bytes, s.BytesLimit = journal.Bytes, journal.MaxBytes
+	applied := marks.Applied
+	if !own.replica.Consistent() { // it stands nowhere until it is complete
+		applied = events.Mark{}
+		if s.State == string(Replaying) {
+			s.State = string(Syncing)
+		}
+	}
+	if head != nil {
+		s.Lag = lag(head.Logged, applied, level, time.Now())
 	}
 	return s, nil
 }
@@ -90,7 +117,7 @@ func (e exports) List(context.Context) ([]string, error) {
 	var names []string
 	for _, f := range e.service.held() {
 		own := f.copy()
-		if own == nil || !own.replica.Consistent() {
+		if own == nil || !own.complete() {
 			continue
 		}
 		for _, image := range own.replica.Images() {
@@ -118,7 +145,7 @@ func (e exports) Open(_ context.Context, name string) (nbd.Device, error) {
 
 func (f *follower) export(name events.ImageName) (nbd.Device, error) {
 	own := f.copy()
-	if own == nil || !own.replica.Consistent() {
+	if own == nil || !own.complete() {
 		return nil, fault.New(fault.NotReady, "the copy of %s here is not complete yet", f.name)
 	}
 	image, ok := own.replica.Lookup(name.Image)

@@ -18,33 +18,47 @@ import (
 // askTime bounds one question to another site.
 const askTime = 5 * time.Second
 
-// source is the site that owns a followed directory, and our connection to it.
+// source is a site whose journal of a directory is followed, and our connection to it.
 type source struct {
 	peer      events.PeerAdded
 	bus       *bus.Bus
 	directory events.DirectoryID // at the source
+	primary   bool               // the source owns the directory
 	begin     holder.SyncBeginReply
 	journal   *bus.Log
 }
 
-// findSource asks the pool's peers which of them owns the directory, and connects to it.
+// findSource asks the pool's peers for the directory and connects to its primary.
+// While there is none, it connects to another follower: that may hold more of the
+// history than this site, above all the demotion of the last primary.
 func (f *follower) findSource(ctx context.Context, committed events.Mark) (*source, error) {
-	peers := f.service.peers.all(f.name.Pool)
+	peers := f.service.peers.receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}
 	var all error
+	var found *source
 	for _, peer := range peers {
 		src, err := f.ask(ctx, peer, committed)
-		if err == nil {
+		switch {
+		case err != nil:
+			all = errors.Join(all, fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err))
+		case src.primary:
+			found.close()
 			return src, nil
+		case found == nil:
+			found = src
+		default:
+			src.close()
 		}
-		all = errors.Join(all, fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err))
+	}
+	if found != nil {
+		return found, nil
 	}
 	return nil, all
 }
 
-// ask connects to a peer if that owns the directory.
+// ask connects to a peer that has the directory, and makes this site known there.
 func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed events.Mark) (src *source, err error) {
 	b, err := bus.Connect(bus.Config{
 		Name: "tidemark replayer of " + f.service.deps.Node.Site.Name, URL: peer.URL, Log: f.log,
@@ -61,13 +75,10 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed eve
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	at, err := api.Call[api.Directory](ctx, b.Conn(), api.DirectoryResolve, f.name)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case at.Role != events.Master:
-		return nil, fault.New(fault.NotPrimary, "it is not primary of %s", f.name)
 	}
-	src = &source{peer: peer, bus: b, directory: at.ID}
+	src = &source{peer: peer, bus: b, directory: at.ID, primary: at.Role == events.Master}
 	src.begin, err = api.Call[holder.SyncBeginReply](ctx, b.Conn(), api.HolderSubject(at.ID, api.SyncBegin),
 		api.SyncBeginRequest{Client: f.service.client(), Mark: committed})
 	if err != nil {
@@ -86,4 +97,9 @@ func (s *source) report(ctx context.Context, position events.PositionCommitted) 
 	return err
 }
 
-func (s *source) close() { s.bus.Close() }
+// close ends the connection; a source that is none has none.
+func (s *source) close() {
+	if s != nil {
+		s.bus.Close()
+	}
+}

@@ -24,3 +24,20 @@ func TestAppendMeasures(t *testing.T) {
 		}
 	}
 }
+
+func TestReplayMeasures(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Rounds: 1, Size: 64 << 20, Block: 4096, Depth: 256, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if os.Getenv("BENCH") != "" {
+		o.Rounds, o.Size = 3, 2<<30
+	}
+	results, err := Replay(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		t.Logf("%+v", r)
+		if r.Product <= 0 || r.Baseline <= 0 {
+			t.Errorf("%s: nothing was measured", r.Name)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/site"
+	"tidemark/services/replayer"
+)
+
+// Replay measures how fast a follower works off a backlog: from its start to the
+// checkpoint that covers all of it, against a loop that only reads the same journal.
+// The backlog is as many random writes of one block as make up half the image.
+func Replay(ctx context.Context, o Options) ([]Result, error) {
+	o, remove, err := workFolder(o)
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	east, err := newPlace(ctx, o, "east")
+	if err != nil {
+		return nil, err
+	}
+	defer east.stop()
+	stop, err := api.Serve(ctx, east.bus.Conn(), o.Log,
+		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
+			return api.Directory{ID: benchDirectory, Pool: "bench", Path: "/", Role: events.Master}, nil
+		}))
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	west, err := newFollower(ctx, o, east)
+	if err != nil {
+		return nil, err
+	}
+	defer west.stop()
+	r, err := paired(ctx, o, Result{
+		Name: "replay", Unit: "MB/s", What: "reading the same journal and dropping it",
+	}, west.replay, west.drop)
+	return []Result{r}, err
+}
+
+// follower is a site in this process that follows east.
+type follower struct {
+	o    Options
+	east *place
+	bus  *bus.Bus
+	node site.Node
+	stop func()
+}
+
+func newFollower(ctx context.Context, o Options, east *place) (*follower, error) {
+	server, b, err := newServer(ctx, o, "west", "files")
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{o: o, east: east, bus: b, stop: func() {
+		b.Close()
+		server.Stop()
+	}}
+	if err := f.found(ctx); err != nil {
+		f.stop()
+		return nil, err
+	}
+	f.node.URL = server.URL()
+	return f, f.follow(ctx)
+}
+
+func (f *follower) found(ctx context.Context) error {
+	if err := f.bus.EnsureStreams(ctx, events.SiteStreams()); err != nil {
+		return err
+	}
+	self, err := site.Identify(ctx, f.bus, "west")
+	if err != nil {
+		return err
+	}
+	f.node = site.Node{Site: self, Name: "bench", Incarnation: "1", Data: filepath.Join(f.o.Dir, "west")}
+	_, err = f.bus.Publish(ctx, events.StreamPools, &events.PeerAdded{
+		Pool: "bench", Peer: f.east.node.Site.UUID, Site: "east", URL: f.east.node.URL, Direction: events.ReceiveAndSend,
+	})
+	return err
+}
+
+// follow runs a replayer until this copy has committed all that the owner has.
+func (f *follower) follow(ctx context.Context) error {
+	head, err := f.east.status(ctx)
+	if err != nil {
+		return err
+	}
+	s := replayer.New(replayer.Deps{Bus: f.bus, Node: f.node, Log: f.o.Log, JournalBytesMax: benchJournal})
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	<-s.Ready()
+	_, err = s.Acquire(ctx, &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: benchDirectory, Role: events.Slave}, Pool: "bench", Path: "/",
+	})
+	if err == nil {
+		err = f.level(ctx, head.Position)
+	}
+	cancel()
+	return errors.Join(err, <-ended)
+}
+
+// level waits until the copy's commit position, as the follower publishes it, is head.
+func (f *follower) level(ctx context.Context, head events.Mark) error {
+	err := f.bus.Watch(ctx, events.StreamPositions, "tidemark.position.>", func(fact events.Fact) error {
+		if p, ok := fact.(*events.PositionCommitted); ok && p.Mark.Same(head) {
+			return errLevel
+		}
+		return nil
+	})
+	if errors.Is(err, errLevel) {
+		return nil
+	}
+	return fmt.Errorf("wait for the follower: %w", err)
+}
+
+var errLevel = errors.New("level")
+
+func (p *place) status(ctx context.Context) (api.Status, error) {
+	return api.Call[api.Status](ctx, p.bus.Conn(), api.HolderSubject(benchDirectory, api.DirectoryStatus), api.Nothing{})
+}
+
+// drop is a round of the baseline: it makes the backlog first.
+func (f *follower) drop(ctx context.Context) (float64, error) {
+	status, err := f.east.status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	before, err := f.east.bus.State(ctx, status.Stream)
+	if err != nil {
+		return 0, err
+	}
+	if err := f.fill(ctx); err != nil {
+		return 0, err
+	}
+	after, err := f.east.bus.State(ctx, status.Stream)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	err = f.east.bus.ReadTo(ctx, status.Stream, before.Last+1, after.Last, func(bus.Message) error { return nil })
+	return f.megabytes() / time.Since(start).Seconds(), err
+}
+
+// fill writes the backlog at the owner.
+func (f *follower) fill(ctx context.Context) error {
+	dev, err := f.east.open(ctx)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, f.o.Block)
+	slots := make(chan error, f.o.Depth)
+	for range f.o.Depth {
+		slots <- nil
+	}
+	for range f.writes() {
+		if err := <-slots; err != nil {
+			return err
+		}
+		dev.Write(ctx, block, rand.Uint64N(f.o.Size/uint64(f.o.Block))*uint64(f.o.Block), false, func(err error) { slots <- err })
+	}
+	for range f.o.Depth {
+		if err := <-slots; err != nil {
+			return err
+		}
+	}
+	return dev.Close(ctx)
+}
+
+func (f *follower) writes() int        { return int(f.o.Size/2) / f.o.Block }
+func (f *follower) megabytes() float64 { return float64(f.writes()*f.o.Block) / 1e6 }
+
+// replay is a round of the product: it works off the backlog that the baseline left.
+func (f *follower) replay(ctx context.Context) (float64, error) {
+	start := time.Now()
+	err := f.follow(ctx)
+	return f.megabytes() / time.Since(start).Seconds(), err
+}

@@ -1,0 +1,19 @@
+// Package e2e holds the tests that run Tidemark as its users do: real processes, killed
+// and stopped for real, and real clients on their sockets.
+//
+// Nothing but tests is in here. The files whose names begin with harness_ are the tools:
+//
+//	harness_process  one child process: start, ready line, kill, stop, pause, reap
+//	harness_site     a site of one or several processes, its command line, its exports
+//	harness_mirror   two sites that are peers, and what `mirror status` says of them
+//	harness_load     writers over several NBD connections, and the judge of what is left
+//	harness_proxy    a TCP link that can be cut, silenced and slowed down
+//	harness_tool     programs that are not ours: qemu-img, nbdcopy, fio
+//
+// Nothing sleeps: every wait is for something that can be seen, with a deadline. The
+// processes run with the race detector when the tests do; a data race, a panic or a
+// transition that the program itself calls impossible, in the log of any process, fails
+// the test that started it.
+//
+// See README.md for how to run them and what each file proves.
+package e2e

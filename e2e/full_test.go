@@ -1,0 +1,167 @@
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"tidemark/internal/nbd/wire"
+	"tidemark/internal/nbdclient"
+)
+
+const (
+	fullJournal = "96MiB"
+	fullBound   = 75 * time.Second // for a request, which is never blocked for ever
+)
+
+// fillJournal writes until the server answers with an error, and returns the error. It
+// fails the test if a write takes longer than the bound.
+func fillJournal(t *testing.T, conn *nbdclient.Conn) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	data := make([]byte, 1<<20)
+	for n := range 512 {
+		data[0] = byte(n)
+		began := time.Now()
+		err := conn.WriteAt(ctx, data, uint64(n%8)<<20, false)
+		if took := time.Since(began); took > fullBound {
+			t.Errorf("a write to a full journal took %s", took)
+		}
+		if err != nil {
+			t.Logf("refused after %d MiB: %v", n, err)
+			return err
+		}
+	}
+	t.Fatal("512 MiB went into a journal of " + fullJournal)
+	return nil
+}
+
+// fullPair returns two sites of which the follower is dead and the owner's journal full.
+// The directory served reads while it was full, and says what is wrong.
+func fullPair(t *testing.T) (east, west *site) {
+	t.Helper()
+	east, west = pair(t, "--journal-max-bytes", fullJournal)
+	east.createImage("vms/prod/a", "8MiB")
+	west.must("mirror", "add", "vms/prod")
+	awaitLevel(t, east, west, "vms/prod")
+	west.kill()
+	writer, reader := east.dial("vms/prod/a"), east.dial("vms/prod/a")
+	refused := make(chan error, 1)
+	go func() { refused <- fillJournal(t, writer) }()
+	await(t, patience, "the status says that the journal is full", func() error {
+		r := east.run("status")
+		return unless(contains(r.stdout, "full"), "%s", r)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := reader.ReadAt(ctx, make([]byte, 4096), 0); err != nil {
+		t.Errorf("read while the journal is full: %v", err)
+	}
+	if err := <-refused; !errors.Is(err, wire.ENOSPC) {
+		t.Errorf("a full journal is told as %v, want ENOSPC", err)
+	}
+	again := east.dial("vms/prod/a")
+	if err := again.ReadAt(ctx, make([]byte, 4096), 0); err != nil {
+		t.Errorf("read after a write was refused: %v", err)
+	}
+	return east, west
+}
+
+// demandWritable waits until an image takes writes again.
+func demandWritable(t *testing.T, s *site, image string) {
+	t.Helper()
+	await(t, patience, image+" takes writes", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), fullBound)
+		defer cancel()
+		conn, err := nbdclient.Dial(ctx, "unix", s.socket, image)
+		if err != nil {
+			return err
+		}
+		defer hangUp(conn)
+		return conn.WriteAt(ctx, make([]byte, 4096), 0, true)
+	})
+}
+
+// TestFullJournalFollowerReturns fills the journal of a directory whose follower is
+// away: writers wait, then get ENOSPC; reads go on; the follower comes back, and all is
+// as before; journal 307, rivals 8.
+func TestFullJournalFollowerReturns(t *testing.T) {
+	t.Parallel()
+	east, west := fullPair(t)
+	west.start()
+	demandWritable(t, east, "vms/prod/a")
+	awaitLevel(t, east, west, "vms/prod")
+	sameContent(t, east, west, "vms/prod/a")
+}
+
+// TestFullJournalFollowerRemoved does the same with a follower that is given up for good.
+func TestFullJournalFollowerRemoved(t *testing.T) {
+	t.Parallel()
+	east, _ := fullPair(t)
+	east.must("mirror", "peer", "remove", "vms", "west")
+	demandWritable(t, east, "vms/prod/a")
+}
+
+// TestJournalIsTrimmed writes many times the bound of a journal that nobody follows, and
+// of one whose follower keeps up.
+func TestJournalIsTrimmed(t *testing.T) {
+	t.Parallel()
+	for name, followed := range map[string]bool{"alone": false, "followed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			east, west := pair(t, "--journal-max-bytes", fullJournal)
+			east.createImage("vms/prod/a", "8MiB")
+			if followed {
+				west.must("mirror", "add", "vms/prod")
+				awaitLevel(t, east, west, "vms/prod")
+			}
+			conn := east.dial("vms/prod/a")
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			defer cancel()
+			data := make([]byte, 1<<20)
+			for n := range 300 {
+				data[n]++
+				if err := conn.WriteAt(ctx, data, uint64(n%8)<<20, n%64 == 63); err != nil {
+					t.Fatalf("after %d MiB: %v", n, err)
+				}
+			}
+			if followed {
+				awaitLevel(t, east, west, "vms/prod")
+				sameContent(t, east, west, "vms/prod/a")
+			}
+		})
+	}
+}
+
+// TestSmallJournal uses the smallest bounds that serve takes: they must work, or be
+// refused.
+func TestSmallJournal(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []string{"1MiB", "8MiB", "32MiB"} {
+		t.Run(bound, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, "east", "--journal-max-bytes", bound)
+			p := s.launch()
+			select {
+			case <-p.ended:
+				if codeOf(t, p.err) != 2 {
+					t.Errorf("a bound of %s: %v, want exit code 2\n%s", bound, p.err, p.lastWords())
+				}
+				return
+			case line := <-p.out.found:
+				p.out.found <- line
+			}
+			s.createImage("vms/a", "8MiB")
+			conn := s.dial("vms/a")
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			for n := range 48 {
+				if err := conn.WriteAt(ctx, make([]byte, 1<<20), uint64(n%8)<<20, false); err != nil {
+					t.Fatalf("a journal of %s that nobody else needs is full after %d MiB: %v", bound, n, err)
+				}
+			}
+		})
+	}
+}

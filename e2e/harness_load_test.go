@@ -1,0 +1,158 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tidemark/internal/nbdclient"
+	"tidemark/internal/workload"
+)
+
+const (
+	loadBlocksMax   = 16 // of a write: one entry of the journal
+	writersPerImage = 4
+	flushOneIn      = 32 // writes of one writer
+	fuaOneIn        = 16
+)
+
+// load writes recognisable data to several images and judges what is left of it.
+type load struct {
+	t      testing.TB
+	images []string
+	work   *workload.Workload
+	began  time.Time
+}
+
+// newLoad makes a load for images that are empty and of one size. It logs its seed.
+func newLoad(t testing.TB, bytes uint64, images ...string) *load {
+	seed := rand.Uint64()
+	t.Logf("load on %v: seed %d", images, seed)
+	return &load{t: t, images: images, began: time.Now(), work: workload.New(workload.Config{
+		Seed: seed, Images: len(images), ImageBytes: bytes, BlocksMax: loadBlocksMax,
+	})}
+}
+
+// writing is a load at work.
+type writing struct {
+	load    *load
+	site    *site
+	stop    atomic.Bool
+	acked   atomic.Int64
+	working sync.WaitGroup
+	mu      sync.Mutex
+	err     error // of the first writer that failed
+}
+
+// start sets writers to work, one connection for each image and writer.
+func (l *load) start(s *site) *writing {
+	l.t.Helper()
+	w := &writing{load: l, site: s}
+	for i, image := range l.images {
+		for n := range writersPerImage {
+			conn := s.dial(image)
+			w.working.Go(func() {
+				defer hangUp(conn)
+				if err := w.write(conn, i, uint64(n)); err != nil {
+					w.note(fmt.Errorf("write to %s at %s: %w", image, s.name, err))
+				}
+			})
+		}
+	}
+	return w
+}
+
+func (w *writing) note(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+func (w *writing) failure() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// write is one writer. It ends when it is told to, or with its first error.
+func (w *writing) write(conn *nbdclient.Conn, image int, number uint64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	random := rand.New(rand.NewPCG(uint64(image), number))
+	buffer := make([]byte, loadBlocksMax*workload.BlockSize)
+	work := w.load.work
+	for !w.stop.Load() {
+		next, ok := work.Begin(image)
+		if !ok {
+			return fmt.Errorf("no free place: too many writes are unanswered")
+		}
+		data := buffer[:next.Bytes()]
+		work.Data(next, data)
+		fua := random.IntN(fuaOneIn) == 0
+		if err := conn.WriteAt(ctx, data, next.Offset(), fua); err != nil {
+			return err
+		}
+		work.Acknowledge(next, time.Since(w.load.began))
+		w.acked.Add(1)
+		if random.IntN(flushOneIn) == 0 {
+			begun := work.BeginFlush()
+			if err := conn.Flush(ctx); err != nil {
+				return err
+			}
+			work.EndFlush(begun)
+		}
+	}
+	return nil
+}
+
+// awaitWrites waits until n more writes were acknowledged.
+func (w *writing) awaitWrites(n int64) {
+	w.load.t.Helper()
+	target := w.acked.Load() + n
+	awaitEvery(w.load.t, time.Millisecond, patience, fmt.Sprintf("%d more writes at %s", n, w.site.name), func() error {
+		if err := w.failure(); err != nil {
+			w.load.t.Fatal(err)
+		}
+		return unless(w.acked.Load() >= target, "%d to go", target-w.acked.Load())
+	})
+}
+
+// end stops the writers, none of which may have failed.
+func (w *writing) end() {
+	w.load.t.Helper()
+	w.stop.Store(true)
+	w.working.Wait()
+	if err := w.failure(); err != nil {
+		w.load.t.Fatal(err)
+	}
+}
+
+// abandon waits for writers whose server is gone; their errors are expected.
+func (w *writing) abandon() {
+	w.stop.Store(true)
+	w.working.Wait()
+}
+
+// judge reads all images at a site and says what they amount to.
+func (l *load) judge(s *site) workload.Verdict {
+	l.t.Helper()
+	v := l.work.Verify()
+	for i, image := range l.images {
+		s.contents(image, func(offset uint64, p []byte) { v.Observe(i, offset, p) })
+	}
+	return v.Verdict()
+}
+
+// demandComplete fails the test unless a site holds everything that was acknowledged.
+func (l *load) demandComplete(s *site) {
+	l.t.Helper()
+	if err := l.judge(s).Complete(); err != nil {
+		l.t.Fatalf("%s: %v", s.name, err)
+	}
+}

@@ -1,0 +1,54 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// longVariable makes the tests with a random course run for about that long.
+const longVariable = "TIDEMARK_E2E_LONG"
+
+// tidemark is the path of the program under test. TestMain builds it.
+var tidemark string
+
+// TestMain builds the program once for all tests.
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tidemark-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder: best effort
+	tidemark = filepath.Join(dir, "tidemark")
+	args := []string{"build", "-o", tidemark}
+	if raceDetector {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "tidemark/cmd/tidemark")...)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build tidemark:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// longRun returns how long a test with a random course should run, zero for its default.
+func longRun(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv(longVariable)
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("%s: %v", longVariable, err)
+	}
+	return d
+}

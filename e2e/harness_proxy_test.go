@@ -1,0 +1,145 @@
+package e2e_test
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// link is a TCP connection between sites that can fail. New ones are open.
+type link struct {
+	address string // where it listens
+	target  string
+	rate    int // bytes per second to the client; zero: no bound
+
+	mu     sync.Mutex
+	cut    bool
+	silent bool
+	change chan struct{} // closed and replaced when cut or silent changes
+	conns  map[net.Conn]bool
+}
+
+// newLink listens for connections to target.
+func newLink(t testing.TB, target string, rate int) *link {
+	t.Helper()
+	l := &link{address: freePort(t), target: target, rate: rate, change: make(chan struct{}), conns: map[net.Conn]bool{}}
+	listener, err := net.Listen("tcp", l.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { l.serve(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		l.set(true, false)
+		serving.Wait()
+	})
+	return l
+}
+
+// sever closes every connection and refuses new ones: a link whose ends are told.
+func (l *link) sever() { l.set(true, false) }
+
+// silence keeps the connections, but nothing passes: a black hole.
+func (l *link) silence() { l.set(false, true) }
+
+// heal lets everything pass again. What waited in a black hole arrives, as TCP has it.
+func (l *link) heal() { l.set(false, false) }
+
+func (l *link) set(cut, silent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut, l.silent = cut, silent
+	close(l.change)
+	l.change = make(chan struct{})
+	if cut {
+		for conn := range l.conns {
+			_ = conn.Close()
+		}
+	}
+}
+
+// adopt notes a connection; false means that the link is cut.
+func (l *link) adopt(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut {
+		_ = conn.Close()
+		return false
+	}
+	l.conns[conn] = true
+	return true
+}
+
+func (l *link) forget(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, conn)
+	_ = conn.Close()
+}
+
+func (l *link) serve(client net.Conn) {
+	if !l.adopt(client) {
+		return
+	}
+	defer l.forget(client)
+	server, err := net.Dial("tcp", l.target)
+	if err != nil || !l.adopt(server) {
+		return
+	}
+	defer l.forget(server)
+	ended := make(chan struct{}, 2)
+	pass := func(to, from net.Conn, rate int) {
+		l.copy(to, from, rate)
+		_ = to.Close()
+		ended <- struct{}{}
+	}
+	go pass(server, client, 0)
+	go pass(client, server, l.rate)
+	<-ended
+	_ = client.Close()
+	_ = server.Close()
+	<-ended
+}
+
+// copy passes bytes on, whenever the link lets them.
+func (l *link) copy(to io.Writer, from io.Reader, rate int) {
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			l.awaitSound()
+			if rate > 0 {
+				<-time.After(time.Duration(n) * time.Second / time.Duration(rate))
+			}
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (l *link) awaitSound() {
+	for {
+		l.mu.Lock()
+		silent, change := l.silent, l.change
+		l.mu.Unlock()
+		if !silent {
+			return
+		}
+		<-change
+	}
+}

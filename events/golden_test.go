@@ -1,0 +1,314 @@
+package events
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// update creates fixtures that are missing. One that is there is never written again:
+// it is what an older program has stored.
+var update = flag.Bool("update", false, "create missing golden files")
+
+const (
+	sampleTime = Instant(1_795_132_800_123_456_789)
+	sampleID   = DirectoryID("0123456789abcdef")
+)
+
+func sampleMark() Mark {
+	return Mark{Position: At(0x2007, 41), Chain: 0xfeedfacecafebeef, Entries: 141, Bytes: 70_000, Time: sampleTime - 1000}
+}
+
+func sampleAssignment() Assignment {
+	return Assignment{
+		Operation: "op1", Directory: sampleID, Node: "n1", Incarnation: "cafe", Role: Master, Epoch: 300,
+	}
+}
+
+// sampleFacts has one fact of each kind, with every field set.
+func sampleFacts() []Fact {
+	return []Fact{
+		&PoolCreated{Pool: "vms", At: sampleTime},
+		&PoolRemoved{Pool: "vms", At: sampleTime},
+		&MirrorEnabled{Pool: "vms", At: sampleTime},
+		&MirrorDisabled{Pool: "vms", At: sampleTime},
+		&TokenCreated{Pool: "vms", Token: "t1", SecretHash: []byte{0, 1, 0xfe, 0xff}, Expires: sampleTime + 1, At: sampleTime},
+		&PeerAdded{
+			Pool: "vms", Peer: "00ff", Site: "west", URL: "nats://west:4222", Direction: ReceiveOnly,
+			Number: 4095, Token: "t1", At: sampleTime,
+		},
+		&PeerRemoved{Pool: "vms", Peer: "00ff", At: sampleTime},
+		&SiteNumbered{Site: "00ee", Name: "east", Number: 7, At: sampleTime},
+		&DirectoryCreated{Directory: sampleID, Pool: "vms", Path: "/prod/db", At: sampleTime},
+		&DirectoryTracked{Directory: sampleID, Pool: "vms", Path: "/prod/db", At: sampleTime},
+		&DirectoryRemoved{Directory: sampleID, Pool: "vms", At: sampleTime},
+		&DirectoryMapped{Directory: sampleID, Pool: "vms", Node: "n1", Role: Slave, Epoch: 1 << 40, At: sampleTime},
+		&PromotionRequested{Directory: sampleID, Pool: "vms", Force: true, At: sampleTime},
+		&DemotionRequested{Directory: sampleID, Pool: "vms", At: sampleTime},
+		&RoleChangeRefused{
+			Directory: sampleID, Pool: "vms", Role: Slave, Operation: "op1", Code: "split_brain",
+			Message: "no: ä", At: sampleTime,
+		},
+		&DirectoryForgotten{Directory: sampleID, Pool: "vms", At: sampleTime},
+		&InstanceAdded{Node: "n1", Service: "journal", Incarnation: "cafe", At: sampleTime},
+		&InstanceRemoved{Node: "n1", Service: "journal", Incarnation: "cafe", Reason: "silent", At: sampleTime},
+		&Heartbeat{Node: "n1", Service: "replayer", Incarnation: "cafe", Leaving: true, At: sampleTime},
+		&AcquireRequested{Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", Promote: TagForced, At: sampleTime},
+		&ReleaseRequested{
+			Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", Demote: true, Remove: true, At: sampleTime,
+		},
+		&AcquireAcknowledged{
+			Assignment: sampleAssignment(), Code: "busy", Message: "in use", Mark: sampleMark(), At: sampleTime,
+		},
+		&ReleaseAcknowledged{
+			Assignment: sampleAssignment(), Code: "busy", Message: "in use", Quiesced: true, Mark: sampleMark(), At: sampleTime,
+		},
+		&PositionCommitted{
+			Directory: sampleID, Client: "west.n1", Role: Slave, State: ClientConnected, Mark: sampleMark(), At: sampleTime,
+		},
+		&HeadAdvanced{Directory: sampleID, Logged: sampleMark(), Safe: Mark{Position: At(0x2007, 40)}, At: sampleTime},
+		&LifecycleNoted{
+			Directory: sampleID, Pool: "vms", Path: "/", Node: "n1", What: Diverged, Mark: sampleMark(),
+			Detail: "two histories", At: sampleTime,
+		},
+	}
+}
+
+// sampleEvents has one event of each kind.
+func sampleEvents() map[string]Event {
+	return map[string]Event{
+		"written":       Written{Image: 3, Offset: 1<<40 + 512, Data: bytes.Repeat([]byte{0xa5, 0x00, 0xff}, 100)},
+		"discarded":     Discarded{Image: 3, Offset: 4096, Length: 1 << 33},
+		"zeroed":        Zeroed{Image: 70_000, Offset: 200, Length: 1},
+		"image_created": ImageCreated{Image: 1, Name: "disk-é", Size: 1 << 40, ObjectSize: 4 << 20},
+		"image_resized": ImageResized{Image: 1<<32 - 1, Size: 0},
+		"image_removed": ImageRemoved{Image: 1},
+	}
+}
+
+func sampleBatch(entries ...Entry) []byte {
+	b := NewBatchBuilder(nil)
+	for _, e := range entries {
+		b.Append(e)
+	}
+	msg, _ := b.Seal(0x2007, sampleMark(), At(0x2007, 39), sampleTime)
+	return msg
+}
+
+// sampleEntry has versions of every width on the wire.
+func sampleEntry(e Event) Entry {
+	return Entry{Version: At(0x1007, 5), Before: []Position{0, 127, 128, 1 << 8, 1 << 16, 1 << 32, 1<<64 - 1}, Event: e}
+}
+
+func sampleClaim() TagClaimed {
+	return TagClaimed{
+		Tag: 0x3009, Reason: TagPromoted, Site: "00ee", Node: "n1", Incarnation: "cafe",
+		Predecessor: sampleMark(), PredecessorSite: "00ff",
+	}
+}
+
+func samplePart() ObjectPart {
+	return ObjectPart{
+		Image: 3, Index: 1 << 40, Version: At(0x2007, 12), Part: 1, Parts: 3, AtLeast: At(0x2007, 11), AtMost: At(0x2007, 15),
+		Blocks: []byte{1, 2, 3, 4, 5, 6, 7, 8}, Data: bytes.Repeat([]byte("tide"), 64),
+	}
+}
+
+// fixture is a frozen message with what it means.
+type fixture struct {
+	name   string
+	encode func(t *testing.T) []byte
+	decode func(msg []byte) (any, error)
+	want   any
+}
+
+func decodeFact(msg []byte) (any, error)    { return Unmarshal(msg) }
+func decodeJournal(msg []byte) (any, error) { return DecodeJournal(msg) }
+func decodePart(msg []byte) (any, error)    { return DecodeObjectPart(msg) }
+
+func fixtures() []fixture {
+	var all []fixture
+	for _, f := range sampleFacts() {
+		all = append(all, fixture{f.Kind(), func(t *testing.T) []byte {
+			msg, err := Marshal(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return msg
+		}, decodeFact, f})
+	}
+	for name, e := range sampleEvents() {
+		all = append(all, batchFixture(name, []Entry{sampleEntry(e)}))
+	}
+	var entries []Entry
+	for _, e := range sampleEvents() {
+		entries = append(entries, Entry{Event: e, Before: []Position{}})
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return int(a.Event.kind()) - int(b.Event.kind()) })
+	all = append(all, batchFixture("batch", entries))
+	claim := sampleClaim()
+	msg, mark := claim.Encode(sampleTime)
+	claim.Mark, claim.Predecessor.Time = mark, 0 // the predecessor's time is not on the wire
+	part := samplePart()
+	return append(all,
+		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
+		fixture{"object", func(*testing.T) []byte { return part.Encode() }, decodePart, &part},
+	)
+}
+
+func batchFixture(name string, entries []Entry) fixture {
+	b := NewBatchBuilder(nil)
+	for _, e := range entries {
+		b.Append(e)
+	}
+	msg, end := b.Seal(0x2007, sampleMark(), At(0x2007, 39), sampleTime)
+	want := &Batch{
+		Tag: 0x2007, First: 42, Before: sampleMark().Chain, Safe: At(0x2007, 39), Entries: entries, End: end,
+	}
+	return fixture{name, func(*testing.T) []byte { return msg }, decodeJournal, want}
+}
+
+func golden(name string) string { return filepath.Join("testdata", "golden", name+".v1.hex") }
+
+func readGolden(t testing.TB, name string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(golden(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	if err != nil {
+		t.Fatalf("%s: %v", golden(name), err)
+	}
+	return msg
+}
+
+// createGolden writes a fixture unless it is there.
+func createGolden(t *testing.T, name string, msg []byte) {
+	t.Helper()
+	f, err := os.OpenFile(golden(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for line := range slices.Chunk(msg, 32) {
+		if _, err := fmt.Fprintf(f, "%x\n", line); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestGolden proves that what was ever stored still means the same, and that the
+// program still writes it.
+func TestGolden(t *testing.T) {
+	for _, f := range fixtures() {
+		t.Run(f.name, func(t *testing.T) {
+			if *update {
+				createGolden(t, f.name, f.encode(t))
+			}
+			msg := readGolden(t, f.name)
+			got, err := f.decode(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(f.want, got); diff != "" {
+				t.Errorf("decoded (-want +got):\n%s", diff)
+			}
+			if again := f.encode(t); !bytes.Equal(again, msg) {
+				t.Errorf("encoded again:\n%x\nstored:\n%x", again, msg)
+			}
+		})
+	}
+}
+
+// TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
+// fixture a kind.
+func TestGoldenIsComplete(t *testing.T) {
+	want := map[string]bool{"batch": true, "tag": true, "object": true}
+	for _, f := range everyFact() {
+		want[f.Kind()] = true
+	}
+	kinds := map[eventKind]string{}
+	for name, e := range sampleEvents() {
+		want[name] = true
+		kinds[e.kind()] = name
+	}
+	for k := range 256 {
+		if fieldsOf(eventKind(k)) > 0 && kinds[eventKind(k)] == "" {
+			t.Errorf("no sample of event kind %d", k)
+		}
+	}
+	files, err := filepath.Glob(golden("*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, file := range files {
+		got[strings.TrimSuffix(filepath.Base(file), ".v1.hex")] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("fixtures (-want +got):\n%s", diff)
+	}
+}
+
+// TestEveryFactIsListed reads the package's source for types that call themselves a fact.
+func TestEveryFactIsListed(t *testing.T) {
+	listed := map[string]bool{}
+	for _, f := range everyFact() {
+		name := fmt.Sprintf("%T", f)
+		if listed[name] || listed[f.Kind()] {
+			t.Errorf("%s or its kind is listed twice", name)
+		}
+		listed[name], listed[f.Kind()] = true, true
+	}
+	for _, name := range receiversOf(t, "Kind") {
+		if !listed["*events."+name] {
+			t.Errorf("%s is not in everyFact", name)
+		}
+	}
+}
+
+// receiversOf returns the types of the package that have a method.
+func receiversOf(t *testing.T, method string) []string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv == nil || f.Name.Name != method {
+				continue
+			}
+			if star, ok := f.Recv.List[0].Type.(*ast.StarExpr); ok {
+				names = append(names, star.X.(*ast.Ident).Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		t.Fatalf("no type has a method %s", method)
+	}
+	return names
+}
