@@ -47,5 +47,4 @@ func unless(ok bool, format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
-
 func contains(s, part string) bool { return strings.Contains(s, part) }

@@ -55,7 +55,8 @@ type process struct {
 	nbd      []net.Listener
 	http     net.Listener // nil for none
 
-	stopAnswers func() // ends the answering of requests about the log
+	serving     chan struct{} // closed when the process has said that it is ready
+	stopAnswers func()        // ends the answering of requests about the log
 
 	locks *locks
 	// undo stops, last first, what was started before the actors take over.
@@ -64,7 +65,7 @@ type process struct {
 
 // serve runs one process of a site until ctx ends, and says on out when it is ready.
 func serve(ctx context.Context, cfg serveConfig, log *slog.Logger, out io.Writer) error {
-	p := &process{cfg: cfg, log: log, metrics: telemetry.NewRegistry(thisVersion().Version)}
+	p := &process{cfg: cfg, log: log, serving: make(chan struct{}), metrics: telemetry.NewRegistry(thisVersion().Version)}
 	defer func() { p.locks.release() }()
 	for _, step := range []func(context.Context) error{p.open, p.startNATS, p.connect, p.join, p.assemble} {
 		if err := step(ctx); err != nil {
@@ -258,6 +259,7 @@ func (p *process) serveHTTP(ctx context.Context) error {
 	for _, s := range p.services {
 		cfg.Ready = append(cfg.Ready, telemetry.Signalled(s.name, s.Ready()))
 	}
+	cfg.Ready = append(cfg.Ready, telemetry.Signalled("directories", p.serving))
 	return telemetry.Serve(ctx, p.http, cfg)
 }
 
@@ -280,6 +282,8 @@ func (p *process) announce(ctx context.Context, out io.Writer) error {
 			return nil
 		}
 	}
+	p.awaitDirectories(ctx)
+	close(p.serving)
 	if _, err := fmt.Fprintln(out, p.readyLine()); err != nil {
 		return fmt.Errorf("say that it is ready: %w", err)
 	}

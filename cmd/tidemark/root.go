@@ -60,7 +60,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 already exists,
 	root.AddCommand(
 		newServe(c), newDemo(c), newStatus(c),
 		newPool(c), newDir(c), newImage(c), newMirror(c),
-		newEvents(c), newDecode(c), newVersion(c),
+		newEvents(c), newDecode(c), newBench(c), newVersion(c),
 	)
 	return root
 }

@@ -273,3 +273,54 @@ func TestSyncRefusals(t *testing.T) {
 		t.Errorf("apply to an object that never came: %v", err)
 	}
 }
+
+// TestObjectThatNeverCame leaves an object out of a sync: replay goes on as if the
+// source had dropped it, and finds out that it had not.
+func TestObjectThatNeverCame(t *testing.T) {
+	j := twoImages()
+	j.batch(events.Written{Image: 1, Data: []byte("hello")})
+	source := create1(t, vfs.OS(), filepath.Join(memDir(t), "source"))
+	if err := replay(source, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	start, err := source.SyncStart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, drop := range []bool{false, true} {
+		j := *j
+		j.now = j.now.clone()
+		dir := filepath.Join(memDir(t), "follower")
+		follower := create1(t, vfs.OS(), dir)
+		if err := follower.BeginSync(start); err != nil {
+			t.Fatal(err)
+		}
+		first := j.batch(events.Written{Image: 1, Data: []byte("x")})
+		var second *events.Batch
+		if drop {
+			second = j.batch(events.ImageRemoved{Image: 1})
+		} else {
+			second = j.batch(events.Written{Image: 1, Offset: 20 << 10, Data: []byte("y")})
+		}
+		if err := follower.EndSync(second.End.Position); err != nil {
+			t.Fatal(err)
+		}
+		mustApply(t, follower, first)
+		mustCheckpoint(t, follower)
+		if err := follower.Close(); err != nil {
+			t.Fatal(err)
+		}
+		follower = reopen(t, vfs.OS(), dir) // what is missing is remembered
+		err := follower.Apply(second, 1)
+		var mismatch *MismatchError
+		if drop && err != nil || !drop && !errors.As(err, &mismatch) {
+			t.Errorf("drop %v: %v", drop, err)
+		}
+		if drop {
+			j.now.check(t, follower)
+		}
+		if _, err := follower.Checkpoint(t.Context()); (err == nil) != drop {
+			t.Errorf("drop %v: checkpoint: %v", drop, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package notifier
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -84,7 +85,11 @@ func (s *Service) publishLiveness(ctx context.Context) error {
 		case *events.InstanceAdded:
 			s.log.Info("instance added", "node", f.Node, "of", f.Service, "incarnation", f.Incarnation)
 		case *events.InstanceRemoved:
-			s.log.Warn("instance removed", "node", f.Node, "of", f.Service, "incarnation", f.Incarnation, "reason", f.Reason)
+			level := slog.LevelWarn
+			if f.Reason == reasonLeft {
+				level = slog.LevelInfo
+			}
+			s.log.Log(ctx, level, "instance removed", "node", f.Node, "of", f.Service, "incarnation", f.Incarnation, "reason", f.Reason)
 		}
 		return facts[0]
 	})

@@ -91,7 +91,7 @@ func (s *Service) peerJoin(ctx context.Context, r api.JoinRequest) (api.JoinRepl
 			return nil, nil
 		}
 		added := &events.PeerAdded{
-			Pool: r.Pool, Peer: r.UUID, Site: r.Site, URL: r.URL, Direction: r.Direction,
+			Pool: r.Pool, Peer: r.UUID, Site: r.Site, URL: r.URL, Direction: opposite(r.Direction),
 			Number: r.Number, Token: r.Token, At: now(),
 		}
 		if known, ok := s.state.Pools[r.Pool].Peers[r.UUID]; ok {
@@ -183,4 +183,12 @@ func (s *Service) peerRemove(ctx context.Context, r api.PeerRemoveRequest) (api.
 		}
 		return &events.PeerRemoved{Pool: r.Pool, Peer: found, At: now()}, nil
 	})
+}
+
+// opposite is a direction as the other end of it says it.
+func opposite(d events.Direction) events.Direction {
+	if d == events.ReceiveOnly {
+		return events.SendOnly
+	}
+	return d
 }

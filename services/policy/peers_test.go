@@ -225,7 +225,7 @@ func TestSilentAddress(t *testing.T) {
 func TestReceiveOnly(t *testing.T) {
 	east, west, _ := twoSites(t)
 	call[api.Peer](west, api.PeerImport, api.PeerImportRequest{Pool: "vms", Token: east.token(0).Token, Direction: events.ReceiveOnly})
-	if p := east.peers(); len(p) != 1 || p[0].Direction != events.ReceiveOnly || p[0].URL != "" {
+	if p := east.peers(); len(p) != 1 || p[0].Direction != events.SendOnly || p[0].URL != "" {
 		t.Errorf("peers of east: %+v", p)
 	}
 	call[api.Directory](west, api.MirrorAdd, dir("vms", "/db"))

@@ -1,0 +1,429 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"tidemark/events"
+	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
+)
+
+// TestStations carries many messages through and looks on at each step: applied only
+// what is safe here, in order, each once; committed only what is applied; announced only
+// what is committed.
+func TestStations(t *testing.T) {
+	r := newRig(t)
+	var next uint64 // sequence of the next message to be applied
+	var announced atomic.Uint64
+	r.open(func(cfg *Config) {
+		cfg.Stage = true
+		cfg.OnApplied = func(m events.JournalMessage) {
+			next++
+			if safe := r.syncer.safe.Load(); next > safe {
+				t.Errorf("message %d is applied while the log is safe up to %d", next, safe)
+			}
+			if got := r.replica.Applied(); got != m.Ends() {
+				t.Errorf("message %d ends at %v, the replica at %v", next, m.Ends().Position, got.Position)
+			}
+		}
+		cfg.OnCommit = func(_ context.Context, mark events.Mark) error {
+			if got, _ := r.replica.Committed(); got != mark {
+				t.Errorf("%v is announced, %v is committed", mark.Position, got.Position)
+			}
+			announced.Store(uint64(mark.Position))
+			return nil
+		}
+	})
+	r.tail.AllowTo(Everything)
+	stop := r.run()
+	r.begin()
+	for i := range uint64(300) {
+		r.put(r.batch(0, written(i, 1000)))
+		if i%50 == 0 {
+			r.put(r.claim(1))
+			if err := r.tail.Sync(r.ctx()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if m := r.tail.Marks(); m.Logged.Position < m.Safe.Position || m.Safe.Position < m.Applied.Position || m.Applied.Position < m.Committed.Position {
+			t.Fatalf("the stations are out of order: %+v", m)
+		}
+	}
+	if err := r.tail.Drain(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.tail.Marks().Applied; got != r.mark {
+		t.Errorf("drained to %v of %v", got, r.mark)
+	}
+	r.level("committed", committed)
+	sitetest.Eventually(t, "announced", func() bool { return events.Position(announced.Load()) == r.mark.Position })
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	if next != r.tail.LastSequence() {
+		t.Errorf("%d of %d messages were applied", next, r.tail.LastSequence())
+	}
+}
+
+// TestHeldSync: while the log cannot be synced, writes are logged and readable and
+// nothing more; then everything moves on.
+func TestHeldSync(t *testing.T) {
+	r := newRig(t)
+	r.open(func(cfg *Config) { cfg.Stage = true })
+	r.tail.AllowTo(Everything)
+	r.run()
+	r.begin()
+	if err := r.tail.Drain(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	r.syncer.gate.Lock()
+	before := r.tail.Marks()
+	r.put(r.batch(0, written(3, 100)))
+	calls := r.syncer.calls.Load()
+	done := make(chan error, 1)
+	r.tail.WhenSafe(func(err error) { done <- err })
+	sitetest.Eventually(t, "a sync", func() bool { return r.syncer.calls.Load() > calls })
+	got := r.tail.Marks()
+	if got.Logged != r.mark || got.Safe != before.Safe || got.Applied != before.Applied || r.replica.Applied() != before.Applied {
+		t.Errorf("moved without a sync: %+v", got)
+	}
+	buf := make([]byte, 1)
+	img, _ := r.replica.Image(1)
+	if _, err := img.ReadAt(buf, 3*objectSize); err != nil || buf[0] != 3 {
+		t.Errorf("the logged write reads as %d, %v", buf[0], err)
+	}
+	select {
+	case err := <-done:
+		t.Errorf("told to be safe: %v", err)
+	default:
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.tail.Sync(impatient); !errors.Is(err, context.Canceled) {
+		t.Errorf("sync: %v", err)
+	}
+	r.syncer.gate.Unlock()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	r.level("applied", applied)
+}
+
+// TestUnflushed: what nobody flushes becomes safe soon all the same.
+func TestUnflushed(t *testing.T) {
+	r := newRig(t)
+	r.open(owner)
+	r.tail.AllowTo(Everything)
+	r.run()
+	r.begin()
+	r.level("safe", safe)
+	r.level("applied", applied)
+	r.level("committed", committed)
+}
+
+// TestAllowed: a follower applies what its origin calls safe, told by a head or by a
+// later message.
+func TestAllowed(t *testing.T) {
+	r := newRig(t)
+	var limit atomic.Uint64
+	r.open(func(cfg *Config) {
+		cfg.OnApplied = func(m events.JournalMessage) {
+			if p := m.Ends().Position; uint64(p) > limit.Load() {
+				t.Errorf("%v is applied, %v is allowed", p, events.Position(limit.Load()))
+			}
+		}
+	})
+	r.run()
+	allow := func(p events.Position, tell func()) {
+		limit.Store(uint64(p))
+		tell()
+		sitetest.Eventually(t, "applied to "+p.String(), func() bool { return r.tail.Marks().Applied.Position == p })
+	}
+	r.begin()
+	r.level("safe", safe)
+	image := r.mark.Position
+	allow(image-1, func() { r.tail.AllowTo(image - 1) })
+	r.tail.AllowTo(0) // an old head takes nothing back
+	allow(image, func() { r.tail.AllowTo(image) })
+	r.put(r.batch(0, written(1, 10)))
+	first := r.mark.Position
+	r.level("safe", safe)
+	// The next message brings the word that the first one is safe at the origin. Its own
+	// sync is held, so nothing else wakes the applier.
+	r.syncer.gate.Lock()
+	defer r.syncer.gate.Unlock()
+	allow(first, func() { r.put(r.batch(first, written(2, 10))) })
+}
+
+// TestDrainWaitsForTheAllowed: a drain is not done before everything is applied.
+func TestDrainWaitsForTheAllowed(t *testing.T) {
+	r := newRig(t)
+	r.open(owner)
+	r.run()
+	r.begin()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := r.tail.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("drained what may not be applied: %v", err)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- r.tail.Drain(r.ctx()) }()
+	r.tail.AllowTo(Everything)
+	if err := <-drained; err != nil || r.tail.Marks().Applied != r.mark {
+		t.Errorf("drained to %v: %v", r.tail.Marks().Applied, err)
+	}
+}
+
+// TestFailures: a step that fails ends the tail with its error, and everybody who waits
+// or comes later gets it.
+func TestFailures(t *testing.T) {
+	broken := errors.New("broken disk")
+	cases := []struct {
+		name string
+		wrap func(*rig)
+		hurt func(*rig)
+	}{
+		{"sync", func(*rig) {}, func(r *rig) { r.syncer.fail(broken) }},
+		{"apply", failing(vfs.OpWrite, broken), func(*rig) {}},
+		{"checkpoint", failing(vfs.OpSync, broken), func(*rig) {}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			c.wrap(r)
+			r.open(owner)
+			r.tail.AllowTo(Everything)
+			ended := make(chan error, 1)
+			go func() { ended <- r.tail.Run(t.Context()) }()
+			r.begin()
+			if err := r.tail.Drain(r.ctx()); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.tail.Room(r.ctx(), UnappliedBytesMax-1); err != nil {
+				t.Fatal(err)
+			}
+			waiting := make(chan error, 1)
+			go func() { waiting <- r.tail.Room(r.ctx(), UnappliedBytesMax) }()
+			c.hurt(r)
+			msg := r.batch(0, written(1, 10))
+			seq := r.append(msg, r.tail.LastSequence())
+			m, err := events.DecodeJournal(msg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.tail.Logged(m, seq, len(msg))
+			if err := <-ended; !errors.Is(err, broken) {
+				t.Errorf("ended with %v", err)
+			}
+			if err := <-waiting; !errors.Is(err, broken) {
+				t.Errorf("room: %v", err)
+			}
+			for what, call := range map[string]func(context.Context) error{
+				"room":  func(ctx context.Context) error { return r.tail.Room(ctx, 1) },
+				"sync":  r.tail.Sync,
+				"drain": r.tail.Drain,
+			} {
+				if err := call(r.ctx()); !errors.Is(err, broken) {
+					t.Errorf("%s afterwards: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// failing lets the first operation of a kind on a layer's file fail, and all after it.
+func failing(kind vfs.OpKind, err error) func(*rig) {
+	return func(r *rig) {
+		r.fs = vfs.NewFaulty(r.fs, func(op vfs.Op) error {
+			if op.Kind == kind {
+				return err
+			}
+			return nil
+		})
+	}
+}
+
+// TestWaitersAreNotForgotten: those who wait for a sync when the tail ends are told.
+func TestWaitersAreNotForgotten(t *testing.T) {
+	r := newRig(t)
+	r.open(owner)
+	stop := r.run()
+	r.syncer.gate.Lock()
+	calls := r.syncer.calls.Load()
+	r.begin()
+	told := make(chan error, 3)
+	for range 3 {
+		r.tail.WhenSafe(func(err error) { told <- err })
+	}
+	sitetest.Eventually(t, "a sync", func() bool { return r.syncer.calls.Load() > calls })
+	ended := make(chan error, 1)
+	go func() { ended <- stop() }()
+	r.syncer.gate.Unlock()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	for range 3 {
+		<-told // safe, or canceled: either is true here
+	}
+	r.tail.WhenSafe(func(err error) { told <- err })
+	<-told
+	select {
+	case <-r.tail.Changed():
+		t.Error("changed after the end")
+	default:
+	}
+}
+
+// TestFailureAtTheEnd: an error of a step is reported also when the tail is told to end
+// at the same time.
+func TestFailureAtTheEnd(t *testing.T) {
+	broken := errors.New("broken disk")
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r.open(func(cfg *Config) { cfg.OnApplied = func(events.JournalMessage) { cancel() } })
+	r.fs = nil
+	r.tail.AllowTo(Everything)
+	// The first message is applied and ends ctx; the second is refused by the replica.
+	msg := r.claim(1)
+	m, err := events.DecodeJournal(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.tail.Logged(m, r.append(msg, 0), len(msg))
+	r.cfg.OnApplied = nil
+	_ = broken
+	if err := r.tail.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	if got, seq := r.replica.Committed(); got != r.mark || seq != 1 {
+		t.Errorf("committed %v at the end, applied %v", got, r.mark)
+	}
+}
+
+// TestRebase: a tail that begins anew asks for no sync of what it does not have.
+func TestRebase(t *testing.T) {
+	r := newRig(t)
+	r.open(owner)
+	r.tail.AllowTo(Everything)
+	stop := r.run()
+	r.begin()
+	if err := r.tail.Drain(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	r.tail.lastSeq, r.tail.safeSeq, r.tail.wanted = 90, 90, 90 // of another journal
+	r.tail.Rebase()
+	if t2 := r.tail; t2.wanted > t2.safeSeq || t2.LastSequence() != 2 || t2.Marks().Safe != r.mark {
+		t.Errorf("wanted %d, safe %d, %+v", t2.wanted, t2.safeSeq, t2.Marks())
+	}
+}
+
+// TestRoomReturned: room that is given back wakes who waits for it, however much it is.
+func TestRoomReturned(t *testing.T) {
+	tail := &Tail{syncWanted: make(chan struct{}, 1)}
+	const part = UnappliedBytesMax * 5 / 8
+	if err := tail.Room(t.Context(), part); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	waits := tail.Changed()
+	go func() { got <- tail.Room(t.Context(), part) }()
+	<-tail.syncWanted // it waits
+	tail.Return(part)
+	<-waits
+	select {
+	case err := <-got:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("nobody was woken")
+	}
+	if err := tail.Room(t.Context(), 2*UnappliedBytesMax); err == nil {
+		t.Error("over the bound")
+	}
+}
+
+// TestRoom: many writers, one applier; the bound holds at every moment, all get through.
+func TestRoom(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		tail := &Tail{syncWanted: make(chan struct{}, 1), applyReady: make(chan struct{}, 1), checkpointDue: make(chan struct{}, 1)}
+		writers, each := rapid.IntRange(1, 8).Draw(rt, "writers"), rapid.IntRange(1, 20).Draw(rt, "each")
+		seed := rapid.Uint64().Draw(rt, "seed")
+		largest := rapid.SampledFrom([]int{1 << 20, 30 << 20, UnappliedBytesMax, 2 * UnappliedBytesMax}).Draw(rt, "largest")
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		var logging sync.Mutex
+		var all sync.WaitGroup
+		for w := range writers {
+			all.Go(func() {
+				rng := rand.New(rand.NewPCG(seed, uint64(w)))
+				for range each {
+					n := 1 + rng.IntN(largest)
+					if err := tail.Room(ctx, n); err != nil {
+						rt.Errorf("room for %d: %v", n, err)
+						return
+					}
+					tail.checkBound(rt, n)
+					if rng.IntN(4) > 0 { // else it is given up
+						logging.Lock()
+						tail.Logged(&events.TagClaimed{}, tail.LastSequence()+1, n)
+						logging.Unlock()
+					}
+					tail.Return(n)
+				}
+			})
+		}
+		ended := make(chan struct{})
+		go func() { all.Wait(); close(ended) }()
+		drainAsApplier(tail, ended)
+		if tail.unapplied != 0 || tail.reserved != 0 {
+			rt.Fatalf("%d bytes unapplied, %d promised at the end", tail.unapplied, tail.reserved)
+		}
+	})
+}
+
+// checkBound demands that what is unapplied or promised beyond one message of n bytes
+// stays within the bound.
+func (t *Tail) checkBound(rt *rapid.T, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reserved < 0 || t.unapplied < 0 || t.unapplied+t.reserved > 2*UnappliedBytesMax && n <= UnappliedBytesMax {
+		rt.Errorf("%d unapplied, %d promised", t.unapplied, t.reserved)
+	}
+}
+
+// drainAsApplier syncs and applies like the loops do, until ended.
+func drainAsApplier(t *Tail, ended <-chan struct{}) {
+	for {
+		t.mu.Lock()
+		logged, seq := t.marks.Logged, t.lastSeq
+		t.mu.Unlock()
+		t.becameSafe(logged, seq)
+		if next, ok := t.applicable(); ok {
+			t.applied(next)
+			continue
+		}
+		select {
+		case <-ended:
+			select {
+			case <-t.applyReady:
+			default:
+				return
+			}
+		case <-t.syncWanted:
+		case <-t.applyReady:
+		}
+	}
+}
