@@ -66,7 +66,7 @@ func writeThrough(ctx context.Context, o Options, socket string) ([]Result, erro
 	return []Result{
 		{Name: fmt.Sprintf("write, %d in flight", o.Depth), Product: median(rates), Unit: "writes/s"},
 		{Name: "write and flush, one at a time, median", Product: median(latencies), Unit: "us"},
-	}, conn.Close()
+	}, conn.Close(ctx)
 }
 
 // deep keeps Depth writes in flight for one round.
