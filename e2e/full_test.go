@@ -40,14 +40,15 @@ func fillJournal(t *testing.T, conn *nbdclient.Conn) error {
 
 // fullPair returns two sites of which the follower is dead and the owner's journal full.
 // The directory served reads while it was full, and says what is wrong.
-func fullPair(t *testing.T) (east, west *site) {
+func fullPair(t *testing.T) (east, west *site, reader *nbdclient.Conn) {
 	t.Helper()
 	east, west = pair(t, "--journal-max-bytes", fullJournal)
 	east.createImage("vms/prod/a", "8MiB")
 	west.must("mirror", "add", "vms/prod")
 	awaitLevel(t, east, west, "vms/prod")
 	west.kill()
-	writer, reader := east.dial("vms/prod/a"), east.dial("vms/prod/a")
+	writer := east.dial("vms/prod/a")
+	reader = east.dial("vms/prod/a")
 	refused := make(chan error, 1)
 	go func() { refused <- fillJournal(t, writer) }()
 	await(t, patience, "the status says that the journal is full", func() error {
@@ -62,11 +63,35 @@ func fullPair(t *testing.T) (east, west *site) {
 	if err := <-refused; !errors.Is(err, wire.ENOSPC) {
 		t.Errorf("a full journal is told as %v, want ENOSPC", err)
 	}
-	again := east.dial("vms/prod/a")
-	if err := again.ReadAt(ctx, make([]byte, 4096), 0); err != nil {
-		t.Errorf("read after a write was refused: %v", err)
+	await(t, patience, "the image can be read after a write was refused", func() error {
+		return east.dial("vms/prod/a").ReadAt(ctx, make([]byte, 4096), 0)
+	})
+	return east, west, reader
+}
+
+// fillToTheBrim goes on with small writes, so that there is no room for a tag either.
+func fillToTheBrim(t *testing.T, s *site) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	const tries, shortest = 50, time.Second
+	for range tries {
+		conn := s.dial("vms/prod/a")
+		began := time.Now()
+		for n := 0; ; n++ {
+			began = time.Now()
+			err := conn.WriteAt(ctx, make([]byte, 512), uint64(n%8192)*512, false)
+			if err == nil {
+				continue
+			}
+			t.Logf("%d small writes, then after %s: %v", n, seconds(began), err)
+			break
+		}
+		if time.Since(began) > shortest { // it waited for room in vain
+			return
+		}
 	}
-	return east, west
+	t.Error("the journal does not get full")
 }
 
 // demandWritable waits until an image takes writes again.
@@ -89,7 +114,26 @@ func demandWritable(t *testing.T, s *site, image string) {
 // as before; journal 307, rivals 8.
 func TestFullJournalFollowerReturns(t *testing.T) {
 	t.Parallel()
-	east, west := fullPair(t)
+	east, west, reader := fullPair(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := reader.ReadAt(ctx, make([]byte, 4096), 0); err != nil {
+		t.Errorf("a reader lost its session because a writer's request was refused: %v", err)
+	}
+	west.start()
+	demandWritable(t, east, "vms/prod/a")
+	awaitLevel(t, east, west, "vms/prod")
+	sameContent(t, east, west, "vms/prod/a")
+}
+
+// TestBrimfulJournal fills a journal to the last byte: there is no room for the claim of
+// another tag. A restart, and the return of the follower, must still mend it.
+func TestBrimfulJournal(t *testing.T) {
+	t.Parallel()
+	east, west, _ := fullPair(t)
+	fillToTheBrim(t, east)
+	east.kill()
+	east.start()
 	west.start()
 	demandWritable(t, east, "vms/prod/a")
 	awaitLevel(t, east, west, "vms/prod")
@@ -99,7 +143,7 @@ func TestFullJournalFollowerReturns(t *testing.T) {
 // TestFullJournalFollowerRemoved does the same with a follower that is given up for good.
 func TestFullJournalFollowerRemoved(t *testing.T) {
 	t.Parallel()
-	east, _ := fullPair(t)
+	east, _, _ := fullPair(t)
 	east.must("mirror", "peer", "remove", "vms", "west")
 	demandWritable(t, east, "vms/prod/a")
 }

@@ -426,6 +426,9 @@ func fold(t *testing.T, b *bus.Bus) {
 
 func foldEmpty(t *testing.T, b *bus.Bus) {
 	control(t, b)
+	if st, err := b.State(within(t), events.StreamPools); err != nil || st.First != 1 || st.Last != 0 {
+		t.Errorf("state: %+v, %v", st, err)
+	}
 	calls := 0
 	err := b.Fold(within(t), events.StreamPools, func() {
 		calls++

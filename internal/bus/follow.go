@@ -155,10 +155,10 @@ func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(s
 	if err != nil {
 		return err
 	}
-	if state.Last < state.First || state.Last == 0 {
+	if state.Last < state.First {
 		caughtUp()
 	}
-	return b.follow(ctx, stream, max(state.First, 1), state.Last, func(m Message) error {
+	return b.follow(ctx, stream, state.First, state.Last, func(m Message) error {
 		fact, err := events.Unmarshal(m.Data)
 		if err != nil {
 			return fmt.Errorf("message %d of stream %s: %w", m.Sequence, stream, err)
@@ -186,7 +186,8 @@ func (b *Bus) State(ctx context.Context, stream string) (State, error) {
 		return State{}, fmt.Errorf("look at stream %s: %w", stream, streamError(err))
 	}
 	info := s.CachedInfo()
-	return State{info.State.FirstSeq, info.State.LastSeq, info.State.Bytes, uint64(max(info.Config.MaxBytes, 0))}, nil
+	first := max(info.State.FirstSeq, 1) // a stream that never held anything says 0
+	return State{first, info.State.LastSeq, info.State.Bytes, uint64(max(info.Config.MaxBytes, 0))}, nil
 }
 
 // Last returns the last message of a subject, [ErrNotFound] if there is none.

@@ -280,39 +280,8 @@ func TestConcurrentReads(t *testing.T) {
 	img, _ := r.Image(1)
 	done := make(chan struct{})
 	var readers sync.WaitGroup
-	for i := range 3 {
-		readers.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(i), 9))
-			var last [blocks]uint64
-			p := make([]byte, blocks*BlockSize)
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if rng.IntN(8) == 0 {
-					if _, err := img.Extents(0, img.Size()); err != nil {
-						t.Error(err)
-					}
-					if _, err := img.CopyObject(rng.Uint64N(blocks/2), nil); err != nil {
-						t.Error(err)
-					}
-				}
-				if _, err := img.ReadAt(p, 0); err != nil {
-					t.Error(err)
-					return
-				}
-				for b := range last {
-					v := blockValue(t, p[b*BlockSize:][:BlockSize])
-					if v < last[b] {
-						t.Errorf("block %d went back from %d to %d", b, last[b], v)
-						return
-					}
-					last[b] = v
-				}
-			}
-		})
+	for i := range uint64(3) {
+		readers.Go(func() { watch(t, img, rand.New(rand.NewPCG(i, 9)), done) })
 	}
 	var checkpoints sync.WaitGroup
 	data := make([]byte, 0, blocks*BlockSize)
@@ -339,6 +308,39 @@ func TestConcurrentReads(t *testing.T) {
 	close(done)
 	readers.Wait()
 	checkpoints.Wait()
+}
+
+// watch reads the image until done.
+func watch(t *testing.T, img *Image, rng *rand.Rand, done <-chan struct{}) {
+	last := make([]uint64, img.Size()/BlockSize)
+	p := make([]byte, img.Size())
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if rng.IntN(8) == 0 {
+			if _, err := img.Extents(0, img.Size()); err != nil {
+				t.Error(err)
+			}
+			if _, err := img.CopyObject(rng.Uint64N(uint64(len(last)/2)), nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := img.ReadAt(p, 0); err != nil {
+			t.Error(err)
+			return
+		}
+		for b := range last {
+			v := blockValue(t, p[b*BlockSize:][:BlockSize])
+			if v < last[b] {
+				t.Errorf("block %d went back from %d to %d", b, last[b], v)
+				return
+			}
+			last[b] = v
+		}
+	}
 }
 
 func blockValue(t *testing.T, p []byte) uint64 {

@@ -243,6 +243,23 @@ func TestSyncRefusals(t *testing.T) {
 	if _, err := follower.SyncStart(); !errors.Is(err, ErrSyncing) {
 		t.Errorf("a follower in a sync as a source: %v", err)
 	}
+	refuseCopies(t, follower, c)
+	if err := follower.InstallObject(2, 0, c); !errors.Is(err, ErrNotFound) {
+		t.Errorf("install into no image: %v", err)
+	}
+	// An object that never came is found out when an entry needs it and nothing drops it.
+	if err := follower.EndSync(start.Mark.Position); err != nil {
+		t.Fatal(err)
+	}
+	var mismatch *MismatchError
+	if err := follower.Apply(j.messages[3], 1); !errors.As(err, &mismatch) {
+		t.Errorf("apply to an object that never came: %v", err)
+	}
+}
+
+// refuseCopies installs copies that cannot be, made of a good one.
+func refuseCopies(t *testing.T, follower *Replica, c ObjectCopy) {
+	t.Helper()
 	stale := c
 	stale.AtLeast--
 	short := c
@@ -260,17 +277,6 @@ func TestSyncRefusals(t *testing.T) {
 		if err := follower.InstallObject(1, 0, bad.c); !bad.want(err) {
 			t.Errorf("install of a %s copy: %v", what, err)
 		}
-	}
-	if err := follower.InstallObject(2, 0, c); !errors.Is(err, ErrNotFound) {
-		t.Errorf("install into no image: %v", err)
-	}
-	// An object that never came is found out when an entry needs it and nothing drops it.
-	if err := follower.EndSync(start.Mark.Position); err != nil {
-		t.Fatal(err)
-	}
-	var mismatch *MismatchError
-	if err := follower.Apply(j.messages[3], 1); !errors.As(err, &mismatch) {
-		t.Errorf("apply to an object that never came: %v", err)
 	}
 }
 

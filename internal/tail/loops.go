@@ -120,14 +120,21 @@ func (t *Tail) applied(it item) {
 	t.unapplied -= it.bytes
 	t.marks.Applied = it.message.Ends()
 	signal(t.checkpointDue)
+	if t.marks.Applied.Bytes-t.marks.Committed.Bytes >= CheckpointBytes {
+		signal(t.hurry)
+	}
 	t.announce()
 }
 
+// Hurry asks for a checkpoint now: the log is full, and trimming it needs one.
+func (t *Tail) Hurry() { signal(t.hurry) }
+
 // checkpointLoop takes a checkpoint CheckpointAge after the first message applied since
-// the last one, and trims the log: then, and whenever its clients have moved on. A full
-// log takes no message, so a trim must not wait for one.
+// the last one, or sooner when there is much to save, and trims the log: then, and
+// whenever its clients have moved on. A full log takes no message, so a trim must not
+// wait for one.
 func (t *Tail) checkpointLoop(ctx context.Context) error {
-	clients := time.NewTicker(CheckpointAge)
+	clients := time.NewTicker(clientsAge)
 	defer clients.Stop()
 	for {
 		select {
@@ -143,6 +150,8 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 		timer := time.NewTimer(CheckpointAge)
 		select {
 		case <-timer.C:
+		case <-t.hurry:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 			return nil

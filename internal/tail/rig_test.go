@@ -58,7 +58,9 @@ func (s *syncer) Sync(ctx context.Context, stream string) error {
 	return s.server.Sync(ctx, stream)
 }
 
-func (s *syncer) Trimmed(ctx context.Context, stream string) error { return s.server.Trimmed(ctx, stream) }
+func (s *syncer) Trimmed(ctx context.Context, stream string) error {
+	return s.server.Trimmed(ctx, stream)
+}
 
 func (s *syncer) fail(err error) { s.err.Store(&err) }
 

@@ -20,8 +20,14 @@ const (
 	UnappliedBytesMax = 64 << 20
 	// SyncAge is how long a logged message may stay unsafe when nobody flushes.
 	SyncAge = 50 * time.Millisecond
-	// CheckpointAge is how long an applied message may stay without a checkpoint.
-	CheckpointAge = time.Second
+	// CheckpointAge is how long an applied message may stay without a checkpoint, and
+	// CheckpointBytes how much may. Together they bound what a restart replays. A
+	// checkpoint competes with the log for the disk, and blocks that are written again
+	// before it cost nothing: often is not better.
+	CheckpointAge   = 5 * time.Second
+	CheckpointBytes = 512 << 20
+	// clientsAge is how often the clients of a quiet log are looked at for trimming.
+	clientsAge = time.Second
 )
 
 // Config says what a tail connects.
@@ -62,7 +68,7 @@ type Tail struct {
 	failure error
 
 	// Each is signalled, never blocking, when the state it is named for changed.
-	syncWanted, applyReady, checkpointDue chan struct{}
+	syncWanted, applyReady, checkpointDue, hurry chan struct{}
 	// changed is closed when room or marks change; nil while nobody waits for that.
 	changed chan struct{}
 }
@@ -96,6 +102,7 @@ func New(cfg Config) *Tail {
 		syncWanted:    make(chan struct{}, 1),
 		applyReady:    make(chan struct{}, 1),
 		checkpointDue: make(chan struct{}, 1),
+		hurry:         make(chan struct{}, 1),
 	}
 	t.trimmer = trimmer{log: cfg.Log, below: cfg.TrimBelow}
 	return t

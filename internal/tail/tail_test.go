@@ -370,7 +370,7 @@ func TestRoomReturned(t *testing.T) {
 // TestRoom: many writers, one applier; the bound holds at every moment, all get through.
 func TestRoom(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		tail := &Tail{syncWanted: make(chan struct{}, 1), applyReady: make(chan struct{}, 1), checkpointDue: make(chan struct{}, 1)}
+		tail := &Tail{syncWanted: make(chan struct{}, 1), applyReady: make(chan struct{}, 1), checkpointDue: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
 		writers, each := rapid.IntRange(1, 8).Draw(rt, "writers"), rapid.IntRange(1, 20).Draw(rt, "each")
 		crowd := &crowd{
 			tail: tail, each: each, seed: rapid.Uint64().Draw(rt, "seed"),

@@ -216,7 +216,10 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	l.tail.Logged(&claim, seq, len(msg))
 	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
 	l.writer = newWriter(l.replica, l.log, l.tail, entries, mark)
-	l.writer.full = l.directory.becameFull
+	l.writer.full = func() {
+		l.directory.becameFull()
+		l.tail.Hurry()
+	}
 	return nil
 }
 

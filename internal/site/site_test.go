@@ -1,0 +1,201 @@
+package site_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/natsd"
+	"tidemark/internal/site"
+)
+
+// server runs a NATS server with the streams of a site that nobody has founded.
+func server(t *testing.T) *natsd.Server {
+	t.Helper()
+	s, err := natsd.Start(t.Context(), natsd.Config{
+		Name: "test", Dir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncFiles, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	if err := process(t, s, s).EnsureStreams(t.Context(), events.SiteStreams()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// process is a connection of its own.
+func process(t *testing.T, s *natsd.Server, syncer bus.Syncer) *bus.Bus {
+	t.Helper()
+	b, err := bus.Connect(bus.Config{Name: "test", Syncer: syncer, Log: slog.New(slog.DiscardHandler), Options: []nats.Option{s.InProcess()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+// TestFounding lets several processes found the site at once: all are of the same one.
+func TestFounding(t *testing.T) {
+	for round := range 10 {
+		s := server(t)
+		const processes = 4
+		got := make([]site.Site, processes)
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range processes {
+			b := process(t, s, s)
+			all.Go(func() {
+				<-begin
+				var err error
+				if got[i], err = site.Identify(t.Context(), b, ""); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(begin)
+		all.Wait()
+		for _, who := range got {
+			if who != got[0] || who.UUID == "" || who.Name == "" || who.Number == 0 || who.Number > events.MaxSiteNumber {
+				t.Fatalf("round %d: %+v", round, got)
+			}
+		}
+		if st, err := process(t, s, s).State(t.Context(), events.StreamPools); err != nil || st.Last != 1 {
+			t.Fatalf("round %d: founded %d times, %v", round, st.Last, err)
+		}
+	}
+}
+
+func TestRename(t *testing.T) {
+	s := server(t)
+	b := process(t, s, s)
+	if _, err := site.Current(t.Context(), b); !errors.Is(err, bus.ErrNotFound) {
+		t.Errorf("a site that nobody founded: %v", err)
+	}
+	founded, err := site.Identify(t.Context(), b, "east")
+	if err != nil || founded.Name != "east" {
+		t.Fatalf("%+v, %v", founded, err)
+	}
+	for _, c := range []struct{ name, want string }{{"", "east"}, {"east", "east"}, {"oder-ost", "oder-ost"}, {"", "oder-ost"}} {
+		got, err := site.Identify(t.Context(), b, c.name)
+		want := founded
+		want.Name = c.want
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v", c.name, got, err)
+		}
+		if current, err := site.Current(t.Context(), b); err != nil || current != want {
+			t.Errorf("%q: current %+v, %v", c.name, current, err)
+		}
+	}
+	if st, err := b.State(t.Context(), events.StreamPools); err != nil || st.Last != 2 {
+		t.Errorf("%d facts, %v", st.Last, err)
+	}
+	for _, name := range []string{"a/b", "..", "a*", "\x00"} {
+		if _, err := site.Identify(t.Context(), b, name); fault.CodeOf(err) != fault.Usage {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, err := site.Identify(t.Context(), process(t, server(t), nil), "x"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRenamesDoNotUndoANumber: two that change the identity at once both get through,
+// and neither change is lost.
+func TestRenamesDoNotUndoANumber(t *testing.T) {
+	s := server(t)
+	a, b := process(t, s, s), process(t, s, s)
+	founded, err := site.Identify(t.Context(), a, "east")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round := range 20 {
+		number := uint16(round + 1)
+		name := fmt.Sprint("east", round)
+		var both sync.WaitGroup
+		both.Go(func() {
+			if _, err := site.Identify(t.Context(), a, name); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Go(func() { renumber(t, b, number) })
+		both.Wait()
+		got, err := site.Current(t.Context(), a)
+		want := site.Site{UUID: founded.UUID, Name: name, Number: number}
+		if err != nil || got != want {
+			t.Fatalf("round %d: %+v, %v", round, got, err)
+		}
+	}
+}
+
+// renumber changes the number of the site, whatever its name is.
+func renumber(t *testing.T, b *bus.Bus, number uint16) {
+	for {
+		st, err := b.State(t.Context(), events.StreamPools)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		known, err := site.Current(t.Context(), b)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, err = b.PublishAfter(t.Context(), events.StreamPools, st.Last, &events.SiteNumbered{Site: known.UUID, Name: known.Name, Number: number})
+		if !errors.Is(err, bus.ErrOvertaken) {
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		}
+	}
+}
+
+func TestRandomNumber(t *testing.T) {
+	var taken []uint16
+	for n := range uint16(events.MaxSiteNumber) {
+		if n+1 != 77 {
+			taken = append(taken, n+1)
+		}
+	}
+	if n, err := site.RandomNumber(taken); n != 77 || err != nil {
+		t.Errorf("the last free one: %d, %v", n, err)
+	}
+	if _, err := site.RandomNumber(append(taken, 77)); fault.CodeOf(err) != fault.NoSpace {
+		t.Errorf("none is free: %v", err)
+	}
+	for range 100 {
+		if n, err := site.RandomNumber(nil); err != nil || n == 0 || n > events.MaxSiteNumber {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+}
+
+func TestNewID(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		id, err := site.NewID()
+		if err != nil || len(id) != 16 || seen[id] {
+			t.Fatalf("%q, %v", id, err)
+		}
+		seen[id] = true
+	}
+}
+
+func TestGone(t *testing.T) {
+	s := server(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := site.Identify(ended, process(t, s, s), "x"); err == nil {
+		t.Error("identified for a caller that is gone")
+	}
+}
