@@ -56,7 +56,10 @@ type Config struct {
 	URL    string // empty for an in-process server, which Options then names
 	Creds  string // path of a credentials file, or empty
 	Syncer Syncer // nil is Unsynced
-	Log    *slog.Logger
+	// Guard returns an error while nothing more should be appended to any log, because
+	// its disk is nearly full. Nil lets everything pass.
+	Guard func() error
+	Log   *slog.Logger
 	// Options are added to the connection's.
 	Options []nats.Option
 }
@@ -66,6 +69,7 @@ type Bus struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	syncer Syncer
+	guard  func() error
 	log    *slog.Logger
 }
 
@@ -99,9 +103,12 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, log: cfg.Log}
+	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, log: cfg.Log}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
+	}
+	if b.guard == nil {
+		b.guard = func() error { return nil }
 	}
 	return b, nil
 }

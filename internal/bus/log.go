@@ -65,6 +65,9 @@ func (l *Log) Name() string { return l.name }
 // log could be asked. When an answer is lost the log itself is looked at, so a message
 // is never stored twice and never given up while it is there.
 func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint64) (uint64, error) {
+	if err := l.bus.guard(); err != nil {
+		return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrFull, err)
+	}
 	for try := 0; ; try++ {
 		err := l.appendOnce(ctx, subject, data, last)
 		switch {

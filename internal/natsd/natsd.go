@@ -74,6 +74,7 @@ type Server struct {
 	server *server.Server
 	sync   SyncMode
 	files  *streamFiles
+	space  *space
 }
 
 // Start runs a server and returns once it takes connections and its way of syncing
@@ -121,7 +122,7 @@ func run(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("NATS server on %s with store %s did not start: is the address free?", cfg.Listen, cfg.Dir)
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
-	return &Server{server: srv, sync: cfg.Sync, files: newStreamFiles(store)}, nil
+	return &Server{server: srv, sync: cfg.Sync, files: newStreamFiles(store), space: newSpace(cfg.Dir)}, nil
 }
 
 // options goes through the server's own configuration language, because accounts that

@@ -11,6 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
 )
 
 const (
@@ -202,5 +205,39 @@ func TestSyncOfNoStream(t *testing.T) {
 	}
 	if n := len(s.files.open); n > 1 { // the probe's own
 		t.Errorf("%d streams are remembered", n)
+	}
+}
+
+// TestHandlers asks a server over the network to sync.
+func TestHandlers(t *testing.T) {
+	s := start(t, config(t.TempDir()))
+	c := connect(t, s)
+	c.publish(1)
+	stop, err := api.Serve(t.Context(), c.nc, slog.New(slog.DiscardHandler), s.Handlers()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	d := watch(t, s)
+	call := func(r api.LogSyncRequest) error {
+		_, err := api.Call[api.Nothing](t.Context(), c.nc, api.LogSync, r)
+		return err
+	}
+	for _, trimmed := range []bool{false, true} {
+		if err := call(api.LogSyncRequest{Stream: testStream, Trimmed: trimmed}); err != nil || len(d.taken()) == 0 {
+			t.Errorf("trimmed %v: %v", trimmed, err)
+		}
+	}
+	for _, stream := range []string{"", "..", "../..", "a/b", `a\b`, "*", "a\x00"} {
+		if err := call(api.LogSyncRequest{Stream: stream}); fault.CodeOf(err) != fault.Usage {
+			t.Errorf("stream %q: %v", stream, err)
+		}
+	}
+	if err := call(api.LogSyncRequest{Stream: "NONE"}); err == nil || len(d.taken()) != 0 {
+		t.Errorf("a stream that is not there: %v", err)
+	}
+	info, err := api.Call[api.LogInfoReply](t.Context(), c.nc, api.LogInfo, api.Nothing{})
+	if err != nil || info.Sync != "files" {
+		t.Errorf("info: %+v, %v", info, err)
 	}
 }

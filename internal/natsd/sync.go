@@ -76,11 +76,23 @@ type blockFiles struct {
 	// newest is the block that the last sync ended with. All older ones are synced and
 	// so are the names of all up to it. Zero: none yet.
 	newest uint64
+	// failed is the first error of a sync. It stays: what the kernel could not write it
+	// may have dropped, and a second fsync would succeed without it. Only a restart,
+	// which reads back what is on the disk, tells what is there.
+	failed error
 }
 
+// sync makes what the stream has acknowledged survive power loss.
 func (b *blockFiles) sync() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failed == nil {
+		b.failed = b.syncNew()
+	}
+	return b.failed
+}
+
+func (b *blockFiles) syncNew() error {
 	if b.newest == 0 {
 		return b.syncAll()
 	}

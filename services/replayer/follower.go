@@ -82,7 +82,6 @@ func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.live(ctx)
 		f.mu.Lock()
-		everOpened := f.own != nil
 		f.own, f.source = nil, nil
 		f.mu.Unlock()
 		if ctx.Err() != nil {
@@ -91,13 +90,24 @@ func (f *follower) run(ctx context.Context) {
 		f.enter(Errored, err)
 		f.log.Error("this node's copy failed", "error", err)
 		f.note(ctx, events.Failed, err.Error())
-		if !everOpened {
+		if !f.everOpened() {
 			return
 		}
 		pause(ctx, wait)
 		wait = min(2*wait, retryLast)
 	}
 	f.enter(Stopped, nil)
+}
+
+// everOpened reports whether this node's copy was opened once: then it is opened again
+// for as long as it takes, because policy, which was told so, does not ask again.
+func (f *follower) everOpened() bool {
+	select {
+	case <-f.opened:
+		return true
+	default:
+		return false
+	}
 }
 
 // live opens this node's copy, follows with it, and closes it.

@@ -1,0 +1,221 @@
+package holder_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/replica"
+	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
+)
+
+const (
+	id         = events.DirectoryID("0123456789abcdef")
+	objectSize = 2 << 20
+	objects    = 20_000 // more than a page of the list
+)
+
+// filled returns a copy with an image whose object 0 is full and whose every other
+// object holds one byte.
+func filled(t *testing.T) (holder.Copy, []byte) {
+	t.Helper()
+	name := events.DirectoryName{Pool: "vms", Path: "/prod"}
+	r, err := replica.Create(vfs.OS(), t.TempDir(), replica.Identity{Directory: id, Name: name, History: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	content := make([]byte, objectSize)
+	for i := range content {
+		content[i] = byte(i >> 9)
+	}
+	first := []events.Event{events.ImageCreated{Image: 1, Name: "disk", Size: objects * objectSize, ObjectSize: objectSize}}
+	before := []events.Position{0}
+	at := events.Mark{}
+	msg, at := events.TagClaimed{Tag: 0x1001, Site: "s", Predecessor: at}.Encode(1)
+	apply(t, r, msg)
+	b := events.NewBatchBuilder(nil)
+	for _, e := range first {
+		b.Append(events.Entry{Before: before, Event: e})
+	}
+	last := events.Position(0)
+	for off := 0; off < objectSize; off += events.PayloadMax {
+		b.Append(events.Entry{Before: []events.Position{last}, Event: events.Written{Image: 1, Offset: uint64(off), Data: content[off : off+events.PayloadMax]}})
+		last = events.At(0x1001, uint32(b.Count()))
+	}
+	for i := uint64(2); i < objects; i += 2 {
+		b.Append(events.Entry{Before: before, Event: events.Written{Image: 1, Offset: i * objectSize, Data: []byte{1}}})
+	}
+	msg, _ = b.Seal(0x1001, at, 0, 2)
+	apply(t, r, msg)
+	return holder.Copy{ID: id, Name: name, Replica: r, ReadOnly: true}, content
+}
+
+func apply(t *testing.T, r *replica.Replica, msg []byte) {
+	t.Helper()
+	m, err := events.DecodeJournal(msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Apply(m, 1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ask[Reply any](t *testing.T, site *sitetest.Site, request string, body any) (Reply, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return api.Call[Reply](ctx, site.Bus.Conn(), api.HolderSubject(id, request), body)
+}
+
+func serve(t *testing.T, site *sitetest.Site, handlers []api.Handler) {
+	t.Helper()
+	stop, err := api.Serve(t.Context(), site.Bus.Conn(), site.Log, handlers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+}
+
+func TestImages(t *testing.T) {
+	own, _ := filled(t)
+	site := sitetest.Start(t, "east")
+	serve(t, site, slices.Concat(own.Handlers(), own.Refusals()))
+	images, err := ask[[]api.Image](t, site, api.ImageList, api.Nothing{})
+	if err != nil || len(images) != 1 {
+		t.Fatalf("%+v, %v", images, err)
+	}
+	got := images[0]
+	if got.ID != 1 || got.Name != "vms/prod/disk" || got.Image != "disk" || got.Size != objects*objectSize || got.ObjectSize != objectSize ||
+		got.Objects != objects/2 || !got.ReadOnly || got.Directory != id || got.UsedBytes < objectSize {
+		t.Errorf("%+v", got)
+	}
+	if one, err := ask[api.Image](t, site, api.ImageInfo, api.ImageRequest{Image: "disk"}); err != nil || one != got {
+		t.Errorf("%+v, %v", one, err)
+	}
+	if _, err := ask[api.Image](t, site, api.ImageInfo, api.ImageRequest{Image: "../disk"}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("no such image: %v", err)
+	}
+	for _, request := range []string{api.ImageCreate, api.ImageResize, api.ImageRemove} {
+		if _, err := ask[api.Nothing](t, site, request, api.ImageRequest{Image: "x"}); fault.CodeOf(err) != fault.NotPrimary {
+			t.Errorf("%s: %v", request, err)
+		}
+	}
+}
+
+func TestSyncSource(t *testing.T) {
+	own, content := filled(t)
+	site := sitetest.Start(t, "east")
+	registered := map[string]events.Mark{}
+	refused := fault.New(fault.Denied, "no")
+	serve(t, site, holder.SyncSource{
+		Copy: own, Site: "uuid", Stream: "JOURNAL_x",
+		Register: func(_ context.Context, client string, mark events.Mark) error {
+			if client == "evil.n" {
+				return refused
+			}
+			registered[client] = mark
+			return nil
+		},
+	}.Handlers())
+
+	mark := events.Mark{Position: events.At(0x1001, 3), Chain: 5}
+	begin, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "west.n", Mark: mark})
+	if err != nil || begin.Site != "uuid" || begin.Stream != "JOURNAL_x" || registered["west.n"] != mark ||
+		begin.Start.Mark != own.Replica.Applied() || len(begin.Start.Images) != 1 || len(begin.Start.Tags) != 1 {
+		t.Errorf("begin: %+v, %v, registered %v", begin, err, registered)
+	}
+	if _, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "evil.n"}); fault.CodeOf(err) != fault.Denied {
+		t.Errorf("refused client: %v", err)
+	}
+	for _, client := range []string{"", "a/b", "*", ".."} {
+		if _, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: client}); fault.CodeOf(err) != fault.Usage {
+			t.Errorf("client %q: %v", client, err)
+		}
+	}
+	checkPages(t, site)
+	for _, index := range []uint64{0, 2, 1} {
+		data := object(t, site, index)
+		switch {
+		case index == 0 && !bytes.Equal(data, content):
+			t.Errorf("object 0 differs: %d bytes", len(data))
+		case index == 2 && (len(data) != replica.BlockSize || data[0] != 1):
+			t.Errorf("object 2: %d bytes", len(data))
+		case index == 1 && len(data) != 0:
+			t.Errorf("an object that was never written: %d bytes", len(data))
+		}
+	}
+}
+
+// checkPages lists all objects, page by page.
+func checkPages(t *testing.T, site *sitetest.Site) {
+	t.Helper()
+	var all []uint64
+	for from, pages := uint64(0), 0; ; pages++ {
+		page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 1, From: from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page.Objects...)
+		if from = page.Next; from == 0 {
+			if pages == 0 {
+				t.Error("all in one page")
+			}
+			break
+		}
+	}
+	if len(all) != objects/2 || !slices.IsSorted(all) || all[0] != 0 || all[len(all)-1] != objects-2 {
+		t.Errorf("%d objects", len(all))
+	}
+	if page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 1, From: 1 << 60}); err != nil || len(page.Objects) != 0 || page.Next != 0 {
+		t.Errorf("behind the end: %+v, %v", page, err)
+	}
+	if _, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 9}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("no image: %v", err)
+	}
+}
+
+// object fetches an object's data.
+func object(t *testing.T, site *sitetest.Site, index uint64) []byte {
+	t.Helper()
+	nc := site.Bus.Conn()
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	request := []byte(`{"image":1,"index":` + string('0'+byte(index)) + `}`)
+	if err := nc.PublishRequest(api.HolderSubject(id, api.SyncObject), inbox, request); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var data []byte
+	for part := uint32(0); ; part++ {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := events.DecodeObjectPart(m.Data)
+		if err != nil {
+			t.Fatal(errors.Join(err, api.AnsweredError(m.Data)))
+		}
+		if p.Part != part || p.Image != 1 || p.Index != index || len(p.Data) > events.ObjectPartBytesMax || (part > 0) && len(p.Blocks) > 0 {
+			t.Fatalf("part %d: %+v", part, p)
+		}
+		data = append(data, p.Data...)
+		if part+1 == p.Parts {
+			return data
+		}
+	}
+}
