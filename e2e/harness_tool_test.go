@@ -14,7 +14,7 @@ import (
 func toolPackages() map[string]string {
 	return map[string]string{
 		"qemu-img": "qemu-utils", "qemu-io": "qemu-utils",
-		"nbdinfo": "libnbd-bin", "nbdcopy": "libnbd-bin",
+		"qemu-nbd": "qemu-utils", "nbdinfo": "libnbd-bin", "nbdcopy": "libnbd-bin",
 		"nbdkit": "nbdkit", "nbd-client": "nbd-client", "fio": "fio",
 		"mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs",
 	}

@@ -73,18 +73,14 @@ func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
 // read gives f the messages from *next on, and moves it. It returns errSilent when a
 // message up to held does not come.
 func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, f func(Message) error) error {
-	cons, err := b.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+	it, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:   *next,
 	})
 	if err != nil {
 		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 	}
-	it, err := cons.Messages(jetstream.PullMaxBytes(pullBytes))
-	if err != nil {
-		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
-	}
-	defer it.Stop()
+	defer stop()
 	for ; ; *next++ {
 		msg, err := nextMessage(ctx, it, *next <= held)
 		switch {
@@ -106,6 +102,39 @@ func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64
 		if err := f(Message{*next, msg.Subject(), msg.Data()}); err != nil {
 			return err
 		}
+	}
+}
+
+// consumerAge is how long the server keeps a reader's consumer that nobody deleted,
+// because its process or its link died.
+const consumerAge = 30 * time.Second
+
+// consume starts a reader; stop ends it and its consumer at the server.
+func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig) (it jetstream.MessagesContext, stop func(), err error) {
+	cfg.InactiveThreshold = consumerAge
+	cons, err := b.js.OrderedConsumer(ctx, stream, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	if it, err = cons.Messages(jetstream.PullMaxBytes(pullBytes)); err != nil {
+		return nil, nil, err
+	}
+	return it, func() {
+		it.Stop()
+		b.forget(ctx, stream, cons)
+	}, nil
+}
+
+// forget deletes a reader's consumer. What cannot be deleted now ends by its age.
+func (b *Bus) forget(ctx context.Context, stream string, cons jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	info := cons.CachedInfo()
+	if info == nil || !b.nc.IsConnected() {
+		return
+	}
+	if err := b.js.DeleteConsumer(ctx, stream, info.Name); err != nil {
+		b.log.Debug("consumer not deleted", "stream", stream, "error", err)
 	}
 }
 
@@ -149,7 +178,8 @@ func (b *Bus) ReadTo(ctx context.Context, stream string, from, to uint64, f func
 
 // Fold gives f every fact of a stream from its first message on and goes on until ctx
 // ends. caughtUp is called once, when f has seen all that the stream held at the start.
-// A message that does not decode is a fault of the stream, and ends the fold.
+// A message that does not decode is passed over and logged: who may publish one must not
+// be able to stop a service for good.
 func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(seq uint64, fact events.Fact) error) error {
 	state, err := b.State(ctx, stream)
 	if err != nil {
@@ -161,9 +191,8 @@ func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(s
 	return b.follow(ctx, stream, state.First, state.Last, func(m Message) error {
 		fact, err := events.Unmarshal(m.Data)
 		if err != nil {
-			return fmt.Errorf("message %d of stream %s: %w", m.Sequence, stream, err)
-		}
-		if err := f(m.Sequence, fact); err != nil {
+			b.log.Error("message passed over: it cannot be read", "stream", stream, "sequence", m.Sequence, "error", err)
+		} else if err := f(m.Sequence, fact); err != nil {
 			return err
 		}
 		if m.Sequence == state.Last {
@@ -224,18 +253,14 @@ func streamError(err error) error {
 // one, until ctx ends. It is for streams that keep the last message of a subject, whose
 // sequences are not consecutive.
 func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fact) error) error {
-	cons, err := b.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+	it, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
 		FilterSubjects: []string{filter},
 	})
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", filter, streamError(err))
 	}
-	it, err := cons.Messages(jetstream.PullMaxBytes(pullBytes))
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", filter, streamError(err))
-	}
-	defer it.Stop()
+	defer stop()
 	for {
 		msg, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
@@ -246,7 +271,8 @@ func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fa
 		}
 		fact, err := events.Unmarshal(msg.Data())
 		if err != nil {
-			return fmt.Errorf("watch %s: %w", filter, err)
+			b.log.Error("message passed over: it cannot be read", "stream", stream, "subject", msg.Subject(), "error", err)
+			continue
 		}
 		if err := f(fact); err != nil {
 			return err
