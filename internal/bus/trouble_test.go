@@ -8,12 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 )
 
@@ -144,22 +145,53 @@ func rot(t *testing.T, dir, stream string, data []byte, index bool) {
 	}
 }
 
-// TestNobodySyncs: a remote syncer whose server's process is gone does not call
-// anything safe.
+// TestNobodySyncs: a remote syncer whose server's process is away does not call
+// anything safe; when the process is back, it is asked again.
 func TestNobodySyncs(t *testing.T) {
 	s := start(t, t.TempDir(), "127.0.0.1:0")
 	b := connect(t, bus.Config{Options: []nats.Option{s.InProcess()}})
 	l, subject := newLog(t, b, 0)
 	fill(t, l, subject, 1, 1)
 	b.SetSyncer(bus.NewRemoteSyncer(b.Conn()))
-	if l.Sync(within(t)) == nil {
+	impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if l.Sync(impatient) == nil {
 		t.Error("synced")
 	}
-	if l.Trim(within(t), 1) == nil {
+	if l.Trim(impatient, 1) == nil {
 		t.Error("trimmed")
 	}
-	if _, err := b.Publish(within(t), "NONE", &events.PoolCreated{Pool: "p"}); err == nil {
-		t.Error("published")
+	synced := make(chan error, 1)
+	go func() { synced <- l.Sync(within(t)) }()
+	stop, err := api.Serve(t.Context(), b.Conn(), quiet(), s.Handlers()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if err := <-synced; err != nil {
+		t.Errorf("the process is back: %v", err)
+	}
+}
+
+// TestFailedSync: a sync that was tried and failed is an error at once.
+func TestFailedSync(t *testing.T) {
+	s := start(t, t.TempDir(), "127.0.0.1:0")
+	b := inProcess(t, s)
+	var asked atomic.Int64
+	stop, err := api.Serve(t.Context(), b.Conn(), quiet(), api.On(api.LogSync,
+		func(context.Context, api.LogSyncRequest) (api.Nothing, error) {
+			asked.Add(1)
+			return api.Nothing{}, errors.New("broken disk")
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if err := bus.NewRemoteSyncer(b.Conn()).Sync(within(t), "JOURNAL"); err == nil || !strings.Contains(err.Error(), "broken disk") {
+		t.Errorf("got %v", err)
+	}
+	if asked.Load() != 1 {
+		t.Errorf("asked %d times", asked.Load())
 	}
 }
 
