@@ -1,16 +1,23 @@
 package e2e_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
 
 // longVariable makes the tests with a random course run for about that long.
 const longVariable = "TIDEMARK_E2E_LONG"
+
+// testsPerProcessor is how many tests run at a time for each processor, unless -parallel
+// says otherwise.
+const testsPerProcessor = 4
 
 // tidemark is the path of the program under test. TestMain builds it.
 var tidemark string
@@ -19,6 +26,14 @@ var tidemark string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		// The tests wait more than they work.
+		if err := f.Value.Set(strconv.Itoa(testsPerProcessor * runtime.GOMAXPROCS(0))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	dir, err := os.MkdirTemp("", "tidemark-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -40,7 +40,7 @@ func TestParsePositionRefuses(t *testing.T) {
 // TestTags proves that two sites never give out the same tag, and that tags rise.
 func TestTags(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		tag := Tag(rapid.Uint32Max(1<<32 - 1 - 1<<siteBits).Draw(t, "tag"))
+		tag := Tag(rapid.Uint32Max(1<<32-1-1<<siteBits).Draw(t, "tag"))
 		a := uint16(rapid.IntRange(1, MaxSiteNumber).Draw(t, "a"))
 		b := uint16(rapid.IntRange(1, MaxSiteNumber).Draw(t, "b"))
 		ours, err := tag.Next(a)

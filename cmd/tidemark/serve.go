@@ -38,6 +38,9 @@ const (
 	// defaultJournalBytes bounds the journal of one directory: what a replica that is
 	// away may fall behind before writers have to wait for it.
 	defaultJournalBytes = 16 << 30
+	// journalBytesMin is below what a journal can be trimmed to: whole blocks, behind
+	// the checkpoint.
+	journalBytesMin = 64 << 20
 )
 
 // serveConfig is what one process of a site runs, checked.
@@ -104,7 +107,7 @@ is 1. A second signal ends the process at once, with 1.`,
 	f.StringVar(&cfg.http, "http", defaultHTTP, "address for metrics, health and the page; empty for none")
 	f.StringVar(&cfg.advertise, "advertise", "", "NATS `URL` under which other sites reach this one (default: where it listens)")
 	f.StringVar(&cfg.durability, "durability", durabilitySync, "when a flush is answered: sync, quorum or relaxed")
-	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal")
+	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal, at least 64MiB")
 	f.BoolVar(&cfg.insecure, "insecure", false, "allow listening beyond this host without credentials or TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -139,6 +142,9 @@ func (cfg *serveConfig) check() error {
 		if err := events.CheckName(cfg.site); err != nil {
 			return fault.New(fault.Usage, "site: %w", err)
 		}
+	}
+	if cfg.journalBytesMax < journalBytesMin {
+		return fault.New(fault.Usage, "--journal-max-bytes is at least %d MiB: a smaller journal could not be trimmed", journalBytesMin>>20)
 	}
 	if err := cfg.checkServices(); err != nil {
 		return err

@@ -16,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tidemark/events"
 )
 
 // Sync returns when every message that the stream acknowledged before the call
@@ -59,7 +61,11 @@ func (f *streamFiles) stream(name string) *blockFiles {
 	defer f.mu.Unlock()
 	b := f.open[name]
 	if b == nil {
-		b = &blockFiles{dir: filepath.Join(f.root, name, "msgs"), fsync: func(name string) error { return f.fsync(name) }}
+		b = &blockFiles{
+			dir:       filepath.Join(f.root, name, "msgs"),
+			fsync:     func(name string) error { return f.fsync(name) },
+			rewritten: name == events.StreamPositions,
+		}
 		if _, err := os.Stat(b.dir); err == nil { // only streams that exist take memory
 			f.open[name] = b
 		}
@@ -72,7 +78,11 @@ func (f *streamFiles) stream(name string) *blockFiles {
 type blockFiles struct {
 	dir   string
 	fsync func(name string) error
-	mu    sync.Mutex
+	// rewritten is set for a stream that keeps the last message of each subject: the
+	// server drops messages from the middle of its blocks, so all of them may change. It
+	// stays small.
+	rewritten bool
+	mu        sync.Mutex
 	// newest is the block that the last sync ended with. All older ones are synced and
 	// so are the names of all up to it. Zero: none yet.
 	newest uint64
@@ -93,7 +103,7 @@ func (b *blockFiles) sync() error {
 }
 
 func (b *blockFiles) syncNew() error {
-	if b.newest == 0 {
+	if b.newest == 0 || b.rewritten {
 		return b.syncAll()
 	}
 	// The newest block is found before anything is synced: a block changes until the next

@@ -77,7 +77,7 @@ func (d *directory) status(ctx context.Context) (api.Status, error) {
 		Primary: self.Site.Name, Owner: self.Site.Name, Durability: d.service.deps.Durability, Clients: []api.Client{},
 	}
 	d.mu.Lock()
-	l, full := d.life, d.full != nil
+	l, full := d.life, d.full
 	s.State = string(d.state)
 	if d.err != nil {
 		s.Error = d.err.Error()

@@ -34,9 +34,9 @@ type directory struct {
 	err      error // of the last life
 	life     *life // the latest that was ready
 	sessions map[events.ImageID]int
-	opened   int             // lives so far
-	changed  chan struct{}   // closed and replaced when state changes
-	full     *events.Instant // since when the log refuses for want of room
+	opened   int           // lives so far
+	changed  chan struct{} // closed and replaced when state changes
+	full     bool          // the log refuses for want of room
 }
 
 func newDirectory(s *Service, r *events.AcquireRequested) *directory {
@@ -189,23 +189,25 @@ func (d *directory) becameReady(ctx context.Context, l *life) {
 	d.mu.Lock()
 	d.life = l
 	d.opened++
-	d.full = nil
+	d.full = false
 	d.mu.Unlock()
 	d.enter(Ready, nil)
 	d.log.Info("directory is ready", "tag", l.claim.Tag, "position", l.claim.Mark.Position.String())
 	d.note(ctx, events.Opened, l.claim.Mark, string(l.claim.Reason))
 }
 
-func (d *directory) becameFull() {
+// becameFull notes that the log begins or ends to refuse for want of room.
+func (d *directory) becameFull(ctx context.Context, full bool) {
 	d.mu.Lock()
-	first := d.full == nil
-	if first {
-		now := events.InstantOf(time.Now())
-		d.full = &now
-	}
+	changed := d.full != full
+	d.full = full
 	d.mu.Unlock()
-	if first {
+	switch {
+	case changed && full:
 		d.log.Error("journal is full; writers wait")
+		d.note(ctx, events.JournalFull, events.Mark{}, "")
+	case changed:
+		d.log.Info("journal has room again")
 	}
 }
 

@@ -198,3 +198,65 @@ func TestImageOperations(t *testing.T) {
 		t.Errorf("remove twice: %v", err)
 	}
 }
+
+// A full journal refuses writes and nothing else, and takes them again when there is
+// room: what was refused has left no trace in positions or versions.
+func TestFullJournalRefusesAndRecovers(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 64 << 20})
+	sitetest.Run(t, s.Run)
+	<-s.Ready()
+	d := acquire(t, s)
+	create(t, d, "disk0", 64<<20)
+	d.life.writer.fullTime = 0
+	// A follower that is away holds everything.
+	err := s.register(t.Context(), events.PositionCommitted{
+		Directory: d.id, Client: "west.node", Role: events.Slave, State: events.ClientConnected, Mark: d.life.claim.Mark,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := open(t, s, "vms/prod/disk0")
+	want := make([]byte, 64<<20)
+	refused := 0
+	result := make(chan error, 1)
+	for i := 0; refused < 5; i++ {
+		data, off := pattern(uint64(i), 200_000), uint64(i%200)*100_000
+		dev.Write(t.Context(), data, off, false, func(err error) { result <- err })
+		switch err := <-result; fault.CodeOf(err) {
+		case "":
+			copy(want[off:], data)
+		case fault.NoSpace:
+			refused++
+		default:
+			t.Fatalf("write %d: %v", i, err)
+		}
+	}
+	if !bytes.Equal(read(t, dev, 0, len(want)), want) {
+		t.Fatal("with a full journal the image does not hold exactly what was acknowledged")
+	}
+	if status, err := d.status(t.Context()); err != nil || status.State != "full" {
+		t.Errorf("state %q, %v", status.State, err)
+	}
+	// The follower is given up: the journal is trimmed and takes writes again.
+	gone := events.PositionCommitted{Directory: d.id, Client: "west.node", State: events.ClientDisconnected}
+	if _, err := at.Bus.Publish(t.Context(), events.StreamPositions, &gone); err != nil {
+		t.Fatal(err)
+	}
+	data := pattern(9, 150_000)
+	sitetest.Eventually(t, "the journal takes writes again", func() bool {
+		dev.Write(t.Context(), data, 12345, true, func(err error) { result <- err })
+		return <-result == nil
+	})
+	copy(want[12345:], data)
+	if !bytes.Equal(read(t, dev, 0, len(want)), want) {
+		t.Fatal("after recovery the image does not hold exactly what was acknowledged")
+	}
+	// Replay agrees: positions and versions have no gap.
+	s.stop(d)
+	d = acquire(t, s)
+	dev = open(t, s, "vms/prod/disk0")
+	if !bytes.Equal(read(t, dev, 0, len(want)), want) {
+		t.Fatal("after a restart the image does not hold exactly what was acknowledged")
+	}
+}

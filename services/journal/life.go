@@ -216,9 +216,11 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	l.tail.Logged(&claim, seq, len(msg))
 	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
 	l.writer = newWriter(l.replica, l.log, l.tail, entries, mark)
-	l.writer.full = func() {
-		l.directory.becameFull()
-		l.tail.Hurry()
+	l.writer.full = func(ctx context.Context, full bool) {
+		l.directory.becameFull(ctx, full)
+		if full {
+			l.tail.Hurry()
+		}
 	}
 	return nil
 }

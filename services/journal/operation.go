@@ -61,12 +61,12 @@ func cmpErr(a, b error) error {
 func (w *writer) pause() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.paused = true
+	w.paused++
 	for (len(w.queue) > 0 || w.sealing) && w.failure == nil {
 		w.changed.Wait()
 	}
 	if w.failure != nil {
-		w.paused = false
+		w.paused--
 		w.changed.Broadcast()
 	}
 	return w.failure
@@ -75,7 +75,7 @@ func (w *writer) pause() error {
 func (w *writer) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.paused = false
+	w.paused--
 	w.changed.Broadcast()
 }
 

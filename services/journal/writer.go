@@ -43,7 +43,10 @@ type writer struct {
 	subject string
 	tag     events.Tag
 	now     func() time.Time
-	full    func() // told when the log refuses for want of room
+	// full is told when the log begins and ends to refuse for want of room, and each
+	// time that it refuses.
+	full     func(ctx context.Context, full bool)
+	fullTime time.Duration
 
 	// operation serialises operations, each of which has the directory to itself.
 	operation sync.Mutex
@@ -58,7 +61,7 @@ type writer struct {
 	// which the replica does not have yet.
 	pending map[objectKey]events.Position
 	scratch []events.Position
-	paused  bool
+	paused  int  // how many want changes to wait
 	sealing bool // a batch is between queue and log
 	failure error
 	changed *sync.Cond // of mu: paused, sealing, queue or failure
@@ -68,8 +71,10 @@ type writer struct {
 	logged [][]byte
 	spare  [][]byte
 
-	// mark is the end of the log; only publish uses it.
-	mark events.Mark
+	// mark is the end of the log, and refusing since when the log has been full, zero
+	// while it is not; only run uses them.
+	mark     events.Mark
+	refusing time.Time
 }
 
 type objectKey struct {
@@ -93,10 +98,11 @@ func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, c
 	w := &writer{
 		replica: r, log: log, tail: t, subject: subject,
 		tag: claim.Position.Tag(), mark: claim, next: 1,
-		now:     time.Now,
-		full:    func() {},
-		pending: map[objectKey]events.Position{},
-		kick:    make(chan struct{}, 1),
+		now:      time.Now,
+		full:     func(context.Context, bool) {},
+		fullTime: fullTime,
+		pending:  map[objectKey]events.Position{},
+		kick:     make(chan struct{}, 1),
 	}
 	w.changed = sync.NewCond(&w.mu)
 	return w
@@ -130,7 +136,7 @@ func (w *writer) submit(ctx context.Context, c change, done func(error)) {
 func (w *writer) enqueue(c change, first, count uint64, size int, done func(error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.paused && w.failure == nil {
+	for w.paused > 0 && w.failure == nil {
 		w.changed.Wait()
 	}
 	switch {
@@ -199,7 +205,12 @@ func (w *writer) run(ctx context.Context) error {
 	for {
 		b := w.take()
 		if b != nil {
-			if err := w.publish(ctx, b); err != nil {
+			err := w.publish(ctx, b)
+			if errors.Is(err, bus.ErrFull) && ctx.Err() == nil {
+				err = w.refuse(ctx, err, b)
+				b = nil
+			}
+			if err != nil {
 				w.fail(err, b)
 				return err
 			}
@@ -284,26 +295,63 @@ func (w *writer) complete(all []completion) {
 	})
 }
 
-// append stores a message behind the last one, and waits within bounds while the log
-// is full.
+// append stores a message behind the last one. While the log is full it waits, once:
+// when that has taken fullTime, this and all further messages are given up at once until
+// one finds room again.
 func (w *writer) append(ctx context.Context, msg []byte) (uint64, error) {
 	last := w.tail.LastSequence()
-	deadline := w.now().Add(fullTime)
 	for {
 		seq, err := w.appendOnce(ctx, msg, last)
 		if !errors.Is(err, bus.ErrFull) {
+			if err == nil && !w.refusing.IsZero() {
+				w.refusing = time.Time{}
+				w.full(ctx, false)
+			}
 			return seq, err
 		}
-		w.full()
+		if w.refusing.IsZero() {
+			w.refusing = w.now()
+		}
+		w.full(ctx, true)
+		if w.now().Sub(w.refusing) >= w.fullTime {
+			return 0, fault.New(fault.NoSpace, "the journal is full: %w", err)
+		}
 		again := time.NewTimer(fullRetryTime)
 		select {
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			deadline = time.Time{}
-		}
-		if w.now().After(deadline) {
 			return 0, fault.New(fault.NoSpace, "the journal is full: %w", err)
+		}
+	}
+}
+
+// refuse gives up the changes that a full log did not take, and makes their positions
+// free again: nobody has seen them. What was logged before stays; the directory goes on.
+func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error {
+	w.mu.Lock()
+	w.paused++
+	lost := append([]*openBatch{under}, w.queue...)
+	w.queue = nil
+	w.mu.Unlock()
+	w.giveUp(err, lost)
+	// With everything logged applied, the replica knows the version of every object.
+	err = w.tail.Drain(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.pending)
+	w.next = w.mark.Position.Entry() + 1
+	w.paused--
+	w.changed.Broadcast()
+	return err
+}
+
+// giveUp completes changes that were not logged.
+func (w *writer) giveUp(err error, lost []*openBatch) {
+	for _, b := range lost {
+		w.tail.Return(b.reserved)
+		for _, c := range b.completions {
+			c.done(err)
 		}
 	}
 }
@@ -315,21 +363,20 @@ func (w *writer) appendOnce(ctx context.Context, msg []byte, last uint64) (uint6
 	return w.log.Append(ctx, w.subject, msg, last)
 }
 
-// fail refuses all further changes and completes those that were not logged.
+// fail refuses all further changes and completes those that were not logged. under is
+// the batch that was on its way, or nil.
 func (w *writer) fail(err error, under *openBatch) {
 	w.mu.Lock()
 	w.failure = err
-	lost := append([]*openBatch{under}, w.queue...)
+	lost := w.queue
+	if under != nil {
+		lost = append([]*openBatch{under}, lost...)
+	}
 	w.queue = nil
 	w.sealing = false
 	w.changed.Broadcast()
 	w.mu.Unlock()
-	for _, b := range lost {
-		w.tail.Return(b.reserved)
-		for _, c := range b.completions {
-			c.done(err)
-		}
-	}
+	w.giveUp(err, lost)
 }
 
 // applied forgets what the replica now has, and takes the batch's memory back. The tail

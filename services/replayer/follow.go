@@ -43,6 +43,7 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	if err != nil {
 		return fmt.Errorf("journal at site %s: %w", src.peer.Site, err)
 	}
+	f.listening()
 	f.enter(Replaying, nil)
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
 	if !src.primary { // look for a primary again soon
@@ -137,12 +138,19 @@ func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 	}
 }
 
+// listening starts the clock of a source that says nothing.
+func (f *follower) listening() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = time.Now()
+}
+
 func (f *follower) noteHead(own *ownCopy, head *events.HeadAdvanced) {
 	level := own.tail.Marks().Applied.Position >= head.Logged.Position
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.head = head
+	f.head, f.heard = head, time.Now()
 	if level {
-		f.level = time.Now()
+		f.level = f.heard
 	}
 }

@@ -40,6 +40,7 @@ type follower struct {
 	source   *source // nil while there is none
 	head     *events.HeadAdvanced
 	level    time.Time // when this copy was last seen to be level with its source
+	heard    time.Time // when the source was last heard, or began to be listened to
 	progress *api.Progress
 }
 

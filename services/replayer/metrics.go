@@ -45,7 +45,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 func (m *metrics) collect(ch chan<- prometheus.Metric, f *follower) {
 	name, applied := f.name.String(), f.marks().Applied
 	f.mu.Lock()
-	state, head, level := f.state, f.head, f.level
+	state, head, l := f.state, f.head, f.behind(applied, time.Now())
 	f.mu.Unlock()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -53,7 +53,6 @@ func (m *metrics) collect(ch chan<- prometheus.Metric, f *follower) {
 	gauge(m.state, 1, name, string(state))
 	gauge(m.appliedTime, float64(applied.Time)/float64(time.Second), name)
 	if head != nil {
-		l := lag(head.Logged, applied, level, time.Now())
 		gauge(m.seconds, l.Seconds, name)
 		gauge(m.bytes, float64(l.Bytes), name)
 	}

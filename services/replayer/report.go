@@ -2,6 +2,7 @@ package replayer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -56,7 +57,7 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 		Clients: []api.Client{}, Durability: deps.Durability,
 	}
 	f.mu.Lock()
-	own, head, level := f.own, f.head, f.level
+	own := f.own
 	s.State, s.Progress = string(f.state), f.progress
 	if f.err != nil {
 		s.Error = f.err.Error()
@@ -83,10 +84,38 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 			s.State = string(Syncing)
 		}
 	}
-	if head != nil {
-		s.Lag = lag(head.Logged, applied, level, time.Now())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.Lag = f.behind(applied, time.Now())
+	if quiet := f.silence(time.Now()); quiet > 0 && s.Error == "" {
+		s.Error = fmt.Sprintf("the source has not been heard for %s: how far it is ahead is not known", quiet.Round(time.Second))
 	}
 	return s, nil
+}
+
+// headsMissing is how long a source may be silent, which says every second how far it
+// is, before its silence is told.
+const headsMissing = 5 * time.Second
+
+// silence returns for how long nothing was heard of the source that is followed; zero
+// while that is nothing to tell. It is called under the lock.
+func (f *follower) silence(now time.Time) time.Duration {
+	if quiet := now.Sub(f.heard); f.state == Replaying && quiet > headsMissing {
+		return quiet
+	}
+	return 0
+}
+
+// behind is how far a copy that has applied a history up to applied is behind what was
+// last heard of the source; while that is silent, for at least that long. It is called
+// under the lock.
+func (f *follower) behind(applied events.Mark, now time.Time) api.Lag {
+	var l api.Lag
+	if f.head != nil {
+		l = lag(f.head.Logged, applied, f.level, now)
+	}
+	l.Seconds = max(l.Seconds, f.silence(now).Seconds())
+	return l
 }
 
 // lag is how far a copy that has applied a history up to applied is behind a source
