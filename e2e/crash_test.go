@@ -20,10 +20,13 @@ const (
 // starts it again, and checks that everything that was acknowledged is there, flushed or
 // not, and that what is there is a prefix of what was written; journal 89, 97, 171-173.
 //
-// By hand it was seen to fail with each of: a write acknowledged when it is queued
-// instead of when it is logged (services/journal/writer.go), a replay that starts one
-// message behind the checkpoint (internal/tail/tail.go), and a checkpoint that notes a
-// position one entry ahead (internal/replica/checkpoint.go).
+// By hand it was seen to fail when a write is acknowledged as soon as it is queued instead
+// of when it is logged (services/journal/writer.go), when a discard is acknowledged and
+// not logged (services/journal/device.go), and when a logged message is damaged.
+//
+// It does not show what a power cut does: a killed process loses nothing that the kernel
+// has. That is the business of the crash tests of internal/replica, on a filesystem that
+// forgets.
 func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, "east")

@@ -9,7 +9,9 @@ import (
 )
 
 // TestFirstSync mirrors a directory that has data: its holes stay holes, its content is
-// equal at one position, and the copy is read-only; journal 230, 242, 263, 280.
+// equal at one position, and the copy is read-only; journal 230, 242, 263, 280. It was
+// seen to fail when the first sync leaves an object out, and when the follower passes over
+// a message.
 func TestFirstSync(t *testing.T) {
 	t.Parallel()
 	east, west := pair(t)
@@ -59,7 +61,7 @@ func refuseWrites(t *testing.T, s *site, image string) {
 	}
 }
 
-// TestFollow changes everything that can be changed while a replica follows.
+// TestFollow changes everything that can be changed while a replica follows; journal 242.
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	east, west := pair(t)
@@ -88,7 +90,8 @@ func TestFollow(t *testing.T) {
 }
 
 // TestKillDuringFirstSync kills both ends of a first sync over a slow link. What was
-// copied and saved before is not copied again; journal 223, 265; rivals 6.
+// copied and saved before is not copied again; journal 223, 265; rivals 6. It was seen to
+// fail when the first sync leaves an object out.
 func TestKillDuringFirstSync(t *testing.T) {
 	t.Parallel()
 	const rate, megabytes = 12 << 20, 64
@@ -162,7 +165,7 @@ func fillImage(t *testing.T, s *site, image string) {
 }
 
 // TestKillWhileFollowing kills either site at random moments while a replica follows;
-// journal 243, 282; rivals 6.
+// journal 243, 282; rivals 6. It was seen to fail when the follower passes over a message.
 func TestKillWhileFollowing(t *testing.T) {
 	t.Parallel()
 	east, west := pair(t)

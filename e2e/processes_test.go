@@ -35,7 +35,9 @@ func newQuartet(t *testing.T, name string) *quartet {
 func (q *quartet) launch(part string) { q.parts[part] = q.serve(part, q.flags[part]...) }
 
 // TestFourProcesses runs each service of both sites in a process of its own, kills each
-// process of each site in turn, and starts it again: writing and mirroring go on.
+// process of each site in turn, and starts it again: writing and mirroring go on. It was
+// seen to fail when a follower that could not open its copy again gave up for good, and
+// when a request to sync had no deadline.
 func TestFourProcesses(t *testing.T) {
 	t.Parallel()
 	east, west := newQuartet(t, "east"), newQuartet(t, "west")

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -115,7 +114,7 @@ func TestWrongFlags(t *testing.T) {
 	}
 }
 
-// TestReadyOnlyOnce starts a site many times: the ready line comes each time, and a
+// TestRestarts starts a site many times: the ready line comes each time, and a
 // site that has data says nothing alarming.
 func TestRestarts(t *testing.T) {
 	t.Parallel()
@@ -126,7 +125,7 @@ func TestRestarts(t *testing.T) {
 		s.start()
 		s.must("image", "info", "vms/disk")
 	}
-	if bytes.Contains([]byte(tailOf(s.logs[0])), []byte(`"level":"ERROR"`)) {
+	if contains(tailOf(s.logs[0]), `"level":"ERROR"`) {
 		t.Errorf("an error in the log of a site that was only started and stopped")
 	}
 }

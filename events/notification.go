@@ -30,8 +30,11 @@ type ReleaseRequested struct {
 	// Demote asks a master to end its ownership in the journal before it lets go.
 	Demote bool `json:"demote"`
 	// Remove asks for the copy to be deleted after it was let go.
-	Remove bool    `json:"remove"`
-	At     Instant `json:"at"`
+	Remove bool `json:"remove"`
+	// KeepAll asks a slave to keep also what it received and its origin has not reported
+	// safe: the copy is about to be promoted without its origin.
+	KeepAll bool    `json:"keep_all"`
+	At      Instant `json:"at"`
 }
 
 // AcquireAcknowledged is a node's answer to an acquire.

@@ -16,6 +16,7 @@ const (
 type PositionCommitted struct {
 	Directory DirectoryID `json:"directory"`
 	Client    string      `json:"client"` // SITE.NODE
+	Site      string      `json:"site"`   // UUID of the client's site
 	Role      Role        `json:"role"`
 	State     ClientState `json:"state"`
 	Mark      Mark        `json:"mark"`

@@ -114,6 +114,7 @@ type Progress struct {
 // SyncBeginRequest is how a follower makes itself known to a directory's owner.
 type SyncBeginRequest struct {
 	Client string `json:"client"` // SITE.NODE
+	Site   string `json:"site"`   // UUID of the follower's site, a peer of the pool
 	// Mark is how far the follower's copy reaches; zero for one that is empty.
 	Mark Mark `json:"mark"`
 }

@@ -119,11 +119,11 @@ func TestSyncSource(t *testing.T) {
 	refused := fault.New(fault.Denied, "no")
 	serve(t, site, holder.SyncSource{
 		Copy: own, Site: "uuid", Stream: "JOURNAL_x",
-		Register: func(_ context.Context, client string, mark events.Mark) error {
-			if client == "evil.n" {
+		Register: func(_ context.Context, r api.SyncBeginRequest, mark events.Mark) error {
+			if r.Client == "evil.n" {
 				return refused
 			}
-			registered[client] = mark
+			registered[r.Client] = mark
 			return nil
 		},
 	}.Handlers())

@@ -36,7 +36,7 @@ type SyncSource struct {
 	Site   string
 	Stream string
 	// Register makes a follower known before anything that it needs can be trimmed.
-	Register func(ctx context.Context, client string, mark events.Mark) error
+	Register func(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error
 }
 
 // Handlers answer SyncBegin, SyncObjects and SyncObject.
@@ -59,7 +59,7 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	if mark == (events.Mark{}) {
 		mark, _ = s.Replica.Committed()
 	}
-	if err := s.Register(ctx, r.Client, mark); err != nil {
+	if err := s.Register(ctx, r, mark); err != nil {
 		return SyncBeginReply{}, err
 	}
 	start, err := s.Replica.SyncStart()

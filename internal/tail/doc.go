@@ -7,8 +7,8 @@
 //
 // # Invariants
 //
-//   - Nothing is applied before the local log is synced past it, and not before its
-//     origin has reported it safe ([Tail.AllowTo]; an owner is its own origin).
+//   - Nothing is applied before the local log is synced past it. A follower puts into its
+//     log only what its origin has reported safe.
 //   - Messages are applied in the order of the log, each exactly once; what the replica
 //     refuses (a gap, another chain, another version) stops the tail for good.
 //   - What is not yet applied is bounded in bytes: [Tail.Room] makes writers wait, and

@@ -74,7 +74,7 @@ func (t *Tail) becameSafe(mark events.Mark, seq uint64) {
 	}
 }
 
-// applyLoop applies what is safe and allowed, in order.
+// applyLoop applies what is safe, in order.
 func (t *Tail) applyLoop(ctx context.Context) error {
 	for {
 		next, ok := t.applicable()
@@ -106,7 +106,7 @@ func (t *Tail) applicable() (item, bool) {
 		return item{}, false
 	}
 	next := t.queue[0]
-	if next.seq > t.safeSeq || next.message.Ends().Position > t.allowed {
+	if next.seq > t.safeSeq {
 		return item{}, false
 	}
 	return next, true

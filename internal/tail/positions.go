@@ -15,6 +15,9 @@ type Positions struct {
 	of map[events.DirectoryID]map[string]events.PositionCommitted
 }
 
+// Everything is the position below which all of a log may be trimmed: nobody needs it.
+const Everything = ^events.Position(0)
+
 // NewPositions returns an empty fold.
 func NewPositions() *Positions {
 	return &Positions{of: map[events.DirectoryID]map[string]events.PositionCommitted{}}
@@ -43,14 +46,14 @@ func (p *Positions) Note(f events.PositionCommitted) {
 }
 
 // Needed returns the least position that a client of a directory's journal has
-// committed. Disconnected clients do not count, nor does the owner, whose checkpoint the
-// trimmer knows. Without clients nothing is needed.
-func (p *Positions) Needed(id events.DirectoryID, owner string) events.Position {
+// committed, among those that counts says count. Disconnected clients do not, nor does
+// the owner, whose checkpoint the trimmer knows. Without clients nothing is needed.
+func (p *Positions) Needed(id events.DirectoryID, owner string, counts func(events.PositionCommitted) bool) events.Position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	least := Everything
 	for client, f := range p.of[id] {
-		if client != owner && f.State != events.ClientDisconnected {
+		if client != owner && f.State != events.ClientDisconnected && counts(f) {
 			least = min(least, f.Mark.Position)
 		}
 	}

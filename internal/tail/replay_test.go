@@ -17,7 +17,6 @@ import (
 func (r *rig) replayed() error {
 	r.t.Helper()
 	r.open(owner)
-	r.tail.AllowTo(Everything)
 	stop := r.run()
 	err := r.tail.Replay(r.ctx())
 	if err == nil {
@@ -282,7 +281,7 @@ func TestFindInAPromotedLog(t *testing.T) {
 func TestPositions(t *testing.T) {
 	site := sitetest.Start(t, "east")
 	p := NewPositions()
-	if p.Needed("d", "east.n") != Everything || len(p.Clients("d")) != 0 {
+	if p.Needed("d", "east.n", everybody) != Everything || len(p.Clients("d")) != 0 {
 		t.Error("something is needed without clients")
 	}
 	sitetest.Run(t, func(ctx context.Context) error {
@@ -302,7 +301,7 @@ func TestPositions(t *testing.T) {
 	}
 	needed := func(want events.Position) {
 		t.Helper()
-		sitetest.Eventually(t, "needed from "+want.String(), func() bool { return p.Needed("d", "east.n") == want })
+		sitetest.Eventually(t, "needed from "+want.String(), func() bool { return p.Needed("d", "east.n", everybody) == want })
 	}
 	commit("d", "east.n", events.ClientConnected, 1) // the owner does not count
 	commit("e", "west.n", events.ClientConnected, 2) // nor does another directory's client
@@ -325,3 +324,5 @@ func TestPositions(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func everybody(events.PositionCommitted) bool { return true }

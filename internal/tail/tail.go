@@ -58,8 +58,6 @@ type Tail struct {
 	marks Marks
 	// lastSeq and safeSeq are the log sequences of marks.Logged and marks.Safe.
 	lastSeq, safeSeq uint64
-	// allowed is the greatest position that may be applied once it is safe here.
-	allowed events.Position
 	// unapplied is the bytes in queue; reserved those that Room has promised.
 	unapplied, reserved int
 	// wanted is the sequence that somebody waits to be safe.
@@ -141,36 +139,17 @@ func (t *Tail) Run(ctx context.Context) error {
 // after [Tail.LastSequence]. bytes is its size; the tail owns its memory until it is
 // applied.
 func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
-	batch, isBatch := m.(*events.Batch)
-	if isBatch && t.cfg.Stage {
+	if batch, ok := m.(*events.Batch); ok && t.cfg.Stage {
 		t.cfg.Replica.Stage(batch)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if isBatch && batch.Safe > t.allowed { // its origin knew this to be safe when it published
-		t.allowed = batch.Safe
-		signal(t.applyReady)
-	}
 	t.queue = append(t.queue, item{m, seq, bytes})
 	t.unapplied += bytes
 	t.marks.Logged, t.lastSeq = m.Ends(), seq
 	signal(t.syncWanted)
 	t.announce()
 }
-
-// AllowTo lets messages up to a position be applied once they are safe here. An owner
-// allows everything; a follower what its origin has reported safe.
-func (t *Tail) AllowTo(p events.Position) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if p > t.allowed {
-		t.allowed = p
-		signal(t.applyReady)
-	}
-}
-
-// Everything is the position to allow when there is no origin to wait for.
-const Everything = ^events.Position(0)
 
 // LastSequence returns the log's sequence of the last message handed over.
 func (t *Tail) LastSequence() uint64 {

@@ -43,7 +43,6 @@ func TestStations(t *testing.T) {
 			return nil
 		}
 	})
-	r.tail.AllowTo(Everything)
 	stop := r.run()
 	r.begin()
 	for i := range uint64(300) {
@@ -79,7 +78,6 @@ func TestStations(t *testing.T) {
 func TestHeldSync(t *testing.T) {
 	r := newRig(t)
 	r.open(func(cfg *Config) { cfg.Stage = true })
-	r.tail.AllowTo(Everything)
 	r.run()
 	r.begin()
 	if err := r.tail.Drain(r.ctx()); err != nil {
@@ -122,65 +120,11 @@ func TestHeldSync(t *testing.T) {
 func TestUnflushed(t *testing.T) {
 	r := newRig(t)
 	r.open(owner)
-	r.tail.AllowTo(Everything)
 	r.run()
 	r.begin()
 	r.level("safe", safe)
 	r.level("applied", applied)
 	r.level("committed", committed)
-}
-
-// TestAllowed: a follower applies what its origin calls safe, told by a head or by a
-// later message.
-func TestAllowed(t *testing.T) {
-	r := newRig(t)
-	var limit atomic.Uint64
-	r.open(func(cfg *Config) {
-		cfg.OnApplied = func(m events.JournalMessage) {
-			if p := m.Ends().Position; uint64(p) > limit.Load() {
-				t.Errorf("%v is applied, %v is allowed", p, events.Position(limit.Load()))
-			}
-		}
-	})
-	r.run()
-	allow := func(p events.Position, tell func()) {
-		limit.Store(uint64(p))
-		tell()
-		sitetest.Eventually(t, "applied to "+p.String(), func() bool { return r.tail.Marks().Applied.Position == p })
-	}
-	r.begin()
-	r.level("safe", safe)
-	image := r.mark.Position
-	allow(image-1, func() { r.tail.AllowTo(image - 1) })
-	r.tail.AllowTo(0) // an old head takes nothing back
-	allow(image, func() { r.tail.AllowTo(image) })
-	r.put(r.batch(0, written(1, 10)))
-	first := r.mark.Position
-	r.level("safe", safe)
-	// The next message brings the word that the first one is safe at the origin. Its own
-	// sync is held, so nothing else wakes the applier.
-	r.syncer.gate.Lock()
-	defer r.syncer.gate.Unlock()
-	allow(first, func() { r.put(r.batch(first, written(2, 10))) })
-}
-
-// TestDrainWaitsForTheAllowed: a drain is not done before everything is applied.
-func TestDrainWaitsForTheAllowed(t *testing.T) {
-	r := newRig(t)
-	r.open(owner)
-	r.run()
-	r.begin()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if err := r.tail.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("drained what may not be applied: %v", err)
-	}
-	drained := make(chan error, 1)
-	go func() { drained <- r.tail.Drain(r.ctx()) }()
-	r.tail.AllowTo(Everything)
-	if err := <-drained; err != nil || r.tail.Marks().Applied != r.mark {
-		t.Errorf("drained to %v: %v", r.tail.Marks().Applied, err)
-	}
 }
 
 // TestFailures: a step that fails ends the tail with its error, and everybody who waits
@@ -201,7 +145,6 @@ func TestFailures(t *testing.T) {
 			r := newRig(t)
 			c.wrap(r)
 			r.open(owner)
-			r.tail.AllowTo(Everything)
 			ended := make(chan error, 1)
 			go func() { ended <- r.tail.Run(t.Context()) }()
 			r.begin()
@@ -288,7 +231,6 @@ func TestWaitersAreNotForgotten(t *testing.T) {
 func TestFailureAtTheEnd(t *testing.T) {
 	r := newRig(t)
 	r.open(owner)
-	r.tail.AllowTo(Everything)
 	for _, msg := range [][]byte{r.claim(1), r.claim(1)} {
 		r.append(msg, r.tail.LastSequence())
 		m, err := events.DecodeJournal(msg)
@@ -310,7 +252,6 @@ func TestFailureAtTheEnd(t *testing.T) {
 func TestCheckpointAtTheEnd(t *testing.T) {
 	r := newRig(t)
 	r.open(owner)
-	r.tail.AllowTo(Everything)
 	stop := r.run()
 	r.begin()
 	if err := r.tail.Drain(r.ctx()); err != nil {
@@ -328,7 +269,6 @@ func TestCheckpointAtTheEnd(t *testing.T) {
 func TestRebase(t *testing.T) {
 	r := newRig(t)
 	r.open(owner)
-	r.tail.AllowTo(Everything)
 	stop := r.run()
 	r.begin()
 	if err := r.tail.Drain(r.ctx()); err != nil {

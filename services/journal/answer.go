@@ -40,9 +40,13 @@ func (l *life) handlers() []api.Handler {
 }
 
 // register makes a follower known before anything that it needs can be trimmed.
-func (l *life) register(ctx context.Context, client string, mark events.Mark) error {
-	return l.directory.service.register(ctx, events.PositionCommitted{
-		Directory: l.directory.id, Client: client, Role: events.Slave, State: events.ClientConnected, Mark: mark,
+func (l *life) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
+	d := l.directory
+	if !d.service.mayFollow(d.name.Pool, r.Site) {
+		return fault.New(fault.Denied, "the site of %s is no peer of pool %s", r.Client, d.name.Pool)
+	}
+	return d.service.register(ctx, events.PositionCommitted{
+		Directory: d.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected, Mark: mark,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/instance"
+	"tidemark/internal/peers"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
@@ -37,6 +38,7 @@ type Deps struct {
 type Service struct {
 	deps      Deps
 	positions *tail.Positions
+	peers     *peers.Peers
 	metrics   *metrics
 	started   chan struct{}
 
@@ -51,6 +53,7 @@ func New(deps Deps) *Service {
 	s := &Service{
 		deps:        deps,
 		positions:   tail.NewPositions(),
+		peers:       peers.New(),
 		started:     make(chan struct{}),
 		directories: map[events.DirectoryID]*directory{},
 	}
@@ -67,7 +70,7 @@ func (s *Service) Ready() <-chan struct{} { return s.started }
 //	                                                   │ one goroutine each
 //	NBD ──> Exports ──> session ──> writer ──> log     directory.run
 //	                        └────── replica <── tail <─┘
-//	POSITIONS ──> positions ──> trimming
+//	POSITIONS ──> positions, POOLS ──> peers: trimming
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
@@ -75,7 +78,16 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.running.Wait()
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
+	peersKnown := make(chan struct{})
 	group.Go(func() error {
+		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(peersKnown) }, s.peers.Evolve))
+	})
+	group.Go(func() error {
+		select {
+		case <-peersKnown:
+		case <-inner.Done():
+			return nil
+		}
 		close(s.started)
 		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceJournal, s, s.deps.Log))
 	})
@@ -198,6 +210,18 @@ func (s *Service) held() []*directory {
 		all = append(all, d)
 	}
 	return all
+}
+
+// needed returns the position below which nobody needs a directory's journal. A site
+// that is no peer of the pool any more holds nothing.
+func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
+	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool { return s.mayFollow(pool, f.Site) })
+}
+
+// mayFollow reports whether a site may follow the directories of a pool: a peer, or
+// another node of this one.
+func (s *Service) mayFollow(pool, site string) bool {
+	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)
 }
 
 // register makes a client of a directory's journal known before anything that it needs

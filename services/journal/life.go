@@ -72,9 +72,8 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 		Stage:     true,
 		OnApplied: l.applied,
 		OnCommit:  l.committed,
-		TrimBelow: func() events.Position { return d.service.positions.Needed(d.id, d.service.client()) },
+		TrimBelow: func() events.Position { return d.service.needed(d.id, d.name.Pool) },
 	})
-	l.tail.AllowTo(tail.Everything)
 	return l, nil
 }
 
@@ -236,7 +235,7 @@ func (l *life) applied(m events.JournalMessage) {
 func (l *life) committed(ctx context.Context, mark events.Mark) error {
 	s := l.directory.service
 	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &events.PositionCommitted{
-		Directory: l.directory.id, Client: s.client(), Role: events.Master,
+		Directory: l.directory.id, Client: s.client(), Site: s.deps.Node.Site.UUID, Role: events.Master,
 		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
 	})
 	return err

@@ -46,8 +46,13 @@ func (v *view) releaseOf(h *Holder) *events.ReleaseRequested {
 	return v.release(seatOf(h.Assignment), h.Assignment.Role)
 }
 
-func (v *view) releaseStray() events.Fact  { return v.releaseOf(v.stray()) }
-func (v *view) releaseHolder() events.Fact { return v.releaseOf(v.holder()) }
+func (v *view) releaseStray() events.Fact { return v.releaseOf(v.stray()) }
+
+func (v *view) releaseHolder() events.Fact {
+	f := v.releaseOf(v.holder())
+	f.KeepAll = v.d.Intent.Role == events.Master && v.d.Intent.Force
+	return f
+}
 
 func (v *view) demote() events.Fact {
 	f := v.releaseOf(v.holder())

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/bus"
+	"tidemark/internal/fault"
 	"tidemark/internal/tail"
 )
 
@@ -22,8 +23,15 @@ const fullWait = 500 * time.Millisecond
 // asked again.
 const primaryWait = 5 * time.Second
 
-// errLookAgain ends the following of a source that is not, or no longer, primary.
-var errLookAgain = errors.New("there is no primary to follow")
+// silenceMax is how long a source may say nothing before it is looked for anew.
+const silenceMax = 10 * time.Second
+
+// claimWait is how long heads may name a tag whose claim has not come, before the source's
+// journal is looked at anew: it may have lost what was read of it and gone on otherwise.
+const claimWait = time.Second
+
+// errLookAgain ends a following that must be set up anew, without anything being wrong.
+var errLookAgain = errors.New("the source is to be looked for again")
 
 // follow follows one source until ctx ends, the link is lost, or the histories part.
 func (f *follower) follow(ctx context.Context, own *ownCopy) error {
@@ -51,8 +59,10 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 		ctx, cancel = context.WithTimeout(ctx, primaryWait)
 		defer cancel()
 	}
+	own.inbox.reset(own.tail.Marks().Logged)
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.hear(inner, own, src) })
+	group.Go(func() error { return f.keepSafe(inner, own) })
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
@@ -63,30 +73,68 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	return err
 }
 
-// receive stores one message of the source in this site's journal, if it continues the
-// history there. This is the commit point of receiving: from here on the message
-// survives the death of this process.
+// receive takes one message of the source, if it continues what was received before.
 func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) error {
 	message, err := events.DecodeJournal(m.Data)
 	if err != nil {
 		return fmt.Errorf("message %d: %w", m.Sequence, err)
 	}
-	logged := own.tail.Marks().Logged
-	if !message.Follows(logged) {
-		return fmt.Errorf("message %d does not continue %v: %w", m.Sequence, logged.Position, tail.ErrDiverged)
+	last := own.inbox.last()
+	switch {
+	case message.Follows(last):
+	case last.Same(own.tail.Marks().Logged):
+		return fmt.Errorf("message %d does not continue %v: %w", m.Sequence, last.Position, tail.ErrDiverged)
+	default: // what was received and not kept may be lost at the source
+		return errLookAgain
 	}
-	if err := own.tail.Room(ctx, len(m.Data)); err != nil {
+	return own.inbox.put(ctx, received{message, m.Data})
+}
+
+// keepSafe keeps what the source has reported safe, until the source is no primary any
+// more.
+func (f *follower) keepSafe(ctx context.Context, own *ownCopy) error {
+	for {
+		r, err := own.inbox.first(ctx)
+		if err != nil {
+			return err
+		}
+		if err := f.keep(ctx, own, r); err != nil {
+			return err
+		}
+		own.inbox.drop()
+		claim, isClaim := r.message.(*events.TagClaimed)
+		if isClaim && claim.Reason == events.TagDemoted && f.followsPrimary() {
+			return errLookAgain
+		}
+	}
+}
+
+// keepReceived keeps also what the source has not reported safe.
+func (f *follower) keepReceived(ctx context.Context, own *ownCopy) error {
+	for {
+		r, ok := own.inbox.oldest()
+		if !ok {
+			return nil
+		}
+		if err := f.keep(ctx, own, r); err != nil {
+			return err
+		}
+		own.inbox.drop()
+	}
+}
+
+// keep stores a message in this site's journal. This is the commit point of following:
+// from here on the message survives the death of this process.
+func (f *follower) keep(ctx context.Context, own *ownCopy, r received) error {
+	if err := own.tail.Room(ctx, len(r.data)); err != nil {
 		return err
 	}
-	defer own.tail.Return(len(m.Data))
-	seq, err := f.append(ctx, own, message, m.Data)
+	defer own.tail.Return(len(r.data))
+	seq, err := f.append(ctx, own, r.message, r.data)
 	if err != nil {
 		return err
 	}
-	own.tail.Logged(message, seq, len(m.Data))
-	if claim, ok := message.(*events.TagClaimed); ok && claim.Reason == events.TagDemoted && f.followsPrimary() {
-		return errLookAgain
-	}
+	own.tail.Logged(r.message, seq, len(r.data))
 	return nil
 }
 
@@ -121,21 +169,48 @@ func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 		return fmt.Errorf("listen to heads: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
+	quiet := time.NewTimer(silenceMax)
+	defer quiet.Stop()
 	for {
 		select {
 		case msg := <-heads:
-			fact, err := events.Unmarshal(msg.Data)
-			if err != nil {
-				return fmt.Errorf("head of the source: %w", err)
+			quiet.Reset(silenceMax)
+			if err := f.takeHead(own, msg.Data); err != nil {
+				return err
 			}
-			if head, ok := fact.(*events.HeadAdvanced); ok {
-				own.tail.AllowTo(head.Safe.Position)
-				f.noteHead(own, head)
+			if !f.service.peers.Has(f.name.Pool, src.peer.Peer) {
+				return fault.New(fault.NotReady, "site %s is no peer of pool %s any more", src.peer.Site, f.name.Pool)
 			}
+		case <-quiet.C:
+			return fault.New(fault.Timeout, "nothing was heard from site %s for %s", src.peer.Site, silenceMax)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+func (f *follower) takeHead(own *ownCopy, data []byte) error {
+	fact, err := events.Unmarshal(data)
+	if err != nil {
+		return fmt.Errorf("head of the source: %w", err)
+	}
+	head, ok := fact.(*events.HeadAdvanced)
+	if !ok {
+		return fault.New(fault.Corrupt, "the source sent a %s for a head", fact.Kind())
+	}
+	f.noteHead(own, head)
+	if !own.inbox.allow(head.Safe.Position) {
+		f.aheadSince = time.Time{}
+		return nil
+	}
+	if f.aheadSince.IsZero() {
+		f.aheadSince = time.Now()
+	}
+	if time.Since(f.aheadSince) > claimWait {
+		f.aheadSince = time.Time{}
+		return errLookAgain
+	}
+	return nil
 }
 
 // listening starts the clock of a source that says nothing.

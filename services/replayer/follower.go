@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tidemark/events"
@@ -30,6 +31,7 @@ type follower struct {
 	name    events.DirectoryName
 	log     *slog.Logger
 	cancel  context.CancelFunc
+	keepAll atomic.Bool   // keep what was received before letting go
 	opened  chan struct{} // closed when the node's own copy was opened
 	ended   chan struct{} // closed when run has returned
 
@@ -42,6 +44,10 @@ type follower struct {
 	level    time.Time // when this copy was last seen to be level with its source
 	heard    time.Time // when the source was last heard, or began to be listened to
 	progress *api.Progress
+
+	// aheadSince is since when the source's heads name a tag whose claim has not come;
+	// only hear uses it.
+	aheadSince time.Time
 }
 
 func newFollower(s *Service, r *events.AcquireRequested) *follower {
@@ -63,6 +69,7 @@ type ownCopy struct {
 	replica *replica.Replica
 	journal *bus.Log
 	tail    *tail.Tail
+	inbox   inbox
 	ended   chan struct{} // closed when the copy is about to be closed
 	// floor is where the journal ended when the copy was opened: before a crash the
 	// copy had applied no more than that.
@@ -153,7 +160,7 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	go func() { heads <- own.tail.Heads(ctx, f.sendHead) }()
 	f.followAll(ctx, own)
 	close(own.ended)
-	return errors.Join(<-heads, finish(context.WithoutCancel(ctx), own))
+	return errors.Join(<-heads, f.finish(context.WithoutCancel(ctx), own))
 }
 
 // sendHead tells this copy's own followers how far it reaches. What it has applied is
@@ -209,7 +216,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		Log:       journal,
 		Logger:    f.log,
 		OnCommit:  f.committed,
-		TrimBelow: func() events.Position { return f.service.positions.Needed(f.id, f.service.client()) },
+		TrimBelow: func() events.Position { return f.service.needed(f.id, f.name.Pool) },
 	})}, nil
 }
 
@@ -252,10 +259,15 @@ func (f *follower) classify(ctx context.Context, err error, wait time.Duration) 
 	return wait
 }
 
-// finish makes what was received safe.
-func finish(ctx context.Context, own *ownCopy) error {
+// finish makes what was kept safe.
+func (f *follower) finish(ctx context.Context, own *ownCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if f.keepAll.Load() {
+		if err := f.keepReceived(ctx, own); err != nil {
+			return err
+		}
+	}
 	return own.tail.Sync(ctx)
 }
 
@@ -305,7 +317,7 @@ func (f *follower) marks() tail.Marks {
 // a best effort: it learns the next one.
 func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 	position := events.PositionCommitted{
-		Directory: f.id, Client: f.service.client(), Role: events.Slave,
+		Directory: f.id, Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
 		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
 	}
 	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
@@ -327,7 +339,7 @@ func (f *follower) unregister(ctx context.Context) {
 		return
 	}
 	err := src.report(ctx, events.PositionCommitted{
-		Client: f.service.client(), Role: events.Slave, State: events.ClientDisconnected,
+		Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave, State: events.ClientDisconnected,
 		Mark: f.marks().Committed, At: events.InstantOf(time.Now()),
 	})
 	if err != nil {

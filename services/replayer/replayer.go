@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/instance"
+	"tidemark/internal/peers"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
@@ -37,7 +38,7 @@ type Deps struct {
 // Service is the replayer service of one node.
 type Service struct {
 	deps      Deps
-	peers     *peers
+	peers     *peers.Peers
 	positions *tail.Positions
 	metrics   *metrics
 	started   chan struct{}
@@ -52,7 +53,7 @@ type Service struct {
 func New(deps Deps) *Service {
 	s := &Service{
 		deps:      deps,
-		peers:     newPeers(),
+		peers:     peers.New(),
 		positions: tail.NewPositions(),
 		started:   make(chan struct{}),
 		followers: map[events.DirectoryID]*follower{},
@@ -77,7 +78,7 @@ func (s *Service) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx)
 	caughtUp := make(chan struct{})
 	group.Go(func() error {
-		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(caughtUp) }, s.peers.evolve))
+		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(caughtUp) }, s.peers.Evolve))
 	})
 	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
 	group.Go(func() error {
@@ -147,8 +148,9 @@ func (s *Service) forget(f *follower) {
 	}
 }
 
-// Release implements [instance.Holder]: the node stops following. What was received is
-// safe in this site's journal when it returns; with Remove the copy and the journal are
+// Release implements [instance.Holder]: the node stops following. What the source has
+// reported safe, or with KeepAll everything that was received, is safe in this site's
+// journal when it returns; with Remove the copy and the journal are
 // deleted and the source is told that it need not wait for this client any more.
 func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (events.Mark, bool, error) {
 	s.mu.Lock()
@@ -160,6 +162,7 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 		if r.Remove {
 			f.unregister(ctx)
 		}
+		f.keepAll.Store(r.KeepAll)
 		f.cancel()
 		<-f.ended
 		mark = f.marks().Logged
@@ -181,6 +184,17 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 // ReplicaDir returns the folder of a directory's copy in a node's data folder.
 func ReplicaDir(data string, id events.DirectoryID) string {
 	return filepath.Join(data, "replicas", string(id))
+}
+
+// needed returns the position below which nobody needs this site's journal of a
+// directory. A site that is no peer of the pool any more holds nothing.
+func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
+	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool { return s.mayFollow(pool, f.Site) })
+}
+
+// mayFollow reports whether a site may follow the directories of a pool here.
+func (s *Service) mayFollow(pool, site string) bool {
+	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)
 }
 
 // held returns the followers, in no order.

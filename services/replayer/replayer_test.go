@@ -9,6 +9,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/nbd"
 	"tidemark/internal/sitetest"
@@ -79,6 +80,13 @@ func (s *Service) level(mark events.Mark) func() bool {
 	}
 }
 
+func (s *Service) received(mark events.Mark) func() bool {
+	return func() bool {
+		own := s.followers[westID].copy()
+		return own != nil && own.inbox.last().Same(mark)
+	}
+}
+
 func content(t testing.TB, s *Service, image string, size int) []byte {
 	t.Helper()
 	dev, err := s.Exports().Open(t.Context(), "vms/prod/"+image)
@@ -120,25 +128,81 @@ func TestFollowerIsSyncedAndThenFollows(t *testing.T) {
 	}
 }
 
-func TestNothingIsAppliedBeforeItsOriginReportsItSafe(t *testing.T) {
+func TestNothingIsKeptBeforeItsOriginReportsItSafe(t *testing.T) {
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()
 	s, _, _ := west(t, t.TempDir(), o)
 	sitetest.Eventually(t, "west is level", s.level(o.mark()))
-	applied := o.mark()
+	kept := o.mark()
 	o.random(50) // logged; no head says that it is safe
-	sitetest.Eventually(t, "west has received it", func() bool {
-		return s.followers[westID].marks().Logged.Same(o.mark())
-	})
-	sitetest.Eventually(t, "west has synced it", func() bool {
-		return s.followers[westID].marks().Safe.Same(o.mark())
-	})
-	if got := s.followers[westID].marks().Applied; !got.Same(applied) {
-		t.Fatalf("west applied up to %v, which its origin may still lose", got.Position)
+	sitetest.Eventually(t, "west has received it", s.received(o.mark()))
+	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
+		t.Fatalf("west kept up to %v, which its origin may still lose", got.Position)
 	}
 	o.settle()
 	sitetest.Eventually(t, "west applies what is safe", s.level(o.mark()))
+}
+
+// A power failure at the origin takes what was not synced there. A follower that had
+// received it goes on with what the origin writes instead: no split brain.
+func TestOriginLosesItsUnsafeTail(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.random(50)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	safe := o.save()
+	o.random(50)
+	sitetest.Eventually(t, "west has received what will be lost", s.received(o.mark()))
+	o.restore(safe)
+	o.random(60)
+	o.settle()
+	sitetest.Eventually(t, "west follows the origin's new history", s.level(o.mark()))
+	if !bytes.Equal(content(t, s, "disk0", 4<<20), o.want("disk0")) {
+		t.Fatal("west differs from east after east lost its tail")
+	}
+}
+
+// A copy that is promoted without its origin goes on to everything that it received.
+func TestReleaseForPromotionKeepsWhatWasReceived(t *testing.T) {
+	for _, keepAll := range []bool{false, true} {
+		o := newOrigin(t)
+		o.create("disk0", 4<<20)
+		o.settle()
+		s, at, _ := west(t, t.TempDir(), o)
+		sitetest.Eventually(t, "west is level", s.level(o.mark()))
+		want := o.mark()
+		o.random(50)
+		sitetest.Eventually(t, "west has received it", s.received(o.mark()))
+		if keepAll {
+			want = o.mark()
+		}
+		mark, quiesced, err := s.Release(t.Context(), &events.ReleaseRequested{
+			Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", KeepAll: keepAll,
+		})
+		if err != nil || !quiesced {
+			t.Fatalf("release: quiesced %v, %v", quiesced, err)
+		}
+		stream := events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, westID)
+		state, err := at.Bus.State(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := mark
+		err = at.Bus.ReadTo(t.Context(), stream, state.First, state.Last, func(m bus.Message) error {
+			message, err := events.DecodeJournal(m.Data)
+			end = message.Ends()
+			return err
+		})
+		if err != nil || state.Last >= state.First && !end.Same(want) {
+			t.Errorf("keep all %v: west's journal ends at %v, want %v (%v)", keepAll, end.Position, want.Position, err)
+		}
+		if keepAll && state.Last < state.First {
+			t.Error("nothing was kept")
+		}
+	}
 }
 
 func TestFollowerGoesOnAfterRestart(t *testing.T) {

@@ -30,9 +30,12 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 
 // register makes a follower of this copy known before anything that it needs can be
 // trimmed.
-func (f *follower) register(ctx context.Context, client string, mark events.Mark) error {
+func (f *follower) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
+	if !f.service.mayFollow(f.name.Pool, r.Site) {
+		return fault.New(fault.Denied, "the site of %s is no peer of pool %s", r.Client, f.name.Pool)
+	}
 	position := events.PositionCommitted{
-		Directory: f.id, Client: client, Role: events.Slave, State: events.ClientConnected,
+		Directory: f.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected,
 		Mark: mark, At: events.InstantOf(time.Now()),
 	}
 	f.service.positions.Note(position)
@@ -88,6 +91,9 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	defer f.mu.Unlock()
 	s.Lag = f.behind(applied, time.Now())
 	if quiet := f.silence(time.Now()); quiet > 0 && s.Error == "" {
+		if s.State == string(Replaying) {
+			s.State = "stalled"
+		}
 		s.Error = fmt.Sprintf("the source has not been heard for %s: how far it is ahead is not known", quiet.Round(time.Second))
 	}
 	return s, nil
@@ -100,7 +106,7 @@ const headsMissing = 5 * time.Second
 // silence returns for how long nothing was heard of the source that is followed; zero
 // while that is nothing to tell. It is called under the lock.
 func (f *follower) silence(now time.Time) time.Duration {
-	if quiet := now.Sub(f.heard); f.state == Replaying && quiet > headsMissing {
+	if quiet := now.Sub(f.heard); !f.heard.IsZero() && quiet > headsMissing {
 		return quiet
 	}
 	return 0

@@ -2,7 +2,9 @@ package replayer
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,6 +31,54 @@ type script struct {
 	end     events.Mark
 	seq     uint64
 	pending []events.JournalMessage
+	stored  []stored
+	silence func() // ends the repetition of the last head
+}
+
+// stored is a message of the journal.
+type stored struct {
+	subject string
+	data    []byte
+}
+
+// saved is a script at one moment.
+type saved struct {
+	images []scripted
+	end    events.Mark
+	stored []stored
+}
+
+// save remembers the script as it is.
+func (s *script) save() saved {
+	now := saved{end: s.end, stored: slices.Clone(s.stored)}
+	for _, image := range s.images {
+		now.images = append(now.images, scripted{image.id, image.name, slices.Clone(image.content), maps.Clone(image.versions)})
+	}
+	return now
+}
+
+// restore makes the journal what it was, as a power failure does, and claims another tag.
+func (s *script) restore(was saved) {
+	s.t.Helper()
+	if err := s.at.Bus.RemoveLog(context.Background(), s.stream().Name); err != nil {
+		s.t.Fatal(err)
+	}
+	log, err := s.at.Bus.OpenLog(context.Background(), s.stream())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.log, s.seq, s.pending, s.stored = log, 0, nil, was.stored
+	for _, m := range was.stored {
+		if s.seq, err = s.log.Append(context.Background(), m.subject, m.data, s.seq); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.images = nil
+	for _, image := range was.images {
+		s.images = append(s.images, &image)
+	}
+	s.end = was.end
+	s.claim()
 }
 
 type scripted struct {
@@ -63,8 +113,13 @@ func (s *script) begin() {
 	}
 	r := s.replica
 	s.t.Cleanup(func() { _ = r.Close() })
+	s.claim()
+}
+
+func (s *script) claim() {
+	s.t.Helper()
 	s.tag, _ = s.tag.Next(7)
-	claim := events.TagClaimed{Tag: s.tag, Reason: events.TagOpened, Site: "east", Predecessor: events.Mark{}}
+	claim := events.TagClaimed{Tag: s.tag, Reason: events.TagOpened, Site: "east", Predecessor: s.end}
 	msg, mark := claim.Encode(events.InstantOf(time.Now()))
 	claim.Mark = mark
 	s.append(&claim, msg, events.TagSubject("east", eastID))
@@ -75,7 +130,7 @@ func (s *script) restartHistory() {
 	if err := s.at.Bus.RemoveLog(context.Background(), s.stream().Name); err != nil {
 		s.t.Fatal(err)
 	}
-	s.images, s.end, s.seq, s.pending = nil, events.Mark{}, 0, nil
+	s.images, s.end, s.seq, s.pending, s.stored = nil, events.Mark{}, 0, nil, nil
 	s.begin()
 }
 
@@ -86,6 +141,7 @@ func (s *script) append(m events.JournalMessage, msg []byte, subject string) {
 		s.t.Fatal(err)
 	}
 	s.seq, s.end = seq, m.Ends()
+	s.stored = append(s.stored, stored{subject, slices.Clone(msg)})
 	s.pending = append(s.pending, m)
 }
 
@@ -154,10 +210,14 @@ func (s *script) settle() {
 	s.head()
 }
 
-// head repeats the head until the test ends, as an owner does.
+// head says how far the journal is safe, and goes on saying so until the next head.
 func (s *script) head() {
 	head := &events.HeadAdvanced{Directory: eastID, Logged: s.end, Safe: s.end}
+	if s.silence != nil {
+		s.silence()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
+	s.silence = cancel
 	s.t.Cleanup(cancel)
 	go func() {
 		tick := time.NewTicker(20 * time.Millisecond)
@@ -188,7 +248,7 @@ func (s *script) handlers() []api.Handler {
 	source := func() holder.SyncSource {
 		return holder.SyncSource{
 			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
-			Register: func(context.Context, string, events.Mark) error { return nil },
+			Register: func(context.Context, api.SyncBeginRequest, events.Mark) error { return nil },
 		}
 	}
 	status := api.On(api.HolderSubject(eastID, api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {

@@ -32,7 +32,7 @@ type source struct {
 // While there is none, it connects to another follower: that may hold more of the
 // history than this site, above all the demotion of the last primary.
 func (f *follower) findSource(ctx context.Context, committed events.Mark) (*source, error) {
-	peers := f.service.peers.receivable(f.name.Pool)
+	peers := f.service.peers.Receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}
@@ -80,7 +80,7 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed eve
 	}
 	src = &source{peer: peer, bus: b, directory: at.ID, primary: at.Role == events.Master}
 	src.begin, err = api.Call[holder.SyncBeginReply](ctx, b.Conn(), api.HolderSubject(at.ID, api.SyncBegin),
-		api.SyncBeginRequest{Client: f.service.client(), Mark: committed})
+		api.SyncBeginRequest{Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Mark: committed})
 	if err != nil {
 		return nil, err
 	}
