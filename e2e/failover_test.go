@@ -196,6 +196,7 @@ func TestDemotedTakesNothing(t *testing.T) {
 	}
 	awaitPromoted(t, west)
 	l.demandComplete(west)
+	// At once: the other's tag may still be on its way to east, which has to ask.
 	east.refused(5, "busy", "mirror", "promote", "vms/prod")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

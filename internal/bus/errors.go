@@ -11,6 +11,9 @@ var (
 	// ErrOvertaken is returned when a stream's last message is not the expected one:
 	// another writer was faster, or owns the log.
 	ErrOvertaken = errors.New("another writer was faster")
+	// ErrRolledBack is returned when a stream ends before the expected message: it lost
+	// messages that it had acknowledged.
+	ErrRolledBack = errors.New("the log has lost messages that it had acknowledged")
 	// ErrFull is returned when a stream, or the server's store, has no room.
 	ErrFull = errors.New("the log is full")
 	// ErrNotFound is returned for a stream or message that is not there.

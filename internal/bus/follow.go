@@ -73,7 +73,7 @@ func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
 // read gives f the messages from *next on, and moves it. It returns errSilent when a
 // message up to held does not come.
 func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, f func(Message) error) error {
-	it, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
+	it, _, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:   *next,
 	})
@@ -109,17 +109,21 @@ func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64
 // because its process or its link died.
 const consumerAge = 30 * time.Second
 
-// consume starts a reader; stop ends it and its consumer at the server.
-func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig) (it jetstream.MessagesContext, stop func(), err error) {
+// consume starts a reader of what is pending now and of what comes; stop ends it and its
+// consumer at the server.
+func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig) (it jetstream.MessagesContext, pending uint64, stop func(), err error) {
 	cfg.InactiveThreshold = consumerAge
 	cons, err := b.js.OrderedConsumer(ctx, stream, cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
+	}
+	if info := cons.CachedInfo(); info != nil {
+		pending = info.NumPending
 	}
 	if it, err = cons.Messages(jetstream.PullMaxBytes(pullBytes)); err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
-	return it, func() {
+	return it, pending, func() {
 		it.Stop()
 		b.forget(ctx, stream, cons)
 	}, nil
@@ -250,10 +254,11 @@ func streamError(err error) error {
 }
 
 // Watch gives f the newest fact of each subject that matches filter, and then every new
-// one, until ctx ends. It is for streams that keep the last message of a subject, whose
-// sequences are not consecutive.
-func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fact) error) error {
-	it, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
+// one, until ctx ends. caughtUp is called once, when f has seen all that was there at the
+// start. It is for streams that keep the last message of a subject, whose sequences are
+// not consecutive.
+func (b *Bus) Watch(ctx context.Context, stream, filter string, caughtUp func(), f func(events.Fact) error) error {
+	it, pending, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
 		FilterSubjects: []string{filter},
 	})
@@ -261,7 +266,10 @@ func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fa
 		return fmt.Errorf("watch %s: %w", filter, streamError(err))
 	}
 	defer stop()
-	for {
+	if pending == 0 {
+		caughtUp()
+	}
+	for seen := uint64(1); ; seen++ {
 		msg, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
 			if ctx.Err() != nil {
@@ -272,10 +280,11 @@ func (b *Bus) Watch(ctx context.Context, stream, filter string, f func(events.Fa
 		fact, err := events.Unmarshal(msg.Data())
 		if err != nil {
 			b.log.Error("message passed over: it cannot be read", "stream", stream, "subject", msg.Subject(), "error", err)
-			continue
-		}
-		if err := f(fact); err != nil {
+		} else if err := f(fact); err != nil {
 			return err
+		}
+		if seen == pending {
+			caughtUp()
 		}
 	}
 }

@@ -56,18 +56,26 @@ func (b *Bus) RemoveLog(ctx context.Context, name string) error {
 // Name returns the stream's name.
 func (l *Log) Name() string { return l.name }
 
+// Room returns [ErrFull] while nothing should be appended because the disk is nearly
+// full. Writers ask before each append of data; what is needed to let go of data is
+// appended all the same.
+func (l *Log) Room() error {
+	if err := l.bus.guard(); err != nil {
+		return fmt.Errorf("append to %s: %w: %w", l.name, ErrFull, err)
+	}
+	return nil
+}
+
 // Append stores a message behind the message with sequence last, and returns its own
 // sequence once it is logged: it survives the death of this process, and is safe after
 // the next Sync.
 //
-// [ErrOvertaken]: the log goes on otherwise; this writer is fenced. [ErrFull]: nothing
+// [ErrOvertaken]: the log goes on otherwise; this writer is fenced. [ErrRolledBack]: the
+// log ends before last: it lost what it had acknowledged. [ErrFull]: nothing
 // was stored, the same append may be tried again. [ErrUndecided]: ctx ended before the
 // log could be asked. When an answer is lost the log itself is looked at, so a message
 // is never stored twice and never given up while it is there.
 func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint64) (uint64, error) {
-	if err := l.bus.guard(); err != nil {
-		return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrFull, err)
-	}
 	for try := 0; ; try++ {
 		err := l.appendOnce(ctx, subject, data, last)
 		switch {
@@ -82,6 +90,8 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 			return last + 1, nil
 		case lookErr != nil && ctx.Err() != nil:
 			return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrUndecided, err)
+		case errors.Is(err, ErrOvertaken) && lookErr == nil:
+			return 0, fmt.Errorf("append to %s behind message %d: %w", l.name, last, l.whyOvertaken(ctx, last))
 		case errors.Is(lookErr, ErrOvertaken), errors.Is(err, ErrOvertaken):
 			return 0, fmt.Errorf("append to %s: %w", l.name, ErrOvertaken)
 		case lookErr == nil && errors.Is(err, ErrFull):
@@ -95,6 +105,17 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 			return 0, fmt.Errorf("append to %s: %w: %w", l.name, ErrUndecided, err)
 		}
 	}
+}
+
+// whyOvertaken tells a log that ends before the expected message, because it lost what it
+// had acknowledged, from one that another writer went on with.
+func (l *Log) whyOvertaken(ctx context.Context, last uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	if state, err := l.State(ctx); err == nil && state.Last < last {
+		return ErrRolledBack
+	}
+	return ErrOvertaken
 }
 
 func (l *Log) appendOnce(ctx context.Context, subject string, data []byte, last uint64) error {

@@ -35,6 +35,9 @@ type SyncSource struct {
 	Copy
 	Site   string
 	Stream string
+	// Complete reports whether the copy holds what its versions say. After a crash its
+	// files may be ahead of them until it has replayed what it had applied before.
+	Complete func() bool
 	// Register makes a follower known before anything that it needs can be trimmed.
 	Register func(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error
 }
@@ -52,6 +55,9 @@ func (s SyncSource) Handlers() []api.Handler {
 func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBeginReply, error) {
 	if err := events.CheckName(r.Client); err != nil {
 		return SyncBeginReply{}, fault.New(fault.Usage, "client: %w", err)
+	}
+	if !s.Complete() {
+		return SyncBeginReply{}, fault.New(fault.NotReady, "the copy of %s at site %s is not complete yet", s.Name, s.Site)
 	}
 	// What this replica has committed is not trimmed before the follower's own mark is
 	// known, so the start below is still in the journal when the follower asks for it.

@@ -41,9 +41,8 @@ const (
 //
 // Both methods are asked again after a doubtful outcome, so both are idempotent: to
 // acquire what is held already, in the same role, answers with its mark, and to release
-// what is not held is a success that is quiesced (with Demote only if the journal says
-// already that nobody owns the directory; else not_found, and it is acquired first). An
-// Acquire that returns an error holds nothing; what a failed Release left behind is
+// what is not held is a success that is quiesced; with Demote the ownership is ended in
+// the journal first, whether the directory is held or not. An Acquire that returns an error holds nothing; what a failed Release left behind is
 // doubtful, and is acquired again if it is to stay. A promotion that took effect and
 // whose answer was lost is asked again. Errors are answered by their [fault.Code]; ctx
 // ends with the agent.

@@ -17,7 +17,9 @@ func TestTrim(t *testing.T) {
 	client := func(p events.Position, state events.ClientState) {
 		positions.Note(events.PositionCommitted{Directory: "d", Client: "west.n", State: state, Mark: events.Mark{Position: p}})
 	}
-	r.open(func(cfg *Config) { cfg.TrimBelow = func() events.Position { return positions.Needed("d", "east.n", everybody) } })
+	r.open(func(cfg *Config) {
+		cfg.TrimBelow = func() events.Position { return positions.Needed("d", "east.n", everybody) }
+	})
 	client(1, events.ClientConnected)
 	r.run()
 	r.begin()

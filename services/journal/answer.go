@@ -33,10 +33,18 @@ func (l *life) handlers() []api.Handler {
 			return api.Nothing{}, l.directory.refuse(err)
 		}),
 	)
-	source := holder.SyncSource{
-		Copy: images, Site: l.directory.service.deps.Node.Site.Name, Stream: l.log.Name(), Register: l.register,
-	}
-	return append(handlers, source.Handlers()...)
+	return handlers
+}
+
+// sourceHandlers let followers copy and follow the directory.
+func (l *life) sourceHandlers() []api.Handler {
+	return holder.SyncSource{
+		Copy:     holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
+		Site:     l.directory.service.deps.Node.Site.Name,
+		Stream:   l.log.Name(),
+		Complete: func() bool { return true }, // everything was replayed before
+		Register: l.register,
+	}.Handlers()
 }
 
 // register makes a follower known before anything that it needs can be trimmed.

@@ -85,7 +85,7 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 		d.enter(Failed, err)
 		d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
 		d.note(ctx, events.Failed, events.Mark{}, err.Error())
-		reason = events.TagOpened
+		reason = d.nextReason(reason, err)
 		if time.Since(started) > reopenLast {
 			wait = reopenFirst
 		}
@@ -94,6 +94,20 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 	}
 	d.enter(Closing, nil)
 	d.enter(Closed, nil)
+}
+
+// nextReason says why the next life claims a tag. A promotion stays one until a life has
+// claimed its tag: what may be refused to it must not become an ordinary opening.
+func (d *directory) nextReason(reason events.TagReason, err error) events.TagReason {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case errors.Is(err, errTagFull):
+		return events.TagFull
+	case d.opened > 0:
+		return events.TagOpened
+	}
+	return reason
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -83,10 +83,12 @@ func (s *Service) Run(ctx context.Context) error {
 		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(peersKnown) }, s.peers.Evolve))
 	})
 	group.Go(func() error {
-		select {
-		case <-peersKnown:
-		case <-inner.Done():
-			return nil
+		for _, known := range []<-chan struct{}{peersKnown, s.positions.Known()} {
+			select {
+			case <-known:
+			case <-inner.Done():
+				return nil
+			}
 		}
 		close(s.started)
 		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceJournal, s, s.deps.Log))

@@ -130,58 +130,96 @@ func (l *life) finish(ctx context.Context) error {
 	return l.tail.Drain(ctx)
 }
 
+// serve carries the log into the replica, claims a tag and takes requests until ctx ends
+// or a part fails. Followers are served before the tag is claimed: when the log is so
+// full that it does not take even that, it is they who make room.
 func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	l.directory.enter(Replaying, nil)
-	if err := l.recover(ctx, reason); err != nil {
+	if err := l.replay(ctx); err != nil {
+		return err
+	}
+	if err := l.mayClaim(reason); err != nil {
 		return err
 	}
 	group, inner := errgroup.WithContext(ctx)
-	stopAnswering, err := api.Serve(inner, l.directory.service.deps.Bus.Conn(), l.directory.log, l.handlers()...)
+	bus, log := l.directory.service.deps.Bus, l.directory.log
+	stopSource, err := api.Serve(inner, bus.Conn(), log, l.sourceHandlers()...)
 	if err != nil {
 		return err
 	}
-	defer stopAnswering()
-	group.Go(func() error { return l.writer.run(inner) })
+	defer stopSource()
 	group.Go(func() error { return l.tail.Heads(inner, l.sendHead) })
-	l.directory.becameReady(ctx, l)
+	group.Go(func() error {
+		if err := l.claimPatiently(inner, reason); err != nil {
+			return err
+		}
+		stopAnswering, err := api.Serve(inner, bus.Conn(), log, l.handlers()...)
+		if err != nil {
+			return err
+		}
+		defer stopAnswering()
+		l.directory.becameReady(ctx, l)
+		return l.writer.run(inner)
+	})
 	return group.Wait()
 }
 
-// recover carries the log into the replica and claims a tag behind its end, which
-// fences every earlier writer.
-func (l *life) recover(ctx context.Context, reason events.TagReason) error {
-	for range claimTries {
-		if err := l.tail.Replay(ctx); err != nil {
-			return err
-		}
-		if err := l.tail.Drain(ctx); err != nil {
-			return err
-		}
-		if err := l.mayClaim(reason); err != nil {
-			return err
-		}
+// replay carries the log into the replica.
+func (l *life) replay(ctx context.Context) error {
+	if err := l.tail.Replay(ctx); err != nil {
+		return err
+	}
+	return l.tail.Drain(ctx)
+}
+
+// claimPatiently claims a tag behind the log's end, which fences every earlier writer.
+// It goes on behind a writer that is still writing, and waits while the log is full.
+func (l *life) claimPatiently(ctx context.Context, reason events.TagReason) error {
+	for tries := 0; tries < claimTries; {
 		err := l.claimTag(ctx, reason)
-		if err == nil {
+		switch {
+		case err == nil:
 			return l.tail.Drain(ctx)
-		}
-		if !errors.Is(err, bus.ErrOvertaken) {
+		case errors.Is(err, bus.ErrFull):
+			l.directory.becameFull(ctx, true)
+			l.tail.Hurry()
+			pause(ctx, fullRetryTime)
+		case errors.Is(err, bus.ErrOvertaken):
+			tries++
+			if err := l.replay(ctx); err != nil {
+				return err
+			}
+		default:
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	return fmt.Errorf("claim a tag: %w", bus.ErrOvertaken)
 }
 
 // mayClaim refuses an orderly promotion while the demotion of the former owner was not
-// replayed here: what it wrote before would be lost.
+// replayed here, and an ordinary opening of what this site does not own: somebody else
+// may.
 func (l *life) mayClaim(reason events.TagReason) error {
+	name, self := l.directory.name, l.directory.service.deps.Node.Site
 	if !l.replica.Consistent() {
-		return fault.New(fault.NotReady, "the copy of %s here is not complete: its first sync has not ended", l.directory.name)
+		return fault.New(fault.NotReady, "the copy of %s here is not complete: its first sync has not ended", name)
 	}
 	tag := l.replica.Tag()
-	if reason == events.TagPromoted && (tag == nil || tag.Reason != events.TagDemoted) {
+	demoted := tag != nil && tag.Reason == events.TagDemoted
+	switch {
+	case reason == events.TagForced:
+		return nil
+	case reason == events.TagPromoted && !demoted:
 		return fault.New(fault.Busy,
 			"the other site is still primary of %s, or its demotion has not arrived here: demote it first, or promote with --force and lose what has not arrived",
-			l.directory.name)
+			name)
+	case reason != events.TagPromoted && demoted:
+		return fault.New(fault.NotPrimary, "%s was demoted; promote it first", name)
+	case reason != events.TagPromoted && tag != nil && tag.Site != self.UUID:
+		return fault.New(fault.NotPrimary, "%s is owned by another site; promote it here first", name)
 	}
 	return nil
 }

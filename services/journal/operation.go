@@ -2,8 +2,10 @@ package journal
 
 import (
 	"context"
+	"errors"
 
 	"tidemark/events"
+	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/replica"
 )
@@ -29,25 +31,37 @@ func (w *writer) operate(ctx context.Context, decide func() (events.Entry, error
 	if err := w.tail.Room(ctx, size); err != nil {
 		return err
 	}
+	return w.carryOut(entry, size)
+}
+
+// carryOut places an operation's entry and waits until it is applied. It does not end
+// before that, whatever its client does: changes that were let in meanwhile would be
+// checked against what the operation is about to change.
+func (w *writer) carryOut(entry events.Entry, size int) error {
 	done := make(chan error, 1)
 	w.mu.Lock()
 	if w.failure != nil || w.next == 0 {
-		err = cmpErr(w.failure, errTagFull)
+		err := cmpErr(w.failure, errTagFull)
 		w.mu.Unlock()
 		w.tail.Return(size)
 		return err
 	}
 	w.place(entry, size, completion{func(err error) { done <- err }, true})
 	w.mu.Unlock()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
+	err := <-done
+	if errors.Is(err, bus.ErrFull) {
+		return err // it was not logged
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = w.tail.Drain(context.Background()) // ends when applied, or with the tail
 	}
-	return w.tail.Drain(ctx)
+	if err != nil { // it may be logged: nothing more is taken before it was replayed
+		w.mu.Lock()
+		w.failure = cmpErr(w.failure, err)
+		w.changed.Broadcast()
+		w.mu.Unlock()
+	}
+	return err
 }
 
 func cmpErr(a, b error) error {

@@ -210,6 +210,9 @@ func (w *writer) run(ctx context.Context) error {
 				err = w.refuse(ctx, err, b)
 				b = nil
 			}
+			if err == nil {
+				err, b = w.usedUp(), nil
+			}
 			if err != nil {
 				w.fail(err, b)
 				return err
@@ -239,6 +242,16 @@ func (w *writer) take() *openBatch {
 	w.queue[0] = nil
 	w.queue = w.queue[1:]
 	return b
+}
+
+// usedUp returns errTagFull once the tag's last entry was published.
+func (w *writer) usedUp() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.next == 0 && len(w.queue) == 0 {
+		return errTagFull
+	}
+	return nil
 }
 
 var errClosed = fault.New(fault.NotReady, "the directory is closing")
@@ -358,6 +371,9 @@ func (w *writer) giveUp(err error, lost []*openBatch) {
 
 // appendOnce stores a message even while the directory closes: it was taken.
 func (w *writer) appendOnce(ctx context.Context, msg []byte, last uint64) (uint64, error) {
+	if err := w.log.Room(); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
 	defer cancel()
 	return w.log.Append(ctx, w.subject, msg, last)

@@ -95,7 +95,7 @@ func table() []rule {
 		{Shuffling, "change of role refused", (*view).refused, (*view).refuse, false},
 
 		{Shuffling, "demote", func(v *view) bool { return v.mustDemote() && v.holderAcquired() }, (*view).demote, false},
-		{Associating, "hold again to demote", func(v *view) bool { return v.mustDemote() && v.targetLives() }, (*view).acquire, false},
+		{Shuffling, "demote unheld", func(v *view) bool { return v.mustDemote() && v.targetLives() }, (*view).demoteTarget, false},
 		{Shuffling, "place to demote", func(v *view) bool { return v.mustDemote() && v.canPlace(events.Master) }, (*view).placeMaster, false},
 		{Shuffling, "no node to demote", (*view).mustDemote, nil, true},
 

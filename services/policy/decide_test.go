@@ -235,8 +235,11 @@ func TestDemotion(t *testing.T) {
 	s.step("no node to demote")
 	s.fold(up("b", "1")...)
 	s.step("place to demote")
-	s.acknowledge(s.step("hold again to demote"), "")
-	s.acknowledge(s.step("demote"), "")
+	if f := s.step("demote unheld").(*events.ReleaseRequested); !f.Demote || f.Node != "b" || f.Role != events.Master {
+		t.Errorf("release %+v", f)
+	} else {
+		s.acknowledge(f, "")
+	}
 	if f := s.step("map in the new role").(*events.DirectoryMapped); f.Role != events.Slave || f.Node != "b" || f.Epoch != 3 {
 		t.Errorf("mapped %+v", f)
 	}

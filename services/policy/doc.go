@@ -44,7 +44,7 @@
 //	shuffling       superseded holder          a holder that is not the target              ReleaseRequested
 //	shuffling       change of role refused     it failed for good                           RoleChangeRefused
 //	shuffling       demote                     owned, wanted as slave, held                 ReleaseRequested (demote)
-//	associating     hold again to demote       the same, not held, the target lives         AcquireRequested
+//	shuffling       demote unheld              the same, not held, the target lives         ReleaseRequested (demote)
 //	shuffling       place to demote            the same, another node lives                 DirectoryMapped (master)
 //	shuffling       no node to demote          the same, stalled                            wait
 //	shuffling       no node for the new role   mapped in another role, stalled              wait

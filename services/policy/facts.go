@@ -60,6 +60,16 @@ func (v *view) demote() events.Fact {
 	return f
 }
 
+// demoteTarget demotes what nobody holds, because its holder died: perhaps after it had
+// demoted it and before it could say so. It is not acquired for that, because an owner
+// takes writes.
+func (v *view) demoteTarget() events.Fact {
+	seat, _ := v.target()
+	f := v.release(seat, events.Master)
+	f.Demote = true
+	return f
+}
+
 func (v *view) removeFromHolder() events.Fact {
 	f := v.releaseOf(v.anyHolder())
 	f.Remove = true

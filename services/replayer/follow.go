@@ -151,7 +151,11 @@ func (f *follower) append(ctx context.Context, own *ownCopy, message events.Jour
 		subject = events.TagSubject(site, f.id)
 	}
 	for {
-		seq, err := own.journal.Append(ctx, subject, data, own.tail.LastSequence())
+		var seq uint64
+		err := own.journal.Room()
+		if err == nil {
+			seq, err = own.journal.Append(ctx, subject, data, own.tail.LastSequence())
+		}
 		if !errors.Is(err, bus.ErrFull) || ctx.Err() != nil {
 			return seq, err
 		}

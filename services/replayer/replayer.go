@@ -82,10 +82,12 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
 	group.Go(func() error {
-		select {
-		case <-caughtUp:
-		case <-inner.Done():
-			return nil
+		for _, known := range []<-chan struct{}{caughtUp, s.positions.Known()} {
+			select {
+			case <-known:
+			case <-inner.Done():
+				return nil
+			}
 		}
 		close(s.started)
 		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceReplayer, s, s.deps.Log))

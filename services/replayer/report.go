@@ -23,7 +23,7 @@ func (f *follower) setProgress(p *api.Progress) {
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
-		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.register,
+		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.register, Complete: own.complete,
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }

@@ -248,6 +248,7 @@ func (s *script) handlers() []api.Handler {
 	source := func() holder.SyncSource {
 		return holder.SyncSource{
 			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
+			Complete: func() bool { return true },
 			Register: func(context.Context, api.SyncBeginRequest, events.Mark) error { return nil },
 		}
 	}

@@ -1,0 +1,208 @@
+package journal
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/sitetest"
+)
+
+// gated is a syncer whose syncs wait while the gate is locked.
+type gated struct {
+	bus.Syncer
+	gate sync.RWMutex
+}
+
+func (g *gated) Sync(ctx context.Context, stream string) error {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Syncer.Sync(ctx, stream)
+}
+
+// An operation whose client has given up keeps the directory until it is applied: a write
+// let in before would be checked against the size that is about to change, and be logged
+// as an entry that no replica can apply.
+func TestOperationKeepsTheDirectoryUntilItIsApplied(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	g := &gated{Syncer: at.Server}
+	b, err := bus.Connect(bus.Config{Name: "gated", Syncer: g, Log: at.Log, Options: []nats.Option{at.Server.InProcess()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	at.Bus = b
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	write(t, dev, pattern(1, 4096), 6<<20, true)
+	w := d.life.writer
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	operated, wrote := make(chan error, 1), make(chan error, 1)
+	g.gate.Lock()
+	go func() {
+		operated <- w.operate(ctx, func() (events.Entry, error) {
+			image, err := w.image("disk0")
+			defer giveUp()
+			return events.Entry{
+				Before: []events.Position{image.Version()},
+				Event:  events.ImageResized{Image: image.ID(), Size: 5 << 20},
+			}, err
+		})
+	}()
+	<-ctx.Done()
+	go dev.Write(t.Context(), pattern(2, 4096), 6<<20, false, func(err error) { wrote <- err })
+	g.gate.Unlock()
+	if err := <-operated; err != nil {
+		t.Errorf("operate: %v", err)
+	}
+	if err := <-wrote; fault.CodeOf(err) != fault.NoSpace {
+		t.Errorf("a write beyond the new end: %v", err)
+	}
+	write(t, dev, pattern(3, 4096), 1<<20, true)
+	if status, err := d.status(t.Context()); err != nil || status.State != string(Ready) {
+		t.Errorf("state %q %s, %v", status.State, status.Error, err)
+	}
+}
+
+func release(t testing.TB, s *Service, d *directory, demote bool) {
+	t.Helper()
+	_, quiesced, err := s.Release(t.Context(), &events.ReleaseRequested{
+		Assignment: events.Assignment{Directory: d.id, Role: events.Master}, Pool: "vms", Path: "/prod", Demote: demote,
+	})
+	if err != nil || !quiesced {
+		t.Fatalf("release: quiesced %v, %v", quiesced, err)
+	}
+}
+
+// failures counts how often a directory has failed, as its listeners are told.
+func failures(t testing.TB, at *sitetest.Site) int {
+	t.Helper()
+	n := 0
+	state, err := at.Bus.State(t.Context(), events.StreamLifecycle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = at.Bus.ReadTo(t.Context(), events.StreamLifecycle, state.First, state.Last, func(m bus.Message) error {
+		fact, err := events.Unmarshal(m.Data)
+		if f, ok := fact.(*events.LifecycleNoted); ok && f.What == events.Failed {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What was demoted takes no writes again without a promotion, however often the map says
+// that this node holds it: the other site may be primary by now.
+func TestDemotedDirectoryIsNotOpened(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	release(t, s, d, true)
+	release(t, s, d, true) // again, as after a lost answer
+	r := &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 2}, Pool: "vms", Path: "/prod",
+	}
+	if _, err := s.Acquire(t.Context(), r); fault.CodeOf(err) != fault.NotPrimary {
+		t.Fatalf("acquire what was demoted: %v", err)
+	}
+	r.Promote = events.TagPromoted
+	if _, err := s.Acquire(t.Context(), r); err != nil {
+		t.Fatalf("promote what was demoted: %v", err)
+	}
+}
+
+// A promotion that is refused stays refused: trying again must not turn it into an
+// ordinary opening.
+func TestRefusedPromotionStaysRefused(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	release(t, s, d, false)
+	d = s.start(&events.AcquireRequested{
+		Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 2}, Pool: "vms", Path: "/prod",
+		Promote: events.TagPromoted, // though nobody has demoted it
+	})
+	sitetest.Eventually(t, "the promotion is refused three times", func() bool { return failures(t, at) >= 3 })
+	if d.opened != 0 {
+		t.Fatal("a refused promotion has opened the directory")
+	}
+}
+
+// A tag whose entries run out is followed by another.
+func TestUsedUpTagIsFollowedByAnother(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	before := d.life
+	before.writer.mu.Lock()
+	before.writer.next = events.MaxEntry
+	before.writer.mu.Unlock()
+	data := pattern(1, 4096)
+	write(t, dev, data, 0, false)
+	<-dev.Ended()
+	sitetest.Eventually(t, "the directory is opened anew", func() bool {
+		l, err := d.current()
+		return err == nil && l != before && l.claim.Reason == events.TagFull && l.claim.Tag > before.claim.Tag
+	})
+	if got := read(t, open(t, s, "vms/prod/disk0"), 0, len(data)); string(got) != string(data) {
+		t.Error("the tag's last write is lost")
+	}
+}
+
+// A log that has no room for a tag either answers its followers all the same: they are
+// the ones who can make room.
+func TestBrimfulJournalServesItsFollowers(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	run := func() (*Service, func()) {
+		s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 8 << 20})
+		stop := sitetest.Run(t, s.Run)
+		<-s.Ready()
+		return s, stop
+	}
+	s, stop := run()
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	d.life.writer.fullTime = 0
+	dev := open(t, s, "vms/prod/disk0")
+	result := make(chan error, 1)
+	for _, n := range []int{200_000, 512, 1} {
+		for err := error(nil); err == nil; err = <-result {
+			dev.Write(t.Context(), pattern(1, n), 0, false, func(err error) { result <- err })
+		}
+	}
+	stop()
+
+	s, _ = run()
+	s.start(&events.AcquireRequested{
+		Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod",
+	})
+	request := api.SyncBeginRequest{Client: "east.other", Site: at.Node.Site.UUID}
+	sitetest.Eventually(t, "a follower is answered", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := api.Call[holder.SyncBeginReply](ctx, at.Bus.Conn(), api.HolderSubject(d.id, api.SyncBegin), request)
+		return err == nil
+	})
+	if l, err := s.held()[0].current(); err == nil {
+		t.Errorf("the journal still had room for tag %d", l.claim.Tag)
+	}
+}
