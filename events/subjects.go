@@ -66,11 +66,16 @@ func Token(name string) string {
 // DirectoryID identifies a directory at one site: 16 hexadecimal digits, random.
 type DirectoryID string
 
+const journalPrefix = "JOURNAL_"
+
+// IsJournal reports whether a stream is a directory's journal, by its name.
+func IsJournal(stream string) bool { return strings.HasPrefix(stream, journalPrefix) }
+
 // JournalStream returns the name of a directory's journal stream. The name is for
 // people; the id keeps it unique when a directory is removed and created again.
 func JournalStream(name DirectoryName, id DirectoryID) string {
 	path := strings.ReplaceAll(strings.TrimPrefix(name.Path, "/"), "/", "_")
-	return "JOURNAL_" + shorten(Token(name.Pool)) + "_" + shorten(Token(path)) + "_" + string(id)
+	return journalPrefix + shorten(Token(name.Pool)) + "_" + shorten(Token(path)) + "_" + string(id)
 }
 
 // shorten keeps a stream's name within what the server allows (255 bytes): the two

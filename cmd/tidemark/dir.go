@@ -32,7 +32,7 @@ func newDir(c *cli) *cobra.Command {
 			RunE: c.requestDirectory(c.directoryInfo),
 		},
 		&cobra.Command{
-			Use: "remove POOL/DIR", Short: "Remove a directory and this site's copy of its images", Args: takes(1, 1),
+			Use: "remove POOL/DIR", Short: "Remove a directory that has no images", Args: takes(1, 1),
 			RunE: c.requestDirectory(func(ctx context.Context, s *client, name events.DirectoryName) error {
 				if _, err := call[api.Nothing](ctx, s, api.DirectoryRemove, name); err != nil {
 					return err

@@ -15,6 +15,8 @@ const (
 	// that it is ready: one that cannot be opened must not hide the others.
 	holdingTime = 20 * time.Second
 	holdingPoll = 20 * time.Millisecond
+	// holdingAsk bounds one question: it may go to a process that has just died.
+	holdingAsk = time.Second
 )
 
 // awaitDirectories returns when the directories that this node had before it was
@@ -51,6 +53,8 @@ func (p *process) settled(ctx context.Context, d api.Directory) bool {
 	if d.State != "mapped" {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(ctx, holdingAsk)
+	defer cancel()
 	status, err := api.Call[api.Status](ctx, p.bus.Conn(), api.HolderSubject(d.ID, api.DirectoryStatus), api.Nothing{})
-	return err == nil && status.State != string(journal.Opening) && status.State != string(journal.Replaying) || ctx.Err() != nil
+	return err == nil && status.State != string(journal.Opening) && status.State != string(journal.Replaying)
 }

@@ -27,12 +27,33 @@ type Log struct {
 	stream jetstream.Stream
 }
 
-// OpenLog opens a journal stream, and creates it if it is missing.
+// OpenLog opens a journal stream, and creates it if it is missing. An existing one gets
+// the byte limit of s.
 func (b *Bus) OpenLog(ctx context.Context, s events.Stream) (*Log, error) {
 	if err := b.EnsureStreams(ctx, []events.Stream{s}); err != nil {
 		return nil, err
 	}
-	return b.ExistingLog(ctx, s.Name)
+	l, err := b.ExistingLog(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.bound(ctx, s)
+}
+
+// bound gives the stream the byte limit that it should have. Nothing is dropped when it
+// holds more already: it is full until it was trimmed.
+func (l *Log) bound(ctx context.Context, s events.Stream) error {
+	want, have := streamConfig(s).MaxBytes, l.stream.CachedInfo().Config
+	if have.MaxBytes == want {
+		return nil
+	}
+	have.MaxBytes = want
+	stream, err := l.bus.js.UpdateStream(ctx, have)
+	if err != nil {
+		return fmt.Errorf("set the limit of stream %s: %w", s.Name, err)
+	}
+	l.stream = stream
+	return nil
 }
 
 // ExistingLog opens a journal stream; [ErrNotFound] if it is missing.

@@ -183,7 +183,12 @@ func (t *Tail) change() <-chan struct{} {
 // WhenSafe calls done once everything logged so far is safe, or the tail has failed.
 func (t *Tail) WhenSafe(done func(error)) {
 	t.mu.Lock()
-	if t.failure == nil && t.safeSeq < t.lastSeq {
+	if t.safeSeq >= t.lastSeq { // whatever has become of the tail
+		t.mu.Unlock()
+		done(nil)
+		return
+	}
+	if t.failure == nil {
 		t.waiters = append(t.waiters, waiter{t.lastSeq, done})
 		t.wanted = t.lastSeq
 		signal(t.syncWanted)

@@ -172,12 +172,15 @@ func TestFailures(t *testing.T) {
 			}
 			for what, call := range map[string]func(context.Context) error{
 				"room":  func(ctx context.Context) error { return r.tail.Room(ctx, 1) },
-				"sync":  r.tail.Sync,
 				"drain": r.tail.Drain,
 			} {
 				if err := call(r.ctx()); !errors.Is(err, broken) {
 					t.Errorf("%s afterwards: %v", what, err)
 				}
+			}
+			// What was made safe before stays safe.
+			if err := r.tail.Sync(r.ctx()); errors.Is(err, broken) != (c.name == "sync") {
+				t.Errorf("sync afterwards: %v", err)
 			}
 		})
 	}

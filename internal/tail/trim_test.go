@@ -14,6 +14,7 @@ import (
 func TestTrim(t *testing.T) {
 	r := newRig(t)
 	positions := NewPositions()
+	close(positions.known)
 	client := func(p events.Position, state events.ClientState) {
 		positions.Note(events.PositionCommitted{Directory: "d", Client: "west.n", State: state, Mark: events.Mark{Position: p}})
 	}

@@ -185,7 +185,14 @@ func (s *Service) remove(ctx context.Context, name events.DirectoryName, find fu
 	return nil
 }
 
+// mirrorPromote makes a directory primary here. Unless it is forced, the pool's other
+// sites are asked first: what has arrived here may not be the newest turn.
 func (s *Service) mirrorPromote(ctx context.Context, r api.Promote) (api.Directory, error) {
+	if !r.Force {
+		if err := s.consent(ctx, r.DirectoryName); err != nil {
+			return api.Directory{}, err
+		}
+	}
 	return s.changeRole(ctx, r.DirectoryName, events.Master, func(d *Directory) (events.Fact, error) {
 		if d.Intent.Role != events.Master {
 			return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: r.Force, At: now()}, nil

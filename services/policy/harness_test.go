@@ -261,13 +261,33 @@ func (w *world) awaitState(name events.DirectoryName, state string, role events.
 	return d
 }
 
-// pool creates a pool that mirrors, with a peer that nobody answers for.
+// pool creates a pool that mirrors, with a peer: a site that has nothing itself.
 func (w *world) mirroredPool(pool string) {
+	w.t.Helper()
+	elsewhere := newWorld(w.t, "elsewhere")
+	elsewhere.answer(func(context.Context, events.DirectoryName) (api.Directory, error) {
+		return api.Directory{}, fault.New(fault.NotFound, "nothing here")
+	})
+	w.peer(pool, elsewhere)
+}
+
+// answer lets the site say what it is for a directory.
+func (w *world) answer(resolve func(context.Context, events.DirectoryName) (api.Directory, error)) {
+	w.t.Helper()
+	stop, err := api.Serve(context.Background(), w.bus.Conn(), w.log, api.On(api.DirectoryResolve, resolve))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(stop)
+}
+
+// peer creates a pool that mirrors, with another site as its peer.
+func (w *world) peer(pool string, other *world) {
 	w.t.Helper()
 	call[api.Pool](w, api.PoolCreate, api.Pool{Pool: pool})
 	call[api.Pool](w, api.MirrorEnable, api.Pool{Pool: pool})
 	w.publish(events.StreamPools, &events.PeerAdded{
-		Pool: pool, Peer: "beef", Site: "elsewhere", URL: "nats://127.0.0.1:1", Direction: events.ReceiveAndSend,
+		Pool: pool, Peer: "beef", Site: "elsewhere", URL: other.server.URL(), Direction: events.ReceiveAndSend,
 	})
 }
 

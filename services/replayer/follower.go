@@ -39,7 +39,9 @@ type follower struct {
 	own      *ownCopy // nil while it is not open
 	state    State
 	err      error
-	source   *source // nil while there is none
+	source   *source    // nil while there is none
+	last     *source    // the one that was followed last
+	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
 	level    time.Time // when this copy was last seen to be level with its source
 	heard    time.Time // when the source was last heard, or began to be listened to
@@ -90,12 +92,21 @@ func (f *follower) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.live(ctx)
 		f.mu.Lock()
+		if f.own != nil {
+			f.left = f.own.tail.Marks()
+		}
 		f.own, f.source = nil, nil
 		f.mu.Unlock()
 		if ctx.Err() != nil {
 			break
 		}
 		f.enter(Errored, err)
+		if errors.Is(err, errStartOver) {
+			f.log.Warn("the first sync starts over", "error", err)
+			if err := replica.Destroy(vfs.OS(), ReplicaDir(f.service.deps.Node.Data, f.id)); err == nil {
+				continue
+			}
+		}
 		f.log.Error("this node's copy failed", "error", err)
 		f.note(ctx, events.Failed, err.Error())
 		if !f.everOpened() {
@@ -156,11 +167,14 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	defer stop()
 	own.floor = own.tail.Marks().Logged.Position
 	f.became(own)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	heads := make(chan error, 1)
 	go func() { heads <- own.tail.Heads(ctx, f.sendHead) }()
-	f.followAll(ctx, own)
+	startOver := f.followAll(ctx, own)
 	close(own.ended)
-	return errors.Join(<-heads, f.finish(context.WithoutCancel(ctx), own))
+	cancel()
+	return errors.Join(startOver, <-heads, f.finish(context.WithoutCancel(ctx), own))
 }
 
 // sendHead tells this copy's own followers how far it reaches. What it has applied is
@@ -220,15 +234,19 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	})}, nil
 }
 
-// followAll follows the directory's source, whichever site that is, until ctx ends.
-func (f *follower) followAll(ctx context.Context, own *ownCopy) {
+// followAll follows the directory's source, whichever site that is, until ctx ends. It
+// returns an error only if the copy is of no use: errStartOver.
+func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 	wait := retryFirst
 	for ctx.Err() == nil {
 		started := time.Now()
 		err := f.follow(ctx, own)
 		f.setSource(nil)
 		if ctx.Err() != nil {
-			return
+			return nil
+		}
+		if errors.Is(err, errStartOver) {
+			return err
 		}
 		if time.Since(started) > retryLast {
 			wait = retryFirst
@@ -239,6 +257,7 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) {
 		}
 		f.enter(Stopped, err)
 	}
+	return nil
 }
 
 // classify enters the state that an error means, and returns how long to wait.
@@ -296,6 +315,9 @@ func (f *follower) setSource(s *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.source = s
+	if s != nil {
+		f.last = s
+	}
 }
 
 // copy returns this node's copy, nil while it is not open.
@@ -305,12 +327,21 @@ func (f *follower) copy() *ownCopy {
 	return f.own
 }
 
-// marks returns how far this copy has come; zero while it is not open.
+func (f *follower) lastSource() *source {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// marks returns how far this copy has come; zero before it was opened.
 func (f *follower) marks() tail.Marks {
-	if own := f.copy(); own != nil {
+	f.mu.Lock()
+	own, left := f.own, f.left
+	f.mu.Unlock()
+	if own != nil {
 		return own.tail.Marks()
 	}
-	return tail.Marks{}
+	return left
 }
 
 // committed announces the copy's commit position at both sites. The source is told on
@@ -328,23 +359,6 @@ func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 		err = errors.Join(err, src.report(ctx, position))
 	}
 	return err
-}
-
-// unregister tells the source that this client is gone for good.
-func (f *follower) unregister(ctx context.Context) {
-	f.mu.Lock()
-	src := f.source
-	f.mu.Unlock()
-	if src == nil {
-		return
-	}
-	err := src.report(ctx, events.PositionCommitted{
-		Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave, State: events.ClientDisconnected,
-		Mark: f.marks().Committed, At: events.InstantOf(time.Now()),
-	})
-	if err != nil {
-		f.log.Warn("the source was not told that this site stopped following; it may keep its journal for it", "error", err)
-	}
 }
 
 // note publishes a turn in the directory's life. Nothing depends on it.

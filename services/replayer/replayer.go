@@ -161,14 +161,12 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	var mark events.Mark
 	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
 	if f != nil {
-		if r.Remove {
-			f.unregister(ctx)
-		}
 		f.keepAll.Store(r.KeepAll)
 		f.cancel()
 		<-f.ended
 		mark = f.marks().Logged
 		s.forget(f)
+		s.unregister(ctx, f, r.Remove)
 	}
 	if !r.Remove {
 		return mark, true, nil
@@ -183,6 +181,19 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	return mark, true, nil
 }
 
+// unregister tells the last source that this node needs nothing of it any more. What is
+// to be promoted does not wait for that: its source may be gone.
+func (s *Service) unregister(ctx context.Context, f *follower, wait bool) {
+	last := f.lastSource()
+	switch {
+	case last == nil:
+	case wait:
+		f.unregister(ctx, last)
+	default:
+		s.running.Go(func() { f.unregister(s.ctx, last) })
+	}
+}
+
 // ReplicaDir returns the folder of a directory's copy in a node's data folder.
 func ReplicaDir(data string, id events.DirectoryID) string {
 	return filepath.Join(data, "replicas", string(id))
@@ -191,7 +202,27 @@ func ReplicaDir(data string, id events.DirectoryID) string {
 // needed returns the position below which nobody needs this site's journal of a
 // directory. A site that is no peer of the pool any more holds nothing.
 func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
-	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool { return s.mayFollow(pool, f.Site) })
+	primary := s.primaryOf(id)
+	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool {
+		return f.Site != primary && s.mayFollow(pool, f.Site)
+	})
+}
+
+// primaryOf returns the UUID of the site that a directory is followed at. It needs
+// nothing of this site's journal: what it committed here is from before it was primary.
+func (s *Service) primaryOf(id events.DirectoryID) string {
+	s.mu.Lock()
+	f := s.followers[id]
+	s.mu.Unlock()
+	if f == nil {
+		return ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.source == nil || !f.source.primary {
+		return ""
+	}
+	return f.source.peer.Peer
 }
 
 // mayFollow reports whether a site may follow the directories of a pool here.

@@ -291,6 +291,34 @@ func TestLagCountsFromWhenTheCopyWasLevel(t *testing.T) {
 	}
 }
 
+// A first sync goes on only where the history is its own.
+func TestFirstSyncGoesOnOnlyInItsHistory(t *testing.T) {
+	tag := func(generation events.Tag, site string, chain events.Chain) events.TagClaimed {
+		number := generation << 12
+		return events.TagClaimed{Tag: number, Site: site, Mark: events.Mark{Position: events.At(number, 0), Chain: chain}}
+	}
+	began := tag(2, "east", 7)
+	for _, c := range []struct {
+		name string
+		tags []events.TagClaimed
+		want bool
+	}{
+		{"the same tag", []events.TagClaimed{tag(1, "east", 5), tag(2, "east", 7)}, true},
+		{"its owner opened it again", []events.TagClaimed{tag(2, "east", 7), tag(3, "east", 9)}, true},
+		{"another site was promoted", []events.TagClaimed{tag(2, "east", 7), tag(3, "west", 9)}, false},
+		{"another site, and back", []events.TagClaimed{tag(2, "east", 7), tag(3, "west", 9), tag(4, "east", 11)}, false},
+		{"another history", []events.TagClaimed{tag(2, "east", 8)}, false},
+		{"an older copy", []events.TagClaimed{tag(1, "east", 5)}, false},
+	} {
+		if got := continues(&began, c.tags); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if continues(nil, []events.TagClaimed{began}) {
+		t.Error("a copy without a tag goes on")
+	}
+}
+
 func TestTransitions(t *testing.T) {
 	if _, err := next(SplitBrain, Replaying); err == nil {
 		t.Error("a split brain ends without being looked at again")

@@ -23,14 +23,14 @@ func (f *follower) setProgress(p *api.Progress) {
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
-		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.register, Complete: own.complete,
+		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.admit, Complete: own.complete,
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }
 
-// register makes a follower of this copy known before anything that it needs can be
+// admit makes a follower of this copy known before anything that it needs can be
 // trimmed.
-func (f *follower) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
+func (f *follower) admit(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
 	if !f.service.mayFollow(f.name.Pool, r.Site) {
 		return fault.New(fault.Denied, "the site of %s is no peer of pool %s", r.Client, f.name.Pool)
 	}

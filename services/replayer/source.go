@@ -39,27 +39,33 @@ func (f *follower) findSource(ctx context.Context, committed events.Mark) (*sour
 	var all error
 	var found *source
 	for _, peer := range peers {
-		src, err := f.ask(ctx, peer, committed)
+		src, err := f.ask(ctx, peer)
 		switch {
 		case err != nil:
 			all = errors.Join(all, fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err))
-		case src.primary:
+			continue
+		case found == nil || src.primary:
 			found.close()
-			return src, nil
-		case found == nil:
 			found = src
 		default:
 			src.close()
 		}
+		if found.primary {
+			break
+		}
 	}
-	if found != nil {
-		return found, nil
+	if found == nil {
+		return nil, all
 	}
-	return nil, all
+	if err := f.register(ctx, found, committed); err != nil {
+		found.close()
+		return nil, fmt.Errorf("site %s at %s: %w", found.peer.Site, found.peer.URL, err)
+	}
+	return found, nil
 }
 
-// ask connects to a peer that has the directory, and makes this site known there.
-func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed events.Mark) (src *source, err error) {
+// ask connects to a peer that has the directory.
+func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (src *source, err error) {
 	b, err := bus.Connect(bus.Config{
 		Name: "tidemark replayer of " + f.service.deps.Node.Site.Name, URL: peer.URL, Log: f.log,
 		Options: []nats.Option{nats.Timeout(askTime)},
@@ -78,14 +84,40 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded, committed eve
 	if err != nil {
 		return nil, err
 	}
-	src = &source{peer: peer, bus: b, directory: at.ID, primary: at.Role == events.Master}
-	src.begin, err = api.Call[holder.SyncBeginReply](ctx, b.Conn(), api.HolderSubject(at.ID, api.SyncBegin),
+	return &source{peer: peer, bus: b, directory: at.ID, primary: at.Role == events.Master}, nil
+}
+
+// register makes this site known to the source, which then trims nothing that it needs.
+func (f *follower) register(ctx context.Context, src *source, committed events.Mark) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	src.begin, err = api.Call[holder.SyncBeginReply](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncBegin),
 		api.SyncBeginRequest{Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Mark: committed})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	src.journal, err = b.ExistingLog(ctx, src.begin.Stream)
-	return src, err
+	src.journal, err = src.bus.ExistingLog(ctx, src.begin.Stream)
+	return err
+}
+
+// unregister tells a source that this client is gone for good. The connection to it is
+// made anew: the one that was followed with has ended.
+func (f *follower) unregister(ctx context.Context, last *source) {
+	b, err := bus.Connect(bus.Config{
+		Name: "tidemark leaving " + f.service.deps.Node.Site.Name, URL: last.peer.URL, Log: f.log,
+		Options: []nats.Option{nats.Timeout(askTime)},
+	})
+	if err == nil {
+		defer b.Close()
+		err = (&source{bus: b, directory: last.directory}).report(ctx, events.PositionCommitted{
+			Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
+			State: events.ClientDisconnected, At: events.InstantOf(time.Now()),
+		})
+	}
+	if err != nil {
+		f.log.Warn("the source was not told that this site stopped following; its journal waits for this site until the peer is removed there",
+			"site", last.peer.Site, "error", err)
+	}
 }
 
 // report tells the source how far its client has come.

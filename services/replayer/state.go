@@ -18,7 +18,7 @@ const (
 // transitions lists where each state may lead.
 var transitions = map[State][]State{
 	Stopped:      {Syncing, Replaying, Errored, SplitBrain, Disconnected},
-	Syncing:      {Replaying, Errored, Stopped},
+	Syncing:      {Replaying, Errored, Stopped, SplitBrain, Disconnected},
 	Replaying:    {Stopped, Errored, SplitBrain, Disconnected},
 	Errored:      {Stopped},
 	SplitBrain:   {Stopped},

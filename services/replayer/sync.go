@@ -3,6 +3,7 @@ package replayer
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,10 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 		return nil
 	}
 	f.enter(Syncing, nil)
+	if !empty && !continues(own.replica.Tag(), src.begin.Start.Tags) {
+		return fmt.Errorf("site %s owns %s in another history than the site where its copying began: %w",
+			src.peer.Site, f.name, errStartOver)
+	}
 	if empty {
 		if err := own.replica.BeginSync(src.begin.Start); err != nil {
 			return err
@@ -56,6 +61,25 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	f.setProgress(nil)
 	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
 	return nil
+}
+
+// errStartOver says that what was copied so far may not belong to the source's history.
+var errStartOver = errors.New("what was copied so far is dropped")
+
+// continues reports whether a source with these tags is where a first sync may go on that
+// began in the tag began. What was copied since then is of that tag's owner; if another
+// site has claimed a tag after it, that site may not have had all of it.
+func continues(began *events.TagClaimed, tags []events.TagClaimed) bool {
+	found := false
+	for _, tag := range tags {
+		switch {
+		case began == nil || tag.Tag > began.Tag && tag.Site != began.Site:
+			return false
+		case tag.Tag == began.Tag:
+			found = tag.Mark.Same(began.Mark)
+		}
+	}
+	return found
 }
 
 // copying is one run of a first sync.
