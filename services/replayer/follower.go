@@ -104,6 +104,7 @@ func (f *follower) run(ctx context.Context) {
 		if errors.Is(err, errStartOver) {
 			f.log.Warn("the first sync starts over", "error", err)
 			if err := replica.Destroy(vfs.OS(), ReplicaDir(f.service.deps.Node.Data, f.id)); err == nil {
+				f.enter(Stopped, nil)
 				continue
 			}
 		}
@@ -114,6 +115,7 @@ func (f *follower) run(ctx context.Context) {
 		}
 		pause(ctx, wait)
 		wait = min(2*wait, retryLast)
+		f.enter(Stopped, err)
 	}
 	f.enter(Stopped, nil)
 }
