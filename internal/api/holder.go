@@ -13,6 +13,7 @@ const (
 	ImageRemove     = "image.remove" // ImageRequest -> Nothing
 	DirectoryStatus = "status"       // Nothing -> Status
 	SyncBegin       = "sync.begin"   // SyncBeginRequest -> holder.SyncBeginReply
+	SyncCheck       = "sync.check"   // SyncCheckRequest -> Nothing
 	SyncObjects     = "sync.objects" // SyncObjectsRequest -> SyncObjectsReply
 	// SyncObject is answered in binary, in several messages.
 	SyncObject = "sync.object"
@@ -117,6 +118,11 @@ type SyncBeginRequest struct {
 	Site   string `json:"site"`   // UUID of the follower's site, a peer of the pool
 	// Mark is how far the follower's copy reaches; zero for one that is empty.
 	Mark Mark `json:"mark"`
+}
+
+// SyncCheckRequest is how a follower asks now and then whether it may still follow.
+type SyncCheckRequest struct {
+	Site string `json:"site"` // UUID of the follower's site
 }
 
 // SyncObjectsRequest asks which objects of an image were ever written, from an index on.

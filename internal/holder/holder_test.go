@@ -118,7 +118,7 @@ func TestSyncSource(t *testing.T) {
 	registered := map[string]events.Mark{}
 	refused := fault.New(fault.Denied, "no")
 	serve(t, site, holder.SyncSource{
-		Copy: own, Site: "uuid", Stream: "JOURNAL_x", Complete: func() bool { return true },
+		Copy: own, Site: "uuid", Stream: "JOURNAL_x", Complete: func() bool { return true }, Admit: func(string) error { return nil },
 		Register: func(_ context.Context, r api.SyncBeginRequest, mark events.Mark) error {
 			if r.Client == "evil.n" {
 				return refused

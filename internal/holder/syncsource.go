@@ -38,15 +38,20 @@ type SyncSource struct {
 	// Complete reports whether the copy holds what its versions say. After a crash its
 	// files may be ahead of them until it has replayed what it had applied before.
 	Complete func() bool
+	// Admit returns an error if a site may not follow the directory.
+	Admit func(site string) error
 	// Register makes a follower known before anything that it needs can be trimmed.
 	Register func(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error
 }
 
-// Handlers answer SyncBegin, SyncObjects and SyncObject.
+// Handlers answer SyncBegin, SyncCheck, SyncObjects and SyncObject.
 func (s SyncSource) Handlers() []api.Handler {
 	copying := copies{source: s, slots: make(chan struct{}, copiesMax)}
 	return []api.Handler{
 		api.On(api.HolderSubject(s.ID, api.SyncBegin), s.begin),
+		api.On(api.HolderSubject(s.ID, api.SyncCheck), func(_ context.Context, r api.SyncCheckRequest) (api.Nothing, error) {
+			return api.Nothing{}, s.Admit(r.Site)
+		}),
 		api.On(api.HolderSubject(s.ID, api.SyncObjects), s.objects),
 		api.OnSeries(api.HolderSubject(s.ID, api.SyncObject), copying.send),
 	}
@@ -55,6 +60,9 @@ func (s SyncSource) Handlers() []api.Handler {
 func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBeginReply, error) {
 	if err := events.CheckName(r.Client); err != nil {
 		return SyncBeginReply{}, fault.New(fault.Usage, "client: %w", err)
+	}
+	if err := s.Admit(r.Site); err != nil {
+		return SyncBeginReply{}, err
 	}
 	if !s.Complete() {
 		return SyncBeginReply{}, fault.New(fault.NotReady, "the copy of %s at site %s is not complete yet", s.Name, s.Site)

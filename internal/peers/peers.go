@@ -6,16 +6,20 @@ import (
 	"sync"
 
 	"tidemark/events"
+	"tidemark/internal/fault"
 )
 
 // Peers is the fold. Its methods may be called concurrently.
 type Peers struct {
-	mu sync.Mutex
-	of map[string]map[string]events.PeerAdded // by pool, by the peer's UUID
+	mu      sync.Mutex
+	of      map[string]map[string]events.PeerAdded // by pool, by the peer's UUID
+	enabled map[string]bool                        // pools that may be mirrored
 }
 
 // New returns an empty fold.
-func New() *Peers { return &Peers{of: map[string]map[string]events.PeerAdded{}} }
+func New() *Peers {
+	return &Peers{of: map[string]map[string]events.PeerAdded{}, enabled: map[string]bool{}}
+}
 
 // Evolve takes one fact of the stream.
 func (p *Peers) Evolve(_ uint64, fact events.Fact) error {
@@ -29,8 +33,13 @@ func (p *Peers) Evolve(_ uint64, fact events.Fact) error {
 		p.of[f.Pool][f.Peer] = *f
 	case *events.PeerRemoved:
 		delete(p.of[f.Pool], f.Peer)
+	case *events.MirrorEnabled:
+		p.enabled[f.Pool] = true
+	case *events.MirrorDisabled:
+		delete(p.enabled, f.Pool)
 	case *events.PoolRemoved:
 		delete(p.of, f.Pool)
+		delete(p.enabled, f.Pool)
 	}
 	return nil
 }
@@ -46,6 +55,20 @@ func (p *Peers) Receivable(pool string) []events.PeerAdded {
 		}
 	}
 	return list
+}
+
+// Check returns an error if the site of that UUID may not follow a pool's directories
+// here: it is no peer, or the pool is not mirrored.
+func (p *Peers) Check(pool, site string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.of[pool][site]; !ok {
+		return fault.New(fault.Denied, "this site is no peer of pool %s there", pool)
+	}
+	if !p.enabled[pool] {
+		return fault.New(fault.NotReady, "mirroring of pool %s is disabled there", pool)
+	}
+	return nil
 }
 
 // Has reports whether the site of that UUID is a peer of a pool.

@@ -43,6 +43,7 @@ func (l *life) sourceHandlers() []api.Handler {
 		Site:     l.directory.service.deps.Node.Site.Name,
 		Stream:   l.log.Name(),
 		Complete: func() bool { return true }, // everything was replayed before
+		Admit:    func(site string) error { return l.directory.service.admit(l.directory.name.Pool, site) },
 		Register: l.register,
 	}.Handlers()
 }
@@ -50,9 +51,6 @@ func (l *life) sourceHandlers() []api.Handler {
 // register makes a follower known before anything that it needs can be trimmed.
 func (l *life) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
 	d := l.directory
-	if !d.service.mayFollow(d.name.Pool, r.Site) {
-		return fault.New(fault.Denied, "the site of %s is no peer of pool %s", r.Client, d.name.Pool)
-	}
 	return d.service.register(ctx, events.PositionCommitted{
 		Directory: d.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected, Mark: mark,
 	})

@@ -220,10 +220,18 @@ func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
 	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool { return s.mayFollow(pool, f.Site) })
 }
 
-// mayFollow reports whether a site may follow the directories of a pool: a peer, or
+// mayFollow reports whether a site is one that follows directories of a pool: a peer, or
 // another node of this one.
 func (s *Service) mayFollow(pool, site string) bool {
 	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)
+}
+
+// admit returns an error if a site may not follow the directories of a pool now.
+func (s *Service) admit(pool, site string) error {
+	if site == s.deps.Node.Site.UUID {
+		return nil
+	}
+	return s.peers.Check(pool, site)
 }
 
 // register makes a client of a directory's journal known before anything that it needs

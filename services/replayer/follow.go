@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/tail"
@@ -22,6 +23,9 @@ const fullWait = 500 * time.Millisecond
 // primaryWait is how long a source is followed that is no primary before the peers are
 // asked again.
 const primaryWait = 5 * time.Second
+
+// admitAge is how often a source is asked whether it may still be followed.
+const admitAge = 3 * time.Second
 
 // silenceMax is how long a source may say nothing before it is looked for anew.
 const silenceMax = 10 * time.Second
@@ -63,6 +67,7 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.hear(inner, own, src) })
 	group.Go(func() error { return f.keepSafe(inner, own) })
+	group.Go(func() error { return f.keepAsking(inner, src) })
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
@@ -88,6 +93,27 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 		return errLookAgain
 	}
 	return own.inbox.put(ctx, received{message, m.Data})
+}
+
+// keepAsking asks the source now and then whether this site may still follow, until it
+// may not. A source that does not answer is left to hear.
+func (f *follower) keepAsking(ctx context.Context, src *source) error {
+	tick := time.NewTicker(admitAge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		bounded, cancel := context.WithTimeout(ctx, askTime)
+		_, err := api.Call[api.Nothing](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncCheck),
+			api.SyncCheckRequest{Site: f.service.deps.Node.Site.UUID})
+		cancel()
+		if code := fault.CodeOf(err); err != nil && code != fault.Timeout {
+			return fmt.Errorf("site %s: %w", src.peer.Site, err)
+		}
+	}
 }
 
 // keepSafe keeps what the source has reported safe, until the source is no primary any

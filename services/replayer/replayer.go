@@ -225,6 +225,14 @@ func (s *Service) primaryOf(id events.DirectoryID) string {
 	return f.source.peer.Peer
 }
 
+// admit returns an error if a site may not follow the directories of a pool here now.
+func (s *Service) admit(pool, site string) error {
+	if site == s.deps.Node.Site.UUID {
+		return nil
+	}
+	return s.peers.Check(pool, site)
+}
+
 // mayFollow reports whether a site may follow the directories of a pool here.
 func (s *Service) mayFollow(pool, site string) bool {
 	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)

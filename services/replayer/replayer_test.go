@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -268,6 +269,29 @@ func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
 	}
 	refused("write", func(done func(error)) { dev.Write(t.Context(), make([]byte, 512), 0, false, done) })
 	refused("zero", func(done func(error)) { dev.Zero(t.Context(), nbd.ZeroRequest{Length: 512}, done) })
+}
+
+// A source that does not want this site as a follower any more is not followed, and
+// nothing that is already here is lost by that.
+func TestFollowerStopsWhenItsSourceSaysSo(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	before := o.mark()
+	o.forbid(fault.New(fault.Denied, "no peer any more"))
+	sitetest.Eventually(t, "west stops and says why", func() bool {
+		status, err := s.followers[westID].status(t.Context())
+		return err == nil && status.State != string(Replaying) && strings.Contains(status.Error, "no peer any more")
+	})
+	o.random(20)
+	o.settle()
+	if got := s.followers[westID].marks().Logged; !got.Same(before) {
+		t.Errorf("west went on to %v", got.Position)
+	}
+	o.forbid(nil)
+	sitetest.Eventually(t, "west follows again", s.level(o.mark()))
 }
 
 func TestLagCountsFromWhenTheCopyWasLevel(t *testing.T) {

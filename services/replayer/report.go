@@ -24,6 +24,7 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.admit, Complete: own.complete,
+		Admit: func(site string) error { return f.service.admit(f.name.Pool, site) },
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }
@@ -31,9 +32,6 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 // admit makes a follower of this copy known before anything that it needs can be
 // trimmed.
 func (f *follower) admit(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
-	if !f.service.mayFollow(f.name.Pool, r.Site) {
-		return fault.New(fault.Denied, "the site of %s is no peer of pool %s", r.Client, f.name.Pool)
-	}
 	position := events.PositionCommitted{
 		Directory: f.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected,
 		Mark: mark, At: events.InstantOf(time.Now()),

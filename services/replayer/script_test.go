@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,8 @@ type script struct {
 	seq     uint64
 	pending []events.JournalMessage
 	stored  []stored
-	silence func() // ends the repetition of the last head
+	silence func()                // ends the repetition of the last head
+	admit   atomic.Pointer[error] // what followers are told
 }
 
 // stored is a message of the journal.
@@ -40,6 +42,9 @@ type stored struct {
 	subject string
 	data    []byte
 }
+
+// forbid tells followers that they may not follow; nil that they may.
+func (s *script) forbid(err error) { s.admit.Store(&err) }
 
 // saved is a script at one moment.
 type saved struct {
@@ -90,6 +95,7 @@ type scripted struct {
 
 func newScript(t testing.TB, at *sitetest.Site) *script {
 	s := &script{t: t, at: at, rand: seeded()}
+	s.forbid(nil)
 	s.begin()
 	return s
 }
@@ -248,7 +254,7 @@ func (s *script) handlers() []api.Handler {
 	source := func() holder.SyncSource {
 		return holder.SyncSource{
 			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
-			Complete: func() bool { return true },
+			Complete: func() bool { return true }, Admit: func(string) error { return *s.admit.Load() },
 			Register: func(context.Context, api.SyncBeginRequest, events.Mark) error { return nil },
 		}
 	}

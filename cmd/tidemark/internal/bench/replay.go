@@ -83,9 +83,21 @@ func (f *follower) found(ctx context.Context) error {
 		return err
 	}
 	f.node = site.Node{Site: self, Name: "bench", Incarnation: "1", Data: filepath.Join(f.o.Dir, "west")}
-	_, err = f.bus.Publish(ctx, events.StreamPools, &events.PeerAdded{
-		Pool: "bench", Peer: f.east.node.Site.UUID, Site: "east", URL: f.east.node.URL, Direction: events.ReceiveAndSend,
+	return errors.Join(
+		join(ctx, f.bus, f.east.node),
+		join(ctx, f.east.bus, f.node),
+	)
+}
+
+// join makes another site a peer of the pool at this one.
+func join(ctx context.Context, b *bus.Bus, other site.Node) error {
+	_, err := b.Publish(ctx, events.StreamPools, &events.PeerAdded{
+		Pool: "bench", Peer: other.Site.UUID, Site: other.Site.Name, URL: other.URL, Direction: events.ReceiveAndSend,
 	})
+	if err != nil {
+		return err
+	}
+	_, err = b.Publish(ctx, events.StreamPools, &events.MirrorEnabled{Pool: "bench"})
 	return err
 }
 
