@@ -77,7 +77,7 @@ func fillToTheBrim(t *testing.T, s *site) {
 	const tries, shortest = 50, time.Second
 	for range tries {
 		conn := s.dial("vms/prod/a")
-		began := time.Now()
+		var began time.Time
 		for n := 0; ; n++ {
 			began = time.Now()
 			err := conn.WriteAt(ctx, make([]byte, 512), uint64(n%8192)*512, false)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"tidemark/internal/nbdclient"
@@ -62,6 +63,10 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
+// givenPorts are the addresses that freePort has given to a test of this process, which
+// may not listen there yet.
+var givenPorts sync.Map
+
 // freePort returns an address on which nobody listens now. It lies below the ports that
 // the kernel gives to outgoing connections, so that it stays free over a restart.
 func freePort(t testing.TB) string {
@@ -69,6 +74,9 @@ func freePort(t testing.TB) string {
 	const lowest, highest, tries = 12000, 32000, 100
 	for range tries {
 		address := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest))
+		if _, given := givenPorts.LoadOrStore(address, true); given {
+			continue
+		}
 		if l, err := net.Listen("tcp", address); err == nil {
 			_ = l.Close()
 			return address

@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -18,7 +17,7 @@ func TestFilesystem(t *testing.T) {
 	const image = "vms/prod/root"
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "want.raw")
-	files := filepath.Join(runtime.GOROOT(), "src", "net")
+	files := filepath.Join(strings.TrimSpace(runTool(t, dir, "go", "env", "GOROOT")), "src", "net")
 	// The filesystem leaves the last part of the image to qemu-io.
 	runTool(t, dir, "mkfs.ext4", "-q", "-d", files, raw, "60M")
 	if err := os.Truncate(raw, 64<<20); err != nil {

@@ -94,13 +94,20 @@ func (*DemotionRequested) Kind() string  { return "demotion_requested" }
 func (*RoleChangeRefused) Kind() string  { return "role_change_refused" }
 func (*DirectoryForgotten) Kind() string { return "directory_forgotten" }
 
-func (f *DirectoryCreated) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
-func (f *DirectoryTracked) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
-func (f *DirectoryRemoved) Subject() string   { return directorySubject(f.Pool, f.Directory, f.Kind()) }
-func (f *DirectoryMapped) Subject() string    { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+func (f *DirectoryCreated) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DirectoryTracked) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DirectoryRemoved) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DirectoryMapped) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
 func (f *PromotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
-func (f *DemotionRequested) Subject() string  { return directorySubject(f.Pool, f.Directory, f.Kind()) }
-func (f *RoleChangeRefused) Subject() string  { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DemotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *RoleChangeRefused) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
 func (f *DirectoryForgotten) Subject() string {
 	return directorySubject(f.Pool, f.Directory, f.Kind())
 }

@@ -90,8 +90,10 @@ func TestJSONForms(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s\nwant %s, %v", got, want, err)
 	}
-	for _, bad := range []string{`{"chain":"xyz"}`, `{"chain":""}`, `{"chain":7}`, `{"chain":"10000000000000000"}`, `{"time":"yesterday"}`, `{"time":5}`,
-		`{"time":"9999-01-01T00:00:00Z"}`, `{"time":"1500-01-01T00:00:00Z"}`, `{"position":{"tag":-1}}`, `{"position":{"entry":4294967296}}`, `{"position":"1.2"}`} {
+	for _, bad := range []string{
+		`{"chain":"xyz"}`, `{"chain":""}`, `{"chain":7}`, `{"chain":"10000000000000000"}`, `{"time":"yesterday"}`, `{"time":5}`,
+		`{"time":"9999-01-01T00:00:00Z"}`, `{"time":"1500-01-01T00:00:00Z"}`, `{"position":{"tag":-1}}`, `{"position":{"entry":4294967296}}`, `{"position":"1.2"}`,
+	} {
 		var m Mark
 		if err := json.Unmarshal([]byte(bad), &m); err == nil {
 			t.Errorf("%s: accepted as %+v", bad, m)

@@ -96,7 +96,7 @@ func (c *child) awaitReady(ctx context.Context) (map[string]string, error) {
 		}
 		return values, nil
 	case <-c.ended:
-		return nil, fmt.Errorf("it ended with %v before it was ready: %s", c.err, c.lastWords())
+		return nil, fmt.Errorf("it ended with %v before it was ready: %s", c.err, c.lastWords()) //nolint:errorlint // it may be nil
 	case <-ctx.Done():
 		return nil, fault.New(fault.Timeout, "it is not ready: %s", c.lastWords())
 	}

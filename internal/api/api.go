@@ -114,7 +114,7 @@ func decode[Request any](subject string, body []byte) (Request, error) {
 func AnsweredError(msg []byte) error {
 	var env envelope
 	if len(msg) == 0 || msg[0] != '{' || json.Unmarshal(msg, &env) != nil || env.Error == nil {
-		return nil
+		return nil //nolint:nilerr // what does not decode is no error message
 	}
 	return &fault.Error{Code: env.Error.Code, Message: env.Error.Message}
 }

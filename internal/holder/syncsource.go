@@ -122,12 +122,16 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 	if !ok {
 		return fault.New(fault.NotFound, "there is no image %d", r.Image)
 	}
-	buf, _ := c.spare.Get().([]byte)
-	object, err := image.CopyObject(r.Index, buf)
+	buf, ok := c.spare.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	defer c.spare.Put(buf)
+	object, err := image.CopyObject(r.Index, *buf)
 	if err != nil {
 		return err
 	}
-	defer c.spare.Put(object.Data[:0]) //nolint:staticcheck // a slice header is small beside an object
+	*buf = object.Data[:0]
 	return sendParts(r, object, send)
 }
 

@@ -65,7 +65,7 @@ func (c *Conn) reply() error {
 		return errors.New("the NBD server's reply has no extents")
 	}
 	c.answer(k, k.err)
-	return nil
+	return nil //nolint:nilerr // the error goes to the caller of the request
 }
 
 // simple takes the rest of a simple reply.

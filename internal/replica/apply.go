@@ -256,6 +256,7 @@ func (img *Image) applySpan(c *change, p span, v verdict, position, version even
 		}
 		o.version = version
 		l.touch(o, p.index)
+	case skip: // its content is there already
 	}
 	s.unstage(p, position)
 	return nil

@@ -217,8 +217,13 @@ func TestReadRange(t *testing.T) {
 		n   int
 		err error
 	}{
-		{0, 32 << 10, nil}, {32 << 10, 0, nil}, {32<<10 - 1, 1, nil},
-		{-1, 1, ErrRange}, {32 << 10, 1, ErrRange}, {32<<10 - 1, 2, ErrRange}, {1 << 62, 1, ErrRange},
+		{0, 32 << 10, nil},
+		{32 << 10, 0, nil},
+		{32<<10 - 1, 1, nil},
+		{-1, 1, ErrRange},
+		{32 << 10, 1, ErrRange},
+		{32<<10 - 1, 2, ErrRange},
+		{1 << 62, 1, ErrRange},
 	} {
 		if _, err := img.ReadAt(make([]byte, c.n), c.off); !errors.Is(err, c.err) {
 			t.Errorf("read of %d at %d: %v", c.n, c.off, err)

@@ -20,7 +20,7 @@ func (t *Tail) syncLoop(ctx context.Context) error {
 		t.mu.Unlock()
 		if err := t.cfg.Log.Sync(ctx); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the end of ctx is how it ends
 			}
 			return fmt.Errorf("sync journal: %w", err)
 		}
@@ -94,7 +94,7 @@ func (t *Tail) applyLoop(ctx context.Context) error {
 		}
 		t.applied(next)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (s *Service) Run(ctx context.Context) error {
 // ended drops the error of something that ended because it was told to.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the end of ctx is how it ends
 	}
 	return err
 }

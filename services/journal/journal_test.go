@@ -254,7 +254,7 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	}
 	// Replay agrees: positions and versions have no gap.
 	s.stop(d)
-	d = acquire(t, s)
+	acquire(t, s)
 	dev = open(t, s, "vms/prod/disk0")
 	if !bytes.Equal(read(t, dev, 0, len(want)), want) {
 		t.Fatal("after a restart the image does not hold exactly what was acknowledged")

@@ -245,7 +245,7 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 		err := f.follow(ctx, own)
 		f.setSource(nil)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 		if errors.Is(err, errStartOver) {
 			return err

@@ -36,7 +36,6 @@ type Disk struct {
 	open    int
 	closed  int
 	hold    chan struct{} // not nil: requests are answered when it is closed
-	held    int
 	arrived chan struct{} // gets one for each held request
 }
 
