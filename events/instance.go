@@ -20,7 +20,9 @@ type Heartbeat struct {
 	Node        string  `json:"node"`
 	Service     string  `json:"service"`
 	Incarnation string  `json:"incarnation"` // new at each start of the process
-	Leaving     bool    `json:"leaving"`     // the last one, of a clean stop
+	// Data is the id of the process's data folder; empty from an older program.
+	Data    string  `json:"data,omitempty"`
+	Leaving bool    `json:"leaving"`     // the last one, of a clean stop
 	At          Instant `json:"at"`
 }
 

@@ -19,8 +19,9 @@ const (
 
 // CheckName reports whether s can be one component of a name: a pool, one step of a
 // directory's path, an image, a snapshot, a node or a site. It holds 1 to 255 bytes of
-// UTF-8 without control characters, surrounding blanks, or any of / @ * > \, and is
-// neither "." nor "..".
+// UTF-8 without control or format characters, surrounding blanks, or any of / @ * > \, is
+// neither "." nor "..", and does not begin with '-'. Format characters show a name as
+// another one; what begins with '-' is taken for a flag.
 func CheckName(s string) error {
 	switch {
 	case s == "":
@@ -31,11 +32,13 @@ func CheckName(s string) error {
 		return fmt.Errorf("%w %q: not UTF-8", ErrName, s)
 	case s == "." || s == "..":
 		return fmt.Errorf("%w %q: relative steps are not allowed", ErrName, s)
+	case s[0] == '-':
+		return fmt.Errorf("%w %q: it begins with '-'", ErrName, s)
 	case strings.TrimSpace(s) != s:
 		return fmt.Errorf("%w %q: blanks at an end", ErrName, s)
 	}
 	for _, r := range s {
-		if unicode.IsControl(r) || strings.ContainsRune(`/@*>\`, r) {
+		if unicode.In(r, unicode.Cc, unicode.Cf) || strings.ContainsRune(`/@*>\`, r) {
 			return fmt.Errorf("%w %q: the character %q is not allowed", ErrName, s, r)
 		}
 	}

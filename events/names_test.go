@@ -13,13 +13,13 @@ import (
 func hostileNames() []string {
 	return []string{
 		"", ".", "..", "a/b", "/", "a@b", "*", "a*", ">", "a>b", `a\b`, "a\x00b", "a\nb", "a\tb", "\x7f", "\u0085",
-		" a", "a ", "\u00a0a", "a\u2003", "\xff", "a\xc3", "\xed\xa0\x80", strings.Repeat("a", 256), strings.Repeat("é", 128),
+		" a", "a ", "\u00a0a", "a\u2003", "-", "-a", "--help", "a\u202eb", "a\u200bb", "a\ufeffb", "\U000e0001a", "\xff", "a\xc3", "\xed\xa0\x80", strings.Repeat("a", 256), strings.Repeat("é", 128),
 	}
 }
 
 func TestCheckName(t *testing.T) {
 	for _, name := range []string{
-		"a", "disk0", "a b", "a.b", "...", "-", "=", "é", "数据", "😀", "a'b\"c", "$(x)", "%s", strings.Repeat("a", 255), "a:b", "a|b",
+		"a", "disk0", "a b", "a.b", "...", "a-", "=", "é", "数据", "😀", "a'b\"c", "$(x)", "%s", strings.Repeat("a", 255), "a:b", "a|b",
 	} {
 		if err := CheckName(name); err != nil {
 			t.Errorf("%q: %v", name, err)

@@ -114,7 +114,12 @@ func HeartbeatSubject(node, service string) string {
 	return "tidemark.heartbeat." + Token(node) + "." + Token(service)
 }
 
-// RollCallSubject is where the notifier asks all instances for a heartbeat at once.
+// HeartbeatsSubject matches the heartbeats of all services of a node.
+func HeartbeatsSubject(node string) string {
+	return "tidemark.heartbeat." + Token(node) + ".*"
+}
+
+// RollCallSubject is where the notifier, and a process that starts, ask all instances for a heartbeat at once.
 const RollCallSubject = "tidemark.rollcall"
 
 // ControlSubject is where the notifier delivers acquire and release to an instance.

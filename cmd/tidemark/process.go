@@ -49,6 +49,7 @@ type process struct {
 	nats    *natsd.Server // nil with --nats-url
 	bus     *bus.Bus
 	node    site.Node
+	dataID  string // of the data folder
 
 	services []namedService
 	exports  exportsMux
@@ -186,6 +187,9 @@ func connectPatiently(ctx context.Context, cfg bus.Config, patience time.Duratio
 
 // join makes the process a node of its site, and founds the site if there is none.
 func (p *process) join(ctx context.Context) error {
+	if err := p.claimName(ctx); err != nil {
+		return err
+	}
 	if err := p.bus.EnsureStreams(ctx, events.SiteStreams()); err != nil {
 		return err
 	}
@@ -198,7 +202,7 @@ func (p *process) join(ctx context.Context) error {
 		return err
 	}
 	p.node = site.Node{
-		Site: who, Name: p.cfg.node, Incarnation: incarnation, Data: p.cfg.data,
+		Site: who, Name: p.cfg.node, Incarnation: incarnation, Data: p.cfg.data, DataID: p.dataID,
 		URL: p.cfg.advertised(p.natsURL()),
 	}
 	p.log.Info("joined the site", "site", who.Name, "uuid", who.UUID, "node", p.node.Name, "incarnation", incarnation)

@@ -66,7 +66,7 @@ func Run(ctx context.Context, b *bus.Bus, node site.Node, service string, h Hold
 	log = log.With("service", service, "node", node.Name)
 	beat := func(leaving bool) {
 		err := b.Send(&events.Heartbeat{
-			Node: node.Name, Service: service, Incarnation: node.Incarnation,
+			Node: node.Name, Service: service, Incarnation: node.Incarnation, Data: node.DataID,
 			Leaving: leaving, At: events.InstantOf(time.Now()),
 		})
 		if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {

@@ -94,7 +94,7 @@ func start(t *testing.T, h instance.Holder) *fixture {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	node := site.Node{Name: "a", Incarnation: "1"}
+	node := site.Node{Name: "a", Incarnation: "1", DataID: "d1"}
 	go func() { done <- instance.Run(ctx, b, node, events.ServiceJournal, h, log) }()
 	var once sync.Once
 	f.stop = func() {
@@ -319,7 +319,7 @@ func TestRefusals(t *testing.T) {
 
 func TestHeartbeats(t *testing.T) {
 	f := start(t, &holder{})
-	if b := f.beat(); b.Leaving || b.Node != "a" || b.Service != events.ServiceJournal || b.Incarnation != "1" || b.At == 0 {
+	if b := f.beat(); b.Leaving || b.Node != "a" || b.Service != events.ServiceJournal || b.Incarnation != "1" || b.Data != "d1" || b.At == 0 {
 		t.Errorf("heartbeat %+v", b)
 	}
 	before := time.Now()

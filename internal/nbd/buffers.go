@@ -21,18 +21,33 @@ type buffer struct {
 	class int
 }
 
-// buffers is a server's pool.
+// buffers is a server's pool. Nothing else keeps buffers, so that the garbage collector
+// takes those back that have not been of use for a while.
 type buffers struct {
 	classes [bufferClasses]sync.Pool
+}
+
+// classOf returns the class of buffers for n bytes.
+func classOf(n int) int {
+	if n <= 1<<smallestShift {
+		return 0
+	}
+	return bits.Len(uint(n-1)) - smallestShift
+}
+
+// memoryFor returns how much memory, in bytes, a request for n bytes of data counts for:
+// where that makes a difference, its buffer.
+func memoryFor(n int) int {
+	if n <= takeMax {
+		return n
+	}
+	return 1 << (classOf(n) + smallestShift)
 }
 
 // get returns a buffer for n bytes (up to largestPayload) beyond the headroom. Its
 // content is whatever it was used for last.
 func (p *buffers) get(n int) *buffer {
-	class := 0
-	if n > 1<<smallestShift {
-		class = bits.Len(uint(n-1)) - smallestShift
-	}
+	class := classOf(n)
 	if b, ok := p.classes[class].Get().(*buffer); ok {
 		return b
 	}

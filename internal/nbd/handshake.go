@@ -19,6 +19,7 @@ var errAborted = errors.New("the client ended the handshake")
 type handshake struct {
 	server    *Server
 	conn      net.Conn
+	greeted   func() bool // called before the last answer; false: the connection is to end
 	noZeroes  bool
 	out       []byte // answers to the option under way
 	discarded uint64 // bytes of oversized options
@@ -69,6 +70,10 @@ func (h *handshake) run(ctx context.Context) (_ *agreed, err error) {
 			h.refuse(opt, wire.RepErrTooBig, "the option is too long")
 		} else if g, err = h.answer(ctx, opt, data); err != nil && !errors.Is(err, errAborted) {
 			return nil, err
+		}
+		if g != nil && !h.greeted() {
+			h.dev = g.dev // to be closed like any other
+			return nil, errEvicted
 		}
 		if _, werr := h.conn.Write(h.out); werr != nil {
 			if g != nil {

@@ -4,7 +4,10 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -128,6 +131,46 @@ func (in *inbox) setDeadline(t time.Time) {
 		// A connection that cannot take a deadline is closed, which the read will say.
 		_ = in.conn.SetReadDeadline(t)
 	}
+}
+
+// guard calls gone if the client leaves before stop is called. Nothing is read
+// meanwhile: the client is seen to leave whatever it has sent before.
+func (in *inbox) guard(gone func()) (stop func()) {
+	in.setDeadline(time.Time{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		if hungUp(in.conn) {
+			gone()
+		}
+	})
+	return func() {
+		in.setDeadline(time.Unix(1, 0))
+		watching.Wait()
+		in.setDeadline(time.Time{})
+		in.armed = false
+	}
+}
+
+// hungUp waits until the other end of conn is closed, which it reports, or until the
+// deadline for reading passes.
+func hungUp(conn net.Conn) bool {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return false
+	}
+	gone := false
+	// Whatever happens on the connection lets the function be called again.
+	err = raw.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+		n, err := unix.Poll(p, 0)
+		gone = n > 0 && err == nil
+		return gone
+	})
+	return gone && err == nil
 }
 
 // interrupt ends the reader's waiting now and for ever. Any goroutine may call it.

@@ -9,11 +9,12 @@ import (
 
 // Limits bounds what clients can cost. A zero field stands for its default.
 type Limits struct {
-	// Connections is how many there may be at a time over all listeners; one more is
-	// closed at once. Default 256.
+	// Connections is how many there may be at a time over all listeners. One more takes
+	// the place of the oldest that is before the end of its handshake; if there is none,
+	// it is closed at once. Default 256.
 	Connections int
-	// Handshakes is how many connections may be before the end of their handshake;
-	// one more waits. Default 32.
+	// Handshakes is how many connections may be before the end of their handshake; for
+	// one more, the oldest of them is closed. Default 32.
 	Handshakes int
 	// HandshakeTime is how long a handshake may take. Default 10 s.
 	HandshakeTime time.Duration
@@ -23,8 +24,13 @@ type Limits struct {
 	// the server stops reading from it. Default 128.
 	RequestsPerConn int
 	// BytesPerConn is the same for the bytes that they write or ask for; it is at least
-	// PayloadMax. Default 64 MiB. Times Connections, it bounds the server's memory.
+	// PayloadMax. Default 64 MiB.
 	BytesPerConn int
+	// BytesTotal is the same, in bytes of memory, over all connections: one that has no
+	// part in it waits. The first 256 KiB of each connection do not count, so that small
+	// requests go on whatever others do: the data in flight takes at most BytesTotal and
+	// 256 KiB times Connections. It is at least twice BytesPerConn. Default 512 MiB.
+	BytesTotal int
 	// ReadsPerConn is how many READ and BLOCK_STATUS of a connection are at the device
 	// at a time. Default 32.
 	ReadsPerConn int
@@ -55,6 +61,8 @@ func (l Limits) withDefaults() Limits {
 	l.PayloadMax = cmp.Or(max(l.PayloadMax, 0), wire.PayloadDefault)
 	l.PayloadMax = min(max(l.PayloadMax, payloadMin), payloadCeiling)
 	l.BytesPerConn = max(l.BytesPerConn, l.PayloadMax)
+	l.BytesTotal = cmp.Or(max(l.BytesTotal, 0), 512<<20)
+	l.BytesTotal = max(l.BytesTotal, 2*l.BytesPerConn)
 	l.StallTime = cmp.Or(max(l.StallTime, 0), time.Minute)
 	l.DrainTime = cmp.Or(max(l.DrainTime, 0), 30*time.Second)
 	return l

@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	connections prometheus.Gauge
 	refused     prometheus.Counter
+	evicted     prometheus.Counter
 	failed      *prometheus.CounterVec
 	read        prometheus.Counter
 	written     prometheus.Counter
@@ -29,6 +30,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tidemark_nbd_connections_refused_total", Help: "NBD connections closed at once, because there were too many.",
+		}),
+		evicted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "tidemark_nbd_connections_evicted_total", Help: "NBD connections closed before the end of their handshake, to make room for others.",
 		}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidemark_nbd_request_errors_total", Help: "NBD requests answered with an error.",
@@ -49,7 +53,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.seconds[i] = seconds.WithLabelValues(commandName(wire.Command(i)))
 	}
 	if reg != nil {
-		reg.MustRegister(m.connections, m.refused, m.failed, m.read, m.written, seconds)
+		reg.MustRegister(m.connections, m.refused, m.evicted, m.failed, m.read, m.written, seconds)
 	}
 	return m
 }

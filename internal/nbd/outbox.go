@@ -1,10 +1,21 @@
 package nbd
 
 import (
+	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
+
+// freeBytes is how much memory of each connection's requests in flight does not count
+// in the server's budget: small requests wait for nobody else's large ones.
+const freeBytes = 256 << 10
+
+// errNoBudget says that a request has to wait for the server's budget.
+var errNoBudget = errors.New("too many bytes are in flight")
 
 const (
 	// copyMax is the largest reply that is copied next to others: below it, copying is
@@ -23,7 +34,8 @@ type outbox struct {
 	requestsMax int
 	bytesMax    int
 	release     func([]*request) // takes back what was written
-	wake        chan struct{}    // holds one: there is something to do
+	budget      *semaphore.Weighted
+	wake        chan struct{} // holds one: there is something to do
 
 	mu       sync.Mutex
 	change   sync.Cond  // of mu: anything below fell, or failed or abandoned was set
@@ -35,6 +47,11 @@ type outbox struct {
 	closing  bool       // nothing is pushed any more
 	dropped  bool       // waiting for what is outstanding was given up
 	corked   bool       // the writer is not woken for each reply
+	stopped  bool       // the writer has ended
+	free     int        // memory of those requests that are not in the budget
+	wanted   int        // memory of the one that waits for the budget
+	relieve  func()     // not nil while one does: lets it look again
+	quit     error      // why none is to wait for it any more
 
 	uncorking *time.Timer // ends a cork that the reader forgot; the reader's own
 
@@ -44,13 +61,14 @@ type outbox struct {
 	pieces net.Buffers
 }
 
-func newOutbox(conn net.Conn, l Limits, release func([]*request)) *outbox {
+func newOutbox(conn net.Conn, l Limits, budget *semaphore.Weighted, release func([]*request)) *outbox {
 	o := &outbox{
 		conn:        conn,
 		stall:       l.StallTime,
 		requestsMax: l.RequestsPerConn,
 		bytesMax:    l.BytesPerConn,
 		release:     release,
+		budget:      budget,
 		wake:        make(chan struct{}, 1),
 		small:       make([]byte, 0, 64<<10),
 	}
@@ -60,8 +78,10 @@ func newOutbox(conn net.Conn, l Limits, release func([]*request)) *outbox {
 	return o
 }
 
-// admit waits until r fits into the limits and counts it. A single request always fits.
-// It returns an error, and counts nothing, when replies cannot be written any more.
+// admit waits until r fits into the connection's limits and counts it. A single request
+// always fits. It returns an error, and counts nothing, when replies cannot be written
+// any more, and errNoBudget when r does not fit into the server's budget: await waits
+// for that.
 func (o *outbox) admit(r *request) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,17 +95,86 @@ func (o *outbox) admit(r *request) error {
 	if o.failed != nil {
 		return o.failed
 	}
+	if !o.claim(r) {
+		return errNoBudget
+	}
+	o.count(r)
+	return nil
+}
+
+// claim finds room for r within freeBytes or the budget, if there is any. The caller
+// holds mu.
+func (o *outbox) claim(r *request) bool {
+	if o.free+r.memory <= freeBytes {
+		o.free += r.memory
+		return true
+	}
+	r.counted = o.budget.TryAcquire(int64(r.memory))
+	return r.counted
+}
+
+// count puts r on the books. The caller holds mu.
+func (o *outbox) count(r *request) {
 	o.requests++
 	o.bytes += r.weight
 	if r.working {
 		o.working++
 	}
-	return nil
+}
+
+// await waits until r, which fits otherwise, fits into the budget or within freeBytes,
+// and counts it. It returns an error, and counts nothing, when replies cannot be written
+// any more, ctx ends or giveUp was called.
+func (o *outbox) await(ctx context.Context, r *request) error {
+	o.uncork()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for {
+		switch {
+		case o.failed != nil:
+			return o.failed
+		case o.quit != nil:
+			return o.quit
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case r.counted || o.claim(r):
+			o.count(r)
+			return nil
+		}
+		waiting, cancel := context.WithCancel(ctx)
+		o.wanted, o.relieve = r.memory, cancel
+		o.mu.Unlock()
+		r.counted = o.budget.Acquire(waiting, int64(r.memory)) == nil
+		cancel()
+		o.mu.Lock()
+		o.relieve = nil
+	}
+}
+
+// giveUp lets nobody wait for the budget any more: await returns err.
+func (o *outbox) giveUp(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.quit = err
+	o.recheck()
+}
+
+// recheck lets who waits for the budget look again if there is a reason to: else it
+// keeps its place in the queue. The caller holds mu.
+func (o *outbox) recheck() {
+	if o.relieve != nil && (o.failed != nil || o.quit != nil || o.free+o.wanted <= freeBytes) {
+		o.relieve()
+	}
 }
 
 // push hands over a completed request. It never blocks for the client's sake.
 func (o *outbox) push(r *request) {
 	o.mu.Lock()
+	if o.stopped {
+		defer o.mu.Unlock()
+		o.giveBack(o.subtract([]*request{r}))
+		return
+	}
 	o.queue = append(o.queue, r)
 	wake := len(o.queue) == 1 && !o.corked // else who was first has woken the writer
 	o.mu.Unlock()
@@ -132,9 +221,10 @@ func (o *outbox) run() {
 			o.settle(err)
 		}
 		o.mu.Lock()
-		done := o.closing && len(o.queue) == 0
+		o.stopped = o.closing && len(o.queue) == 0
+		stopped := o.stopped
 		o.mu.Unlock()
-		if done {
+		if stopped {
 			return
 		}
 	}
@@ -156,22 +246,38 @@ func (o *outbox) settle(err error) {
 		// The reader may be waiting for a client that will not hear any more.
 		_ = o.conn.Close()
 	}
-	o.subtract(o.taken)
+	budget := o.subtract(o.taken)
 	o.mu.Unlock()
 	o.release(o.taken)
+	o.giveBack(budget)
 	clear(o.taken)
 }
 
-// subtract takes requests off the books. The caller holds mu.
-func (o *outbox) subtract(rs []*request) {
+// subtract takes requests off the books, but for their part in the budget, in bytes,
+// which it returns. The caller holds mu.
+func (o *outbox) subtract(rs []*request) (budget int) {
 	for _, r := range rs {
 		o.requests--
 		o.bytes -= r.weight
 		if r.working {
 			o.working--
 		}
+		if r.counted {
+			budget += r.memory
+		} else {
+			o.free -= r.memory
+		}
 	}
+	o.recheck()
 	o.change.Broadcast()
+	return budget
+}
+
+// giveBack returns n bytes to the budget.
+func (o *outbox) giveBack(n int) {
+	if n > 0 {
+		o.budget.Release(int64(n))
+	}
 }
 
 // engage counts an admitted request as one that the device has, from now on.
@@ -190,7 +296,7 @@ func (o *outbox) engage(r *request) {
 func (o *outbox) forget(r *request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.subtract([]*request{r})
+	o.giveBack(o.subtract([]*request{r}))
 }
 
 // write sends the taken replies in as few system calls as the limits on their size
@@ -278,7 +384,7 @@ func (o *outbox) abandon() {
 	o.change.Broadcast()
 }
 
-// finish lets run return once the queue is written. A push after it is not written.
+// finish lets run return once the queue is written. A push after that is not written.
 func (o *outbox) finish() {
 	o.mu.Lock()
 	o.closing = true

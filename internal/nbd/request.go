@@ -14,7 +14,9 @@ type request struct {
 	session *session
 	done    func(error) // complete
 	started time.Time
-	weight  int     // bytes that it counts for, in the limit on bytes in flight
+	weight  int     // bytes that it counts for, in the connection's limit on bytes in flight
+	memory  int     // bytes that it counts for, in the server's
+	counted bool    // it has its part in the server's budget; else it is within freeBytes
 	working bool    // the device was, or will be, given it
 	buf     *buffer // holds reply when that carries data
 	reply   []byte  // wire form

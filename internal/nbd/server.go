@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 )
 
 // Keys of log attributes.
@@ -37,20 +38,20 @@ type Server struct {
 	buffers  buffers
 	requests sync.Pool
 
-	places     chan struct{} // one for each open connection
-	handshakes chan struct{} // one for each that is before the end of its handshake
+	door   door
+	budget *semaphore.Weighted // of bytes in flight
 }
 
 // New returns a server that listens nowhere yet.
 func New(c Config) *Server {
 	l := c.Limits.withDefaults()
 	return &Server{
-		exports:    c.Exports,
-		log:        c.Log,
-		limits:     l,
-		metrics:    newMetrics(c.Registerer),
-		places:     make(chan struct{}, l.Connections),
-		handshakes: make(chan struct{}, l.Handshakes),
+		exports: c.Exports,
+		log:     c.Log,
+		limits:  l,
+		metrics: newMetrics(c.Registerer),
+		door:    door{places: l.Connections, handshakes: l.Handshakes},
+		budget:  semaphore.NewWeighted(int64(l.BytesTotal)),
 	}
 }
 
@@ -88,11 +89,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		pause = 0
-		if !s.admit(ctx, conn) {
-			_ = conn.Close()
+		bounded, cancel := context.WithTimeout(ctx, s.limits.HandshakeTime)
+		v := &visitor{conn: conn, cancel: cancel}
+		if !s.admit(v) {
+			v.cutOff()
 			continue
 		}
-		sessions.Go(func() { s.connection(ctx, conn) })
+		sessions.Go(func() { s.connection(ctx, bounded, v) })
 	}
 }
 
@@ -108,31 +111,31 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// admit takes a connection's place, and waits for one among the handshakes: they are
-// short, and a burst of good clients is not to be turned away.
-func (s *Server) admit(ctx context.Context, conn net.Conn) bool {
-	select {
-	case s.places <- struct{}{}:
-	default:
+// admit gives a connection its place, if need be that of another which is before the
+// end of its handshake. It never blocks.
+func (s *Server) admit(v *visitor) bool {
+	evicted, ok := s.door.admit(v)
+	if !ok {
 		s.metrics.refused.Inc()
-		s.log.Warn("refused an NBD connection: too many are open", keyClient, conn.RemoteAddr().String())
+		s.log.Warn("refused an NBD connection: too many are open", keyClient, v.conn.RemoteAddr().String())
 		return false
 	}
-	select {
-	case s.handshakes <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		<-s.places
-		return false
+	if evicted != nil {
+		s.metrics.evicted.Inc()
+		s.log.Debug("closed an NBD connection in handshake to make room for another", keyClient, evicted.conn.RemoteAddr().String())
+		evicted.cutOff()
 	}
+	return true
 }
 
-// connection serves one connection from greeting to close.
-func (s *Server) connection(ctx context.Context, conn net.Conn) {
+// connection serves one connection from greeting to close. bounded is ctx up to the end
+// of the handshake.
+func (s *Server) connection(ctx, bounded context.Context, v *visitor) {
+	conn := v.conn
 	s.metrics.connections.Inc()
 	defer func() {
-		_ = conn.Close()
-		<-s.places
+		v.cutOff()
+		s.door.leave(v)
 		s.metrics.connections.Dec()
 	}()
 	log := s.log.With(keyClient, conn.RemoteAddr().String())
@@ -141,9 +144,9 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 		// but the latency of every client hangs on it.)
 		_ = tcp.SetNoDelay(true)
 	}
-	g, err := s.handshake(ctx, conn)
+	g, err := s.handshake(ctx, bounded, v)
 	switch {
-	case errors.Is(err, errAborted), errors.Is(err, io.EOF):
+	case errors.Is(err, errAborted), errors.Is(err, errEvicted), errors.Is(err, io.EOF):
 		return
 	case err != nil:
 		log.Info("an NBD handshake failed", keyError, err)
@@ -154,19 +157,20 @@ func (s *Server) connection(ctx context.Context, conn net.Conn) {
 	newSession(s, g).run(ctx, log)
 }
 
-// handshake negotiates within HandshakeTime and gives the place among the handshakes
-// back.
-func (s *Server) handshake(ctx context.Context, conn net.Conn) (*agreed, error) {
-	defer func() { <-s.handshakes }()
-	deadline := time.Now().Add(s.limits.HandshakeTime)
-	if err := conn.SetDeadline(deadline); err != nil {
+// handshake negotiates until bounded ends.
+func (s *Server) handshake(ctx, bounded context.Context, v *visitor) (*agreed, error) {
+	conn := v.conn
+	deadline, _ := bounded.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil && s.door.greeted(v) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	bounded, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	g, err := (&handshake{server: s, conn: conn}).run(bounded)
+	h := &handshake{server: s, conn: conn, greeted: func() bool { return s.door.greeted(v) }}
+	g, err := h.run(bounded)
+	if !s.door.greeted(v) {
+		return nil, errEvicted
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +197,7 @@ func (s *Server) request(t *session) *request {
 func (s *Server) recycle(rs []*request) {
 	for _, r := range rs {
 		s.buffers.put(r.buf)
-		r.session, r.buf, r.reply, r.weight, r.working = nil, nil, nil, 0, false
+		r.session, r.buf, r.reply, r.weight, r.memory, r.counted, r.working = nil, nil, nil, 0, 0, false, false
 		s.requests.Put(r)
 	}
 }

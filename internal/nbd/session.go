@@ -46,7 +46,7 @@ func newSession(s *Server, g *agreed) *session {
 		payloadMax: g.info.BlockMax,
 		in:         newInbox(g.conn, s.limits.StallTime),
 	}
-	t.out = newOutbox(g.conn, s.limits, s.recycle)
+	t.out = newOutbox(g.conn, s.limits, s.budget, s.recycle)
 	return t
 }
 
@@ -104,6 +104,7 @@ func (t *session) watch(ctx context.Context, left <-chan struct{}, cancel func()
 	case <-ctx.Done():
 	}
 	t.ending.Store(true)
+	t.out.giveUp(wire.ESHUTDOWN)
 	t.drain(cancel)
 	t.in.interrupt()
 }
@@ -164,11 +165,15 @@ func (t *session) dispatch(ctx context.Context, r *request) error {
 	r.working = refused == nil && (r.Command == wire.CmdFlush || r.Length > 0 && r.Command != wire.CmdCache)
 	if refused == nil && (r.Command == wire.CmdRead || r.Command == wire.CmdWrite) {
 		r.weight = int(r.Length)
+		r.memory = memoryFor(r.weight)
 	}
 	if r.Command == wire.CmdWrite && !t.in.buffered(r.weight) {
 		r.working = false // until its data is there: the end of a session does not wait for that
 	}
-	if err := t.out.admit(r); err != nil {
+	switch err := t.admit(ctx, r); {
+	case errors.Is(err, wire.ESHUTDOWN):
+		refused = err
+	case err != nil:
 		return err
 	}
 	switch {
@@ -199,6 +204,24 @@ func (t *session) dispatch(ctx context.Context, r *request) error {
 		}, r.done)
 	}
 	return nil
+}
+
+// admit waits until r fits into the limits and counts it. When export or server end
+// while it waits for the server's, it counts r as one that is refused and returns
+// ESHUTDOWN. With any other error the connection is of no use any more.
+func (t *session) admit(ctx context.Context, r *request) error {
+	err := t.out.admit(r)
+	if !errors.Is(err, errNoBudget) {
+		return err
+	}
+	stop := t.in.guard(func() { t.out.giveUp(io.EOF) })
+	err = t.out.await(ctx, r)
+	stop()
+	if !errors.Is(err, wire.ESHUTDOWN) {
+		return err
+	}
+	r.weight, r.memory, r.working = 0, 0, false
+	return errors.Join(err, t.out.admit(r))
 }
 
 // check returns why a request is refused, nil if it is not.

@@ -34,14 +34,18 @@ type Node struct {
 	Incarnation string
 	// Data is the folder that holds the node's replicas.
 	Data string
+	// DataID tells that folder from every other; see [DataID].
+	DataID string
 	// URL is where other sites reach this site's NATS.
 	URL string
 }
 
 const claimTries = 16
 
-// Identify returns the site's identity, and founds the site if its NATS knows none
-// yet. A name that differs from the known one renames the site; an empty name keeps it.
+// Identify returns the site's identity, and founds the site if its NATS knows none yet,
+// under a name or, if that is empty, one that is made up. A site that is called otherwise
+// is refused: its name is in subjects and with its peers, and whoever gives another has
+// most likely reached the wrong NATS.
 func Identify(ctx context.Context, b *bus.Bus, name string) (Site, error) {
 	if name != "" {
 		if err := events.CheckName(name); err != nil {
@@ -49,55 +53,86 @@ func Identify(ctx context.Context, b *bus.Bus, name string) (Site, error) {
 		}
 	}
 	for range claimTries {
-		// The end of the stream is read before the identity in it: who founds or renames
-		// the site in between is noticed when the fact is published.
+		// The end of the stream is read before the identity in it: who founds the site in
+		// between is noticed when the fact is published.
 		state, err := b.State(ctx, events.StreamPools)
 		if err != nil {
 			return Site{}, err
 		}
 		known, err := Current(ctx, b)
-		founding := errors.Is(err, bus.ErrNotFound)
 		switch {
-		case err != nil && !founding:
-			return Site{}, err
-		case !founding && (name == "" || name == known.Name):
+		case err == nil && (name == "" || name == known.Name):
 			return known, nil
-		case founding:
-			if known, err = found(); err != nil {
-				return Site{}, err
-			}
+		case err == nil:
+			return Site{}, fault.New(fault.Usage, "this site is called %q: leave --site out, or give that name", known.Name)
+		case !errors.Is(err, bus.ErrNotFound):
+			return Site{}, err
 		}
-		known.Name = cmp.Or(name, known.Name)
-		err = publishAfter(ctx, b, state.Last, known)
+		founded, err := found(name)
+		if err != nil {
+			return Site{}, err
+		}
+		err = publishAfter(ctx, b, state.Last, founded)
 		if !errors.Is(err, bus.ErrOvertaken) {
-			return known, err
+			return founded, err
 		}
 	}
 	return Site{}, fault.New(fault.Busy, "identify site: %w", bus.ErrOvertaken)
 }
 
-func found() (Site, error) {
+func found(name string) (Site, error) {
 	number, err := RandomNumber(nil)
 	if err != nil {
 		return Site{}, err
 	}
 	id, err := NewID()
-	return Site{UUID: id, Name: "site-" + id[:6], Number: number}, err
+	if err != nil {
+		return Site{}, err
+	}
+	return Site{UUID: id, Name: cmp.Or(name, "site-"+id[:6]), Number: number}, nil
 }
 
-// Current returns the site's identity as its NATS has it; [bus.ErrNotFound] if none.
+// Current returns the site's identity as its NATS has it; [bus.ErrNotFound] if none. A
+// message that is no identity is passed over, as in every fold: who may publish one must
+// not be able to keep the site from starting.
 func Current(ctx context.Context, b *bus.Bus) (Site, error) {
 	m, err := b.Last(ctx, events.StreamPools, (&events.SiteNumbered{}).Subject())
 	if err != nil {
 		return Site{}, err
 	}
-	fact, err := events.Unmarshal(m.Data)
+	who, cause := identity(m.Data)
+	if cause == nil {
+		return who, nil
+	}
+	state, err := b.State(ctx, events.StreamPools)
 	if err != nil {
+		return Site{}, err
+	}
+	known := false
+	err = b.ReadTo(ctx, events.StreamPools, state.First, state.Last, func(m bus.Message) error {
+		if newer, err := identity(m.Data); err == nil {
+			who, known = newer, true
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
 		return Site{}, fmt.Errorf("identity of the site: %w", err)
+	case !known:
+		return Site{}, fmt.Errorf("identity of the site: message %d of stream %s: %w", m.Sequence, events.StreamPools, cause)
+	}
+	return who, nil
+}
+
+// identity decodes a message that says who the site is.
+func identity(msg []byte) (Site, error) {
+	fact, err := events.Unmarshal(msg)
+	if err != nil {
+		return Site{}, err
 	}
 	f, ok := fact.(*events.SiteNumbered)
 	if !ok {
-		return Site{}, fmt.Errorf("identity of the site: %w", events.ErrCorrupt)
+		return Site{}, fmt.Errorf("a %s says nothing of the site: %w", fact.Kind(), events.ErrCorrupt)
 	}
 	return Site{f.Site, f.Name, f.Number}, nil
 }

@@ -30,7 +30,8 @@
 //	   └────────────┴───────────┼──> failed ──(back-off)──> opening
 //	                            └──> fenced
 //
-// The table is in state.go. A failed directory is opened again from its last checkpoint;
+// The table is in state.go. Followers are served from the end of replaying on, before a
+// tag is claimed. A failed directory is opened again from its last checkpoint;
 // a fenced one (another writer has claimed a later tag) stays down until policy says
 // otherwise.
 //
@@ -39,7 +40,10 @@
 //   - Append finds another writer's entry: fenced. Nothing of the batch was stored; its
 //     writes are answered with an error, the sessions are closed.
 //   - Append finds the log full: the batch waits while the log is trimmed, at most
-//     fullTime; then its writes get ENOSPC and the directory fails.
+//     fullTime; then its writes and all that wait get ENOSPC, their positions are free
+//     again, and the directory goes on: reads and followers are served.
+//   - Append finds that the log ends too early: it has lost what it acknowledged. The
+//     directory fails, and does not open again over such a log.
 //   - Append is not answered: the log is asked whether it holds the batch (package bus).
 //   - Sync, apply or checkpoint fails: the directory fails; see package tail.
 package journal

@@ -35,18 +35,25 @@ func NewRoster(silence time.Duration, now time.Time) *Roster {
 	return &Roster{silence: silence, heard: map[Key]sighting{}, last: now}
 }
 
-// Heard notes a heartbeat, unless it comes from an incarnation that was superseded.
+// Heard notes a heartbeat, unless it comes from an incarnation that was superseded and
+// whose successor beats: of two processes by one name the newer stays. Once that one is
+// gone, the older is taken back if it goes on beating: it is all that is left.
 func (r *Roster) Heard(s *State, h *events.Heartbeat, now time.Time) {
 	k := Key{h.Node, h.Service}
 	known := s.Instances[k]
-	_, heard := r.heard[k]
+	before, heard := r.heard[k]
 	switch {
 	case !heard && len(r.heard) >= instancesMax:
 		return
-	case slices.Contains(known.Superseded, h.Incarnation):
+	case known.superseded(h.Incarnation) && (known.Alive || heard && !known.superseded(before.incarnation) && r.beats(before, now)):
 		return
 	}
 	r.heard[k] = sighting{h.Incarnation, now, h.Leaving}
+}
+
+// beats reports whether an incarnation was heard lately and is not leaving.
+func (r *Roster) beats(s sighting, now time.Time) bool {
+	return !s.leaving && now.Sub(s.at) <= r.silence
 }
 
 // Refresh gives everybody a fresh grace: this process could not have heard them.
@@ -66,7 +73,10 @@ func (r *Roster) Decide(s *State, now time.Time) []events.Fact {
 	}
 	r.last = now
 	for k, i := range s.Instances {
-		if _, ok := r.heard[k]; !ok && i.Alive {
+		// Another notifier may have added an incarnation whose heartbeats were passed over
+		// here: it must not be taken for silent because the one before it is.
+		heard, ok := r.heard[k]
+		if i.Alive && (!ok || heard.incarnation != i.Incarnation && !r.beats(heard, now)) {
 			r.heard[k] = sighting{i.Incarnation, now, false}
 		}
 	}

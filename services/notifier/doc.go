@@ -19,8 +19,9 @@
 //	   └─────────────────────────────── gone   last heartbeat: InstanceRemoved (left)
 //	                                           silence:        InstanceRemoved (silent)
 //
-// An incarnation that fell silent may come back; one that a newer incarnation took the
-// place of never does. A notifier that starts, was stopped, or lost its connection gives
+// An incarnation that fell silent may come back. One that a newer incarnation took the
+// place of does so only once that one is gone, and only if it goes on beating: it is
+// then another process by the same name, and all that is left of the node. A notifier that starts, was stopped, or lost its connection gives
 // everybody a fresh grace: it could not have heard them.
 //
 // # Delivery

@@ -1,6 +1,8 @@
 package notifier
 
 import (
+	"slices"
+
 	"tidemark/events"
 )
 
@@ -12,8 +14,8 @@ type Instance struct {
 	Incarnation string // the newest that was added
 	Alive       bool
 	Since       events.Instant
-	// Superseded holds incarnations that a newer one took the place of, oldest first:
-	// a late heartbeat of theirs must not bring them back.
+	// Superseded holds incarnations that another one took the place of, oldest first:
+	// a late heartbeat of theirs must not bring them back while that one lives.
 	Superseded []string
 }
 
@@ -70,12 +72,19 @@ func (s *State) added(f *events.InstanceAdded) {
 	old, known := s.Instances[k]
 	i := Instance{Incarnation: f.Incarnation, Alive: true, Since: f.At, Superseded: old.Superseded}
 	if known && old.Incarnation != f.Incarnation {
-		i.Superseded = append(append([]string(nil), old.Superseded...), old.Incarnation)
+		i.Superseded = append(slices.Clone(old.Superseded), old.Incarnation)
+		// One that was taken back is no former one any more.
+		i.Superseded = slices.DeleteFunc(i.Superseded, func(former string) bool { return former == f.Incarnation })
 		if extra := len(i.Superseded) - supersededMax; extra > 0 {
 			i.Superseded = i.Superseded[extra:]
 		}
 	}
 	s.Instances[k] = i
+}
+
+// superseded reports whether another incarnation took the place of one.
+func (i Instance) superseded(incarnation string) bool {
+	return slices.Contains(i.Superseded, incarnation)
 }
 
 func (s *State) requested(r Request) {

@@ -32,6 +32,9 @@ type Holder struct {
 	// Acquired is set when it said that it holds the directory; Doubtful when it was
 	// asked to let go since, whatever came of that.
 	Acquired, Doubtful bool
+	// Replaced is set when another was asked to acquire the directory since: what it
+	// said before says nothing about what it holds now.
+	Replaced bool
 }
 
 // Request is an acquire or release.
@@ -63,6 +66,10 @@ func (a *Assignments) requested(r Request) {
 	h, known := a.Holders[seat]
 	switch {
 	case !r.Release:
+		for other, h := range a.Holders {
+			h.Replaced = true
+			a.Holders[other] = h
+		}
 		a.Holders[seat] = Holder{Assignment: r.Assignment}
 	case known:
 		h.Doubtful = true

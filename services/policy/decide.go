@@ -195,10 +195,11 @@ func (v *view) liveHolders(counts func(Seat) bool) []Holder {
 func (v *view) anyHolder() *Holder { return first(v.liveHolders(func(Seat) bool { return true })) }
 
 // stray is a live holder other than the target: it was silent while the directory went
-// elsewhere.
+// elsewhere. So is the target itself if another incarnation of it, or another node, was
+// asked to hold the directory meanwhile: it may be fenced without knowing.
 func (v *view) stray() *Holder {
 	target, lives := v.target()
-	return first(v.liveHolders(func(s Seat) bool { return !lives || s != target }))
+	return first(v.liveHolders(func(s Seat) bool { return !lives || s != target || v.a.Holders[s].Replaced }))
 }
 
 func first(holders []Holder) *Holder {

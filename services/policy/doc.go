@@ -41,7 +41,7 @@
 //	disassociating  remove from holder         removing, a holder                           ReleaseRequested (remove)
 //	disassociating  remove copy                removing, the mapped node lives              ReleaseRequested (remove)
 //	disassociating  forget                     removing                                     DirectoryForgotten
-//	shuffling       superseded holder          a holder that is not the target              ReleaseRequested
+//	shuffling       superseded holder          a holder not the target, or replaced once    ReleaseRequested
 //	shuffling       change of role refused     it failed for good                           RoleChangeRefused
 //	shuffling       demote                     owned, wanted as slave, held                 ReleaseRequested (demote)
 //	shuffling       demote unheld              the same, not held, the target lives         ReleaseRequested (demote)
@@ -88,6 +88,8 @@
 //     until it comes back. It never acknowledges for its successor: incarnations differ.
 //   - A node that was taken for dead comes back in the same incarnation: it is asked to
 //     let go of what went elsewhere meanwhile; until then the journal's tag fences it.
+//   - An incarnation comes back after another one of the same node had its directories (two
+//     processes by one name): it lets go of them, and acquires them again.
 //   - A node with a copy is gone while the directory is removed: the directory is
 //     forgotten, and the copy stays on that node's disk.
 //   - The other site dies in an import: it may list us as a peer already; the import is

@@ -129,7 +129,7 @@ func badDirection(d events.Direction) error {
 }
 
 // admit checks a token. Whatever is wrong with it, the answer is the same: it must not
-// help to guess. Only its bearer is told that it expired.
+// help to guess. Only who knows its secret is told that it expired or was used.
 func (s *Service) admit(r api.JoinRequest) error {
 	var token Token
 	if p := s.state.Pools[r.Pool]; p != nil {
@@ -139,11 +139,19 @@ func (s *Service) admit(r api.JoinRequest) error {
 		s.metrics.refused.Inc()
 		return fault.New(fault.Denied, "the token is not valid for the pool %q", r.Pool)
 	}
-	if token.Expires <= now() {
-		s.metrics.refused.Inc()
-		return fault.New(fault.Denied, "the token has expired: create a new one")
+	var why string
+	switch {
+	case token.Expires <= now():
+		why = "the token has expired: create a new one"
+	case token.Bearer != "" && token.Bearer != r.UUID:
+		why = "the token was used by another site: create one for each site"
+	case token.Void:
+		why = "the token was used up: its peer was removed; create a new one"
+	default:
+		return nil
 	}
-	return nil
+	s.metrics.refused.Inc()
+	return fault.New(fault.Denied, "%s", why)
 }
 
 // numbers returns the site numbers that are taken as far as known here: ours and our

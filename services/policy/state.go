@@ -43,6 +43,10 @@ type Pool struct {
 type Token struct {
 	SecretHash []byte
 	Expires    events.Instant
+	// Bearer is the UUID of the first site that joined with it: it lets in no other.
+	Bearer string
+	// Void is set when that site was removed: its token must not let it in again.
+	Void bool
 }
 
 // Instance is a service of a node that is alive.
@@ -146,11 +150,29 @@ func (s *State) evolvePool(fact events.Fact) {
 	case *events.MirrorDisabled:
 		s.changePool(f.Pool, func(p *Pool) { p.Mirroring = false })
 	case *events.TokenCreated:
-		s.changePool(f.Pool, func(p *Pool) { p.Tokens[f.Token] = Token{f.SecretHash, f.Expires} })
+		s.changePool(f.Pool, func(p *Pool) { p.Tokens[f.Token] = Token{SecretHash: f.SecretHash, Expires: f.Expires} })
 	case *events.PeerAdded:
-		s.changePool(f.Pool, func(p *Pool) { p.Peers[f.Peer] = *f })
+		s.changePool(f.Pool, func(p *Pool) { p.added(f) })
 	case *events.PeerRemoved:
-		s.changePool(f.Pool, func(p *Pool) { delete(p.Peers, f.Peer) })
+		s.changePool(f.Pool, func(p *Pool) { p.removed(f.Peer) })
+	}
+}
+
+func (p *Pool) added(f *events.PeerAdded) {
+	p.Peers[f.Peer] = *f
+	if t, ok := p.Tokens[f.Token]; ok && t.Bearer == "" {
+		t.Bearer = f.Peer
+		p.Tokens[f.Token] = t
+	}
+}
+
+func (p *Pool) removed(peer string) {
+	delete(p.Peers, peer)
+	for id, t := range p.Tokens {
+		if t.Bearer == peer {
+			t.Void = true
+			p.Tokens[id] = t
+		}
 	}
 }
 

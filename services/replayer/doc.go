@@ -36,10 +36,13 @@
 //
 // # Following
 //
-//	source journal ──> continues my journal? ──> my journal ──sync──> safe here
-//	heads of the source: safe there ──────────────────┐                  │
-//	                                                  └──> both ──> applied ──> checkpoint
+//	source journal ──> continues the last? ──> inbox ──> my journal ──> tail ──> replica
+//	heads of the source: safe there ─────────────┘
 //
 // A message that does not continue this copy's history (another chain, an entry missing)
-// is never stored: the directory stops, visibly.
+// is never stored: the directory stops, visibly. What the source has not reported safe
+// stays in memory (inbox.go says why), and is stored only to be promoted by force.
+//
+// Every few seconds the source is asked whether this site may still follow; a source that
+// says nothing for a while is looked for anew.
 package replayer
