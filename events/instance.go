@@ -17,13 +17,13 @@ func ServiceOf(r Role) string {
 // Heartbeat says that one service of a node lives. It is published every second and
 // not stored.
 type Heartbeat struct {
-	Node        string  `json:"node"`
-	Service     string  `json:"service"`
-	Incarnation string  `json:"incarnation"` // new at each start of the process
+	Node        string `json:"node"`
+	Service     string `json:"service"`
+	Incarnation string `json:"incarnation"` // new at each start of the process
 	// Data is the id of the process's data folder; empty from an older program.
 	Data    string  `json:"data,omitempty"`
-	Leaving bool    `json:"leaving"`     // the last one, of a clean stop
-	At          Instant `json:"at"`
+	Leaving bool    `json:"leaving"` // the last one, of a clean stop
+	At      Instant `json:"at"`
 }
 
 // InstanceAdded says that a service of a node was heard for the first time, or under

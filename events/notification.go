@@ -33,7 +33,7 @@ type ReleaseRequested struct {
 	Remove bool `json:"remove"`
 	// KeepAll asks a slave to keep also what it received and its origin has not reported
 	// safe: the copy is about to be promoted without its origin.
-	KeepAll bool    `json:"keep_all"`
+	KeepAll bool    `json:"keep_all,omitempty"`
 	At      Instant `json:"at"`
 }
 

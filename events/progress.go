@@ -15,8 +15,8 @@ const (
 // each client; the journal is trimmed below the least of them.
 type PositionCommitted struct {
 	Directory DirectoryID `json:"directory"`
-	Client    string      `json:"client"` // SITE.NODE
-	Site      string      `json:"site"`   // UUID of the client's site
+	Client    string      `json:"client"`         // SITE.NODE
+	Site      string      `json:"site,omitempty"` // UUID of the client's site
 	Role      Role        `json:"role"`
 	State     ClientState `json:"state"`
 	Mark      Mark        `json:"mark"`

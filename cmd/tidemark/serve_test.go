@@ -131,6 +131,32 @@ func TestServicesInProcessesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// A second data folder by the name of a node that lives would get all that the first
+// one holds: it is refused, and changes nothing.
+func TestNodeNameIsTaken(t *testing.T) {
+	hub := startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "n1")
+	at := hub.values["nats"]
+	other := t.TempDir()
+	for _, services := range []string{"journal,replayer", "replayer"} {
+		s := launchServe(t, "--data", other, "--node", "n1", "--services", services, "--nats-url", at)
+		if code := s.wait(t); code != 5 || !strings.Contains(s.log.String(), `node "n1" of this site runs with another data folder: choose another name with --node`) {
+			t.Errorf("%s of the same name: %d %s", services, code, s.log)
+		}
+	}
+	second := startServe(t, "--data", other, "--node", "n2", "--services", "journal,replayer", "--nats-url", at)
+	if code := second.stop(t); code != 0 {
+		t.Errorf("by another name: %d %s", code, second.log)
+	}
+	// Nobody was disturbed.
+	if code, _, messages := tidemark(t, "", "pool", "create", "vms", "--nats-url", at); code != 0 {
+		t.Errorf("the site does not go on: %s", messages)
+	}
+	wrong := launchServe(t, "--data", t.TempDir(), "--site", "west", "--node", "n3", "--services", "journal", "--nats-url", at)
+	if code := wrong.wait(t); code != 2 || !strings.Contains(wrong.log.String(), "this site is called") {
+		t.Errorf("another site's name: %d %s", code, wrong.log)
+	}
+}
+
 // outsideServer runs a NATS server that is none of ours, with monitoring.
 func outsideServer(t *testing.T, syncAlways bool) (url, monitor string) {
 	t.Helper()

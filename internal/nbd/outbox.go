@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -129,17 +130,9 @@ func (o *outbox) await(ctx context.Context, r *request) error {
 	o.uncork()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for {
-		switch {
-		case o.failed != nil:
-			return o.failed
-		case o.quit != nil:
-			return o.quit
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case r.counted || o.claim(r):
-			o.count(r)
-			return nil
+	for !r.counted && !o.claim(r) {
+		if err := cmp.Or(o.failed, o.quit, ctx.Err()); err != nil {
+			return err
 		}
 		waiting, cancel := context.WithCancel(ctx)
 		o.wanted, o.relieve = r.memory, cancel
@@ -149,6 +142,8 @@ func (o *outbox) await(ctx context.Context, r *request) error {
 		o.mu.Lock()
 		o.relieve = nil
 	}
+	o.count(r)
+	return nil
 }
 
 // giveUp lets nobody wait for the budget any more: await returns err.

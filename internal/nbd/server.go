@@ -157,20 +157,27 @@ func (s *Server) connection(ctx, bounded context.Context, v *visitor) {
 	newSession(s, g).run(ctx, log)
 }
 
-// handshake negotiates until bounded ends.
+// handshake negotiates until bounded ends. Whoever it lets through is not evicted any
+// more.
 func (s *Server) handshake(ctx, bounded context.Context, v *visitor) (*agreed, error) {
+	g, err := s.negotiate(ctx, bounded, v)
+	if !s.door.greeted(v) {
+		return nil, errEvicted
+	}
+	return g, err
+}
+
+// negotiate is handshake but for what happens at the door.
+func (s *Server) negotiate(ctx, bounded context.Context, v *visitor) (*agreed, error) {
 	conn := v.conn
 	deadline, _ := bounded.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil && s.door.greeted(v) {
+	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	h := &handshake{server: s, conn: conn, greeted: func() bool { return s.door.greeted(v) }}
 	g, err := h.run(bounded)
-	if !s.door.greeted(v) {
-		return nil, errEvicted
-	}
 	if err != nil {
 		return nil, err
 	}

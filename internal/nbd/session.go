@@ -221,7 +221,10 @@ func (t *session) admit(ctx context.Context, r *request) error {
 		return err
 	}
 	r.weight, r.memory, r.working = 0, 0, false
-	return errors.Join(err, t.out.admit(r))
+	if err := t.out.admit(r); err != nil {
+		return err
+	}
+	return wire.ESHUTDOWN
 }
 
 // check returns why a request is refused, nil if it is not.

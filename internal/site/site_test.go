@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 
@@ -75,7 +76,7 @@ func TestFounding(t *testing.T) {
 	}
 }
 
-func TestRename(t *testing.T) {
+func TestNames(t *testing.T) {
 	s := server(t)
 	b := process(t, s, s)
 	if _, err := site.Current(t.Context(), b); !errors.Is(err, bus.ErrNotFound) {
@@ -85,18 +86,20 @@ func TestRename(t *testing.T) {
 	if err != nil || founded.Name != "east" {
 		t.Fatalf("%+v, %v", founded, err)
 	}
-	for _, c := range []struct{ name, want string }{{"", "east"}, {"east", "east"}, {"oder-ost", "oder-ost"}, {"", "oder-ost"}} {
-		got, err := site.Identify(t.Context(), b, c.name)
-		want := founded
-		want.Name = c.want
-		if err != nil || got != want {
-			t.Errorf("%q: %+v, %v", c.name, got, err)
-		}
-		if current, err := site.Current(t.Context(), b); err != nil || current != want {
-			t.Errorf("%q: current %+v, %v", c.name, current, err)
+	for _, name := range []string{"", "east"} {
+		if got, err := site.Identify(t.Context(), b, name); err != nil || got != founded {
+			t.Errorf("%q: %+v, %v", name, got, err)
 		}
 	}
-	if st, err := b.State(t.Context(), events.StreamPools); err != nil || st.Last != 2 {
+	// Another name renames nothing: it is most likely the wrong site.
+	_, err = site.Identify(t.Context(), b, "west")
+	if fault.CodeOf(err) != fault.Usage || !strings.Contains(fmt.Sprint(err), `this site is called "east": leave --site out`) {
+		t.Errorf("another name: %v", err)
+	}
+	if current, err := site.Current(t.Context(), b); err != nil || current != founded {
+		t.Errorf("current %+v, %v", current, err)
+	}
+	if st, err := b.State(t.Context(), events.StreamPools); err != nil || st.Last != 1 {
 		t.Errorf("%d facts, %v", st.Last, err)
 	}
 	for _, name := range []string{"a/b", "..", "a*", "\x00"} {
@@ -109,9 +112,44 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// TestRenamesDoNotUndoANumber: two that change the identity at once both get through,
-// and neither change is lost.
-func TestRenamesDoNotUndoANumber(t *testing.T) {
+// TestUnreadableIdentity: a message that is no identity keeps no site from starting.
+func TestUnreadableIdentity(t *testing.T) {
+	s := server(t)
+	b := process(t, s, s)
+	subject := (&events.SiteNumbered{}).Subject()
+	pool, err := events.Marshal(&events.PoolCreated{Pool: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil := func(body []byte) {
+		t.Helper()
+		if _, err := b.Conn().RequestWithContext(t.Context(), subject, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Alone, it is an error that says where it lies: nobody knows what the site was.
+	spoil([]byte("garbage"))
+	_, err = site.Identify(t.Context(), b, "east")
+	if err == nil || errors.Is(err, bus.ErrNotFound) || !strings.Contains(err.Error(), "message 1 of stream POOLS") {
+		t.Errorf("nothing but garbage: %v", err)
+	}
+	want := site.Site{UUID: "feed", Name: "east", Number: 7}
+	for _, who := range []site.Site{{UUID: "feed", Name: "east", Number: 3}, want} {
+		if err := site.Publish(t.Context(), b, who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, body := range [][]byte{[]byte("garbage"), pool, nil} {
+		spoil(body)
+		if got, err := site.Identify(t.Context(), b, ""); err != nil || got != want {
+			t.Errorf("after %q: %+v, %v", body, got, err)
+		}
+	}
+}
+
+// TestFoundingDoesNotUndoANumber: a process that starts while the number changes leaves
+// the change alone.
+func TestFoundingDoesNotUndoANumber(t *testing.T) {
 	s := server(t)
 	a, b := process(t, s, s), process(t, s, s)
 	founded, err := site.Identify(t.Context(), a, "east")
@@ -120,17 +158,16 @@ func TestRenamesDoNotUndoANumber(t *testing.T) {
 	}
 	for round := range 20 {
 		number := uint16(round + 1)
-		name := fmt.Sprint("east", round)
 		var both sync.WaitGroup
 		both.Go(func() {
-			if _, err := site.Identify(t.Context(), a, name); err != nil {
+			if _, err := site.Identify(t.Context(), a, "east"); err != nil {
 				t.Error(err)
 			}
 		})
 		both.Go(func() { renumber(t, b, number) })
 		both.Wait()
 		got, err := site.Current(t.Context(), a)
-		want := site.Site{UUID: founded.UUID, Name: name, Number: number}
+		want := site.Site{UUID: founded.UUID, Name: "east", Number: number}
 		if err != nil || got != want {
 			t.Fatalf("round %d: %+v, %v", round, got, err)
 		}

@@ -90,6 +90,78 @@ func TestComeAndGo(t *testing.T) {
 	}
 }
 
+// Two processes by one name: the newer stays while both beat. The older is taken back
+// once the newer has left or fallen silent, and is then followed like any other.
+func TestSupersededIsTakenBack(t *testing.T) {
+	for _, end := range []string{reasonLeft, reasonSilent} {
+		e := newEar()
+		at := 1.0
+		both := func(until float64, beating ...string) {
+			for ; at < until; at += 0.5 {
+				for _, incarnation := range beating {
+					e.hear(at, incarnation, false)
+				}
+				e.expect(t, at, "")
+			}
+		}
+		e.hear(0, "1", false)
+		e.expect(t, 0, "+1")
+		e.hear(0.5, "2", false)
+		e.expect(t, 0.5, "+2")
+		both(30, "1", "2")
+		if end == reasonLeft {
+			e.hear(at, "2", true)
+		} else {
+			both(39.5, "1") // the last of 2 was heard at 29.5
+			at = 40
+		}
+		e.expect(t, at, "-2 "+end)
+		at += 0.5
+		e.hear(at, "1", false)
+		e.expect(t, at, "+1")
+		// The other way round now: 2 is the former one.
+		both(80, "2", "1")
+		e.hear(at, "1", true)
+		e.expect(t, at, "-1 left")
+		if end == reasonLeft {
+			e.ticks(t, at+0.5, at+20) // both are gone, and nothing brings them back
+			continue
+		}
+		e.hear(at, "2", false)
+		e.expect(t, at, "+2")
+	}
+}
+
+// One that starts is preferred to a former one that beats as well.
+func TestSuccessorIsPreferred(t *testing.T) {
+	e := newEar()
+	for _, incarnation := range []string{"1", "2"} {
+		e.state.Evolve(1, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: incarnation})
+	}
+	e.hear(1, "2", true)
+	e.expect(t, 1, "-2 left")
+	e.hear(1.5, "3", false)
+	e.hear(1.5, "1", false)
+	e.expect(t, 1.5, "+3")
+	e.hear(2, "1", false)
+	e.expect(t, 2, "")
+}
+
+// What another notifier took back is given time to be heard here.
+func TestTakenBackElsewhere(t *testing.T) {
+	e := newEar()
+	for _, incarnation := range []string{"1", "2"} {
+		e.state.Evolve(1, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: incarnation})
+	}
+	e.hear(0, "2", false)
+	e.ticks(t, 0, 10)
+	e.hear(10, "1", false) // passed over
+	e.state.Evolve(2, &events.InstanceRemoved{Node: "a", Service: "journal", Incarnation: "2"})
+	e.state.Evolve(3, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: "1"})
+	e.ticks(t, 10.5, 20.5)
+	e.expect(t, 21, "-1 silent")
+}
+
 // A notifier that starts, that was stopped, or that could not hear, gives everybody a
 // fresh grace. directories 92.
 func TestFreshGrace(t *testing.T) {

@@ -196,6 +196,27 @@ func TestNodesComeAndGo(t *testing.T) {
 	s.step("held")
 }
 
+// Two processes by one node name: the older comes back after the newer one had the
+// directory. What it said before is not believed: it lets go and acquires again.
+func TestNodeComesBackAfterItsTwin(t *testing.T) {
+	for _, answer := range []fault.Code{"", fault.Fenced} {
+		s := held(t, created())
+		first := s.state.Instances[Key{"a", events.ServiceJournal}].Incarnation
+		s.fold(up("a", "twin")...)
+		acquire := s.step("acquire").(*events.AcquireRequested)
+		s.acknowledge(acquire, answer) // fenced: it died, and may have acquired it
+		s.fold(down("a", "twin")...)
+		s.fold(up("a", first)...)
+		release := s.step("superseded holder").(*events.ReleaseRequested)
+		if release.Incarnation != first || release.Demote || release.Remove {
+			t.Errorf("release %+v", release)
+		}
+		s.acknowledge(release, "")
+		s.acknowledge(s.step("acquire"), "")
+		s.step("held")
+	}
+}
+
 // A late or foreign acknowledgement changes nothing.
 func TestForeignAcknowledgements(t *testing.T) {
 	s := newScript(t)

@@ -258,6 +258,37 @@ func TestSameNumber(t *testing.T) {
 	}
 }
 
+// A token lets in one site, and lets it in no more once it was removed.
+func TestUsedToken(t *testing.T) {
+	east, west, _ := twoSites(t)
+	token := east.token(0).Token
+	in := content(t, token)
+	join := func(uuid string) api.JoinRequest {
+		return api.JoinRequest{
+			Pool: "vms", Token: in["token"].(string), Secret: in["secret"].(string), Site: "west", UUID: uuid,
+			URL: "nats://127.0.0.1:1", Direction: events.ReceiveAndSend,
+		}
+	}
+	call[api.Peer](west, api.PeerImport, api.PeerImportRequest{Pool: "vms", Token: token})
+	east.refused(fault.Denied, api.PeerJoin, join("feed"), "used by another site")
+	// The answer may have been lost: it asks again.
+	call[api.JoinReply](east, api.PeerJoin, join(west.node.Site.UUID))
+	if p := east.peers(); len(p) != 1 || p[0].Peer != west.node.Site.UUID {
+		t.Errorf("peers of east: %+v", p)
+	}
+	for _, w := range []*world{east, west} {
+		call[api.Nothing](w, api.PeerRemove, api.PeerRemoveRequest{Pool: "vms", Peer: w.peers()[0].Peer})
+	}
+	const why = "the token was used up: its peer was removed"
+	west.refused(fault.Denied, api.PeerImport, api.PeerImportRequest{Pool: "vms", Token: token}, why)
+	east.refused(fault.Denied, api.PeerJoin, join(west.node.Site.UUID), why)
+	east.refused(fault.Denied, api.PeerJoin, join("feed"), "used by another site")
+	if p := append(east.peers(), west.peers()...); len(p) != 0 {
+		t.Errorf("peers are left: %+v", p)
+	}
+	call[api.Peer](west, api.PeerImport, api.PeerImportRequest{Pool: "vms", Token: east.token(0).Token})
+}
+
 // What comes in at the joining subject without a token.
 func TestJoinErrors(t *testing.T) {
 	east, _, _ := twoSites(t)
