@@ -57,9 +57,9 @@ func TestBytesInFlightAreBoundedOverAllConnections(t *testing.T) {
 			sent <- struct{}{}
 		}()
 	}
-	small := make([]byte, 4096)
+	small := append(write(7, 4096).Append(nil), make([]byte, 4096)...)
 	for through := 0; through < 2; { // the budget's worth of them
-		good.request(write(7, 4096), small)
+		good.send(small)
 		if got := good.errno(7); got != 0 {
 			t.Fatalf("WRITE meanwhile: %v", got)
 		}
