@@ -18,9 +18,12 @@
 //
 // Everything that a client claims is checked before memory is taken for it, and data
 // of a large WRITE gets memory as it arrives. Beyond a connection's limit of requests
-// or bytes in flight the reader stops reading, so that TCP pushes back. A request that
-// was begun must go on arriving, and replies must go on being taken, or the connection
-// is dropped (StallTime); an idle connection may stay for ever.
+// or bytes in flight the reader stops reading, so that TCP pushes back; so it does for
+// a large request while the budget of all connections (BytesTotal) is used up. Where
+// there are too many connections, the oldest that is before the end of its handshake
+// makes room: accepting never waits. A request that was begun must go on arriving, and
+// replies must go on being taken, or the connection is dropped (StallTime); an idle
+// connection may stay for ever.
 //
 // # The end of a session
 //

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"path/filepath"
 	"time"
 
 	"tidemark/events"
@@ -38,6 +39,11 @@ type Node struct {
 	DataID string
 	// URL is where other sites reach this site's NATS.
 	URL string
+}
+
+// ReplicaDir returns the folder of the node's copy of a directory.
+func (n Node) ReplicaDir(id events.DirectoryID) string {
+	return filepath.Join(n.Data, "replicas", string(id))
 }
 
 const claimTries = 16

@@ -43,7 +43,7 @@ func (l *life) sourceHandlers() []api.Handler {
 		Site:     l.directory.service.deps.Node.Site.Name,
 		Stream:   l.log.Name(),
 		Complete: func() bool { return true }, // everything was replayed before
-		Admit:    func(site string) error { return l.directory.service.admit(l.directory.name.Pool, site) },
+		Admit:    func(site string) error { return l.directory.service.clients.Admit(l.directory.name.Pool, site) },
 		Register: l.register,
 	}.Handlers()
 }
@@ -51,8 +51,8 @@ func (l *life) sourceHandlers() []api.Handler {
 // register makes a follower known before anything that it needs can be trimmed.
 func (l *life) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
 	d := l.directory
-	return d.service.register(ctx, events.PositionCommitted{
-		Directory: d.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected, Mark: mark,
+	return d.service.clients.Register(ctx, d.service.deps.Bus, events.PositionCommitted{
+		Directory: d.id, Client: r.Client, Site: r.Site, Mark: mark,
 	})
 }
 
@@ -112,15 +112,15 @@ func (l *life) describe(ctx context.Context, s *api.Status) error {
 	}
 	s.Tag = l.claim.Tag
 	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
-	s.Clients = l.directory.service.clients(l.directory.id, marks.Logged)
+	s.Clients = describeClients(l.directory.service.clients.Of(l.directory.id), marks.Logged)
 	s.Stream, s.Bytes, s.BytesLimit = l.log.Name(), state.Bytes, state.MaxBytes
 	return nil
 }
 
-// clients describes the consumers of a journal that reaches to head.
-func (s *Service) clients(id events.DirectoryID, head events.Mark) []api.Client {
+// describeClients describes the consumers of a journal that reaches to head.
+func describeClients(known []events.PositionCommitted, head events.Mark) []api.Client {
 	clients := []api.Client{}
-	for _, f := range s.positions.Clients(id) {
+	for _, f := range known {
 		clients = append(clients, api.Client{
 			ID: f.Client, Role: f.Role, State: f.State, Position: f.Mark.Position,
 			Entries: head.Entries - min(f.Mark.Entries, head.Entries),

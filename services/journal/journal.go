@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -14,11 +13,10 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
 	"tidemark/internal/instance"
-	"tidemark/internal/peers"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
-	"tidemark/internal/tail"
 	"tidemark/internal/vfs"
 )
 
@@ -36,11 +34,10 @@ type Deps struct {
 
 // Service is the journal service of one node.
 type Service struct {
-	deps      Deps
-	positions *tail.Positions
-	peers     *peers.Peers
-	metrics   *metrics
-	started   chan struct{}
+	deps    Deps
+	clients *holder.Clients
+	metrics *metrics
+	started chan struct{}
 
 	mu          sync.Mutex
 	ctx         context.Context //nolint:containedctx // of Run: the directories' lives end with it
@@ -52,8 +49,7 @@ type Service struct {
 func New(deps Deps) *Service {
 	s := &Service{
 		deps:        deps,
-		positions:   tail.NewPositions(),
-		peers:       peers.New(),
+		clients:     holder.NewClients(deps.Node),
 		started:     make(chan struct{}),
 		directories: map[events.DirectoryID]*directory{},
 	}
@@ -70,25 +66,17 @@ func (s *Service) Ready() <-chan struct{} { return s.started }
 //	                                                   │ one goroutine each
 //	NBD ──> Exports ──> session ──> writer ──> log     directory.run
 //	                        └────── replica <── tail <─┘
-//	POSITIONS ──> positions, POOLS ──> peers: trimming
+//	POSITIONS, POOLS ──> clients ──> who may follow, what may be trimmed
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
 	s.mu.Unlock()
 	defer s.running.Wait()
 	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
-	peersKnown := make(chan struct{})
+	group.Go(func() error { return ended(inner, s.clients.Follow(inner, s.deps.Bus)) })
 	group.Go(func() error {
-		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(peersKnown) }, s.peers.Evolve))
-	})
-	group.Go(func() error {
-		for _, known := range []<-chan struct{}{peersKnown, s.positions.Known()} {
-			select {
-			case <-known:
-			case <-inner.Done():
-				return nil
-			}
+		if err := s.clients.Known(inner); err != nil {
+			return ended(inner, err)
 		}
 		close(s.started)
 		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceJournal, s, s.deps.Log))
@@ -106,9 +94,6 @@ func ended(ctx context.Context, err error) error {
 	}
 	return err
 }
-
-// client is the name under which the node's own replica keeps its commit positions.
-func (s *Service) client() string { return s.deps.Node.Site.Name + "." + s.deps.Node.Name }
 
 // Acquire implements [instance.Holder]: the node becomes the owner of a directory. It
 // returns when requests are taken, or the first attempt has failed; then nothing of the
@@ -194,7 +179,7 @@ func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events
 }
 
 func (s *Service) remove(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
-	if err := replica.Destroy(vfs.OS(), ReplicaDir(s.deps.Node.Data, id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
+	if err := replica.Destroy(vfs.OS(), s.deps.Node.ReplicaDir(id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	if err := s.deps.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {
@@ -212,33 +197,4 @@ func (s *Service) held() []*directory {
 		all = append(all, d)
 	}
 	return all
-}
-
-// needed returns the position below which nobody needs a directory's journal. A site
-// that is no peer of the pool any more holds nothing.
-func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
-	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool { return s.mayFollow(pool, f.Site) })
-}
-
-// mayFollow reports whether a site is one that follows directories of a pool: a peer, or
-// another node of this one.
-func (s *Service) mayFollow(pool, site string) bool {
-	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)
-}
-
-// admit returns an error if a site may not follow the directories of a pool now.
-func (s *Service) admit(pool, site string) error {
-	if site == s.deps.Node.Site.UUID {
-		return nil
-	}
-	return s.peers.Check(pool, site)
-}
-
-// register makes a client of a directory's journal known before anything that it needs
-// can be trimmed.
-func (s *Service) register(ctx context.Context, f events.PositionCommitted) error {
-	f.At = events.InstantOf(time.Now())
-	s.positions.Note(f)
-	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &f)
-	return err
 }

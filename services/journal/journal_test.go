@@ -210,8 +210,8 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	create(t, d, "disk0", 64<<20)
 	d.life.writer.fullTime = 0
 	// A follower that is away holds everything.
-	err := s.register(t.Context(), events.PositionCommitted{
-		Directory: d.id, Client: "west.node", Role: events.Slave, State: events.ClientConnected, Mark: d.life.claim.Mark,
+	err := s.clients.Register(t.Context(), at.Bus, events.PositionCommitted{
+		Directory: d.id, Client: "west.node", Site: at.Node.Site.UUID, Mark: d.life.claim.Mark,
 	})
 	if err != nil {
 		t.Fatal(err)

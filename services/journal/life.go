@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,11 +30,6 @@ type life struct {
 	writer    *writer
 	claim     *events.TagClaimed
 	ended     chan struct{} // closed when requests are no longer taken
-}
-
-// ReplicaDir returns the folder of a directory's copy in a node's data folder.
-func ReplicaDir(data string, id events.DirectoryID) string {
-	return filepath.Join(data, "replicas", string(id))
 }
 
 // live is one life: open, replay, claim, serve, close. It returns when ctx ends or the
@@ -72,7 +66,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 		Stage:     true,
 		OnApplied: l.applied,
 		OnCommit:  l.committed,
-		TrimBelow: func() events.Position { return d.service.needed(d.id, d.name.Pool) },
+		TrimBelow: func() events.Position { return d.service.clients.Needed(d.id, d.name.Pool, "") },
 	})
 	return l, nil
 }
@@ -81,7 +75,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 // should not be empty, Replay notices, because the log does not begin at the beginning.
 // Only a complete copy is promoted.
 func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, error) {
-	dir := ReplicaDir(d.service.deps.Node.Data, d.id)
+	dir := d.service.deps.Node.ReplicaDir(d.id)
 	r, err := replica.Open(vfs.OS(), dir)
 	promoting := reason == events.TagPromoted || reason == events.TagForced
 	switch {
@@ -273,7 +267,7 @@ func (l *life) applied(m events.JournalMessage) {
 func (l *life) committed(ctx context.Context, mark events.Mark) error {
 	s := l.directory.service
 	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &events.PositionCommitted{
-		Directory: l.directory.id, Client: s.client(), Site: s.deps.Node.Site.UUID, Role: events.Master,
+		Directory: l.directory.id, Client: s.clients.Self(), Site: s.deps.Node.Site.UUID, Role: events.Master,
 		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
 	})
 	return err

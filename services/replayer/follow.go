@@ -208,7 +208,7 @@ func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 			if err := f.takeHead(own, msg.Data); err != nil {
 				return err
 			}
-			if !f.service.peers.Has(f.name.Pool, src.peer.Peer) {
+			if !f.service.clients.Peers.Has(f.name.Pool, src.peer.Peer) {
 				return fault.New(fault.NotReady, "site %s is no peer of pool %s any more", src.peer.Site, f.name.Pool)
 			}
 		case <-quiet.C:

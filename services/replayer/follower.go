@@ -103,7 +103,7 @@ func (f *follower) run(ctx context.Context) {
 		f.enter(Errored, err)
 		if errors.Is(err, errStartOver) {
 			f.log.Warn("the first sync starts over", "error", err)
-			if err := replica.Destroy(vfs.OS(), ReplicaDir(f.service.deps.Node.Data, f.id)); err == nil {
+			if err := replica.Destroy(vfs.OS(), f.service.deps.Node.ReplicaDir(f.id)); err == nil {
 				f.enter(Stopped, nil)
 				continue
 			}
@@ -211,7 +211,7 @@ func (f *follower) became(own *ownCopy) {
 // open opens this node's copy, an empty one if there is none, and its journal.
 func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	deps := f.service.deps
-	dir := ReplicaDir(deps.Node.Data, f.id)
+	dir := deps.Node.ReplicaDir(f.id)
 	r, err := replica.Open(vfs.OS(), dir)
 	if errors.Is(err, replica.ErrNotFound) {
 		r, err = replica.Create(vfs.OS(), dir, replica.Identity{Directory: f.id, Name: f.name})
@@ -232,7 +232,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		Log:       journal,
 		Logger:    f.log,
 		OnCommit:  f.committed,
-		TrimBelow: func() events.Position { return f.service.needed(f.id, f.name.Pool) },
+		TrimBelow: func() events.Position { return f.service.clients.Needed(f.id, f.name.Pool, f.service.primaryOf(f.id)) },
 	})}, nil
 }
 
@@ -350,7 +350,7 @@ func (f *follower) marks() tail.Marks {
 // a best effort: it learns the next one.
 func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 	position := events.PositionCommitted{
-		Directory: f.id, Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
+		Directory: f.id, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
 		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
 	}
 	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,11 +13,10 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
 	"tidemark/internal/instance"
-	"tidemark/internal/peers"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
-	"tidemark/internal/tail"
 	"tidemark/internal/vfs"
 )
 
@@ -37,11 +35,10 @@ type Deps struct {
 
 // Service is the replayer service of one node.
 type Service struct {
-	deps      Deps
-	peers     *peers.Peers
-	positions *tail.Positions
-	metrics   *metrics
-	started   chan struct{}
+	deps    Deps
+	clients *holder.Clients
+	metrics *metrics
+	started chan struct{}
 
 	mu        sync.Mutex
 	ctx       context.Context //nolint:containedctx // of Run: the followers' lives end with it
@@ -53,8 +50,7 @@ type Service struct {
 func New(deps Deps) *Service {
 	s := &Service{
 		deps:      deps,
-		peers:     peers.New(),
-		positions: tail.NewPositions(),
+		clients:   holder.NewClients(deps.Node),
 		started:   make(chan struct{}),
 		followers: map[events.DirectoryID]*follower{},
 	}
@@ -69,25 +65,17 @@ func (s *Service) Ready() <-chan struct{} { return s.started }
 //
 //	notifier ──acquire/release──> instance.Run ──> Acquire, Release
 //	                                                   │ one goroutine each
-//	POOLS ──> peers ──> source ──journal, objects──> follower.run ──> journal here ──> tail
+//	POOLS ──> clients ──> source ──journal, objects──> follower.run ──> journal here ──> tail
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
 	s.mu.Unlock()
 	defer s.running.Wait()
 	group, inner := errgroup.WithContext(ctx)
-	caughtUp := make(chan struct{})
+	group.Go(func() error { return ended(inner, s.clients.Follow(inner, s.deps.Bus)) })
 	group.Go(func() error {
-		return ended(inner, s.deps.Bus.Fold(inner, events.StreamPools, func() { close(caughtUp) }, s.peers.Evolve))
-	})
-	group.Go(func() error { return ended(inner, s.positions.Follow(inner, s.deps.Bus)) })
-	group.Go(func() error {
-		for _, known := range []<-chan struct{}{caughtUp, s.positions.Known()} {
-			select {
-			case <-known:
-			case <-inner.Done():
-				return nil
-			}
+		if err := s.clients.Known(inner); err != nil {
+			return ended(inner, err)
 		}
 		close(s.started)
 		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceReplayer, s, s.deps.Log))
@@ -105,9 +93,6 @@ func ended(ctx context.Context, err error) error {
 	}
 	return err
 }
-
-// client is the name under which this node's replicas keep their commit positions.
-func (s *Service) client() string { return s.deps.Node.Site.Name + "." + s.deps.Node.Name }
 
 // Acquire implements [instance.Holder]: the node follows a directory from now on. It
 // returns when the node's own copy is open; the source may be out of reach.
@@ -171,7 +156,7 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	if !r.Remove {
 		return mark, true, nil
 	}
-	dir := ReplicaDir(s.deps.Node.Data, r.Directory)
+	dir := s.deps.Node.ReplicaDir(r.Directory)
 	if err := replica.Destroy(vfs.OS(), dir); err != nil && !errors.Is(err, replica.ErrNotFound) {
 		return mark, true, fmt.Errorf("remove %s: %w", name, err)
 	}
@@ -194,22 +179,8 @@ func (s *Service) unregister(ctx context.Context, f *follower, wait bool) {
 	}
 }
 
-// ReplicaDir returns the folder of a directory's copy in a node's data folder.
-func ReplicaDir(data string, id events.DirectoryID) string {
-	return filepath.Join(data, "replicas", string(id))
-}
-
-// needed returns the position below which nobody needs this site's journal of a
-// directory. A site that is no peer of the pool any more holds nothing.
-func (s *Service) needed(id events.DirectoryID, pool string) events.Position {
-	primary := s.primaryOf(id)
-	return s.positions.Needed(id, s.client(), func(f events.PositionCommitted) bool {
-		return f.Site != primary && s.mayFollow(pool, f.Site)
-	})
-}
-
-// primaryOf returns the UUID of the site that a directory is followed at. It needs
-// nothing of this site's journal: what it committed here is from before it was primary.
+// primaryOf returns the UUID of the site that a directory is followed at, empty while it
+// is followed at none.
 func (s *Service) primaryOf(id events.DirectoryID) string {
 	s.mu.Lock()
 	f := s.followers[id]
@@ -223,19 +194,6 @@ func (s *Service) primaryOf(id events.DirectoryID) string {
 		return ""
 	}
 	return f.source.peer.Peer
-}
-
-// admit returns an error if a site may not follow the directories of a pool here now.
-func (s *Service) admit(pool, site string) error {
-	if site == s.deps.Node.Site.UUID {
-		return nil
-	}
-	return s.peers.Check(pool, site)
-}
-
-// mayFollow reports whether a site may follow the directories of a pool here.
-func (s *Service) mayFollow(pool, site string) bool {
-	return site == s.deps.Node.Site.UUID || s.peers.Has(pool, site)
 }
 
 // held returns the followers, in no order.

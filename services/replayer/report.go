@@ -24,7 +24,7 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.admit, Complete: own.complete,
-		Admit: func(site string) error { return f.service.admit(f.name.Pool, site) },
+		Admit: func(site string) error { return f.service.clients.Admit(f.name.Pool, site) },
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }
@@ -32,13 +32,9 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 // admit makes a follower of this copy known before anything that it needs can be
 // trimmed.
 func (f *follower) admit(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
-	position := events.PositionCommitted{
-		Directory: f.id, Client: r.Client, Site: r.Site, Role: events.Slave, State: events.ClientConnected,
-		Mark: mark, At: events.InstantOf(time.Now()),
-	}
-	f.service.positions.Note(position)
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
-	return err
+	return f.service.clients.Register(ctx, f.service.deps.Bus, events.PositionCommitted{
+		Directory: f.id, Client: r.Client, Site: r.Site, Mark: mark,
+	})
 }
 
 // answerStatus answers for the directory's state whatever it is; the returned function

@@ -32,7 +32,7 @@ type source struct {
 // While there is none, it connects to another follower: that may hold more of the
 // history than this site, above all the demotion of the last primary.
 func (f *follower) findSource(ctx context.Context, committed events.Mark) (*source, error) {
-	peers := f.service.peers.Receivable(f.name.Pool)
+	peers := f.service.clients.Peers.Receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}
@@ -92,7 +92,7 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	src.begin, err = api.Call[holder.SyncBeginReply](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncBegin),
-		api.SyncBeginRequest{Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Mark: committed})
+		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed})
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (f *follower) unregister(ctx context.Context, last *source) {
 	if err == nil {
 		defer b.Close()
 		err = (&source{bus: b, directory: last.directory}).report(ctx, events.PositionCommitted{
-			Client: f.service.client(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
+			Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
 			State: events.ClientDisconnected, At: events.InstantOf(time.Now()),
 		})
 	}
