@@ -60,7 +60,9 @@ func TestFioBesideBadClients(t *testing.T) {
 		})
 	}
 	path, _ := toolPath("fio")
-	out, err := exec.Command(path, fioArgs(s.uri("vms/disk"), "32M", "6")...).CombinedOutput()
+	fio := exec.Command(path, fioArgs(s.uri("vms/disk"), "32M", "6")...)
+	fio.Dir = t.TempDir() // it leaves its state there
+	out, err := fio.CombinedOutput()
 	close(stop)
 	bad.Wait()
 	if err != nil || !strings.Contains(string(out), "err= 0") {

@@ -84,7 +84,8 @@ func (t *trimmer) markAt(ctx context.Context, seq uint64) (events.Mark, error) {
 // mark, and whether the log still reaches back that far and holds the mark itself. A
 // sequence one behind the log's end means that the log ends at mark.
 //
-// [ErrTrimmed]: the log begins later. [ErrDiverged]: it holds another history.
+// [ErrTrimmed]: the log begins later. [ErrDiverged]: it holds another history, or, with
+// [ErrAhead], one that may be the same and is shorter.
 func Find(ctx context.Context, log *bus.Log, mark events.Mark) (uint64, error) {
 	state, err := log.State(ctx)
 	if err != nil {
@@ -113,6 +114,8 @@ func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mar
 		switch {
 		case err != nil:
 			return err
+		case found.Position < mark.Position && seq > state.Last:
+			return fmt.Errorf("the log ends at %v, the other copy at %v: %w: %w", found.Position, mark.Position, ErrAhead, ErrDiverged)
 		case !found.Same(mark):
 			return fmt.Errorf("at %v, where the other copy ends: %w", mark.Position, ErrDiverged)
 		}
@@ -137,6 +140,10 @@ func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mar
 	}
 	return fmt.Errorf("the log begins at message %d with another history than the copy at %v: %w", seq, mark.Position, ErrDiverged)
 }
+
+// ErrAhead is returned when a log ends before a mark. Whether that is of the same history,
+// only the log that the mark is from can tell.
+var ErrAhead = errors.New("the other copy is ahead of the journal")
 
 // ErrTrimmed is returned when a log no longer holds what would continue a history.
 var ErrTrimmed = errors.New("the journal was trimmed past that position")

@@ -30,6 +30,10 @@ const admitAge = 3 * time.Second
 // silenceMax is how long a source may say nothing before it is looked for anew.
 const silenceMax = 10 * time.Second
 
+// behindWait is how long a source that is behind this copy is given to catch up before
+// the peers are asked again.
+const behindWait = 500 * time.Millisecond
+
 // claimWait is how long heads may name a tag whose claim has not come, before the source's
 // journal is looked at anew: it may have lost what was read of it and gone on otherwise.
 const claimWait = time.Second
@@ -52,6 +56,10 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 		return err
 	}
 	from, err := tail.Find(ctx, src.journal, own.tail.Marks().Logged)
+	if errors.Is(err, tail.ErrAhead) && !src.primary && isPrefix(ctx, src.journal, own.journal) {
+		pause(ctx, behindWait) // it has to catch up with us, not we with it
+		return errLookAgain
+	}
 	if err != nil {
 		return fmt.Errorf("journal at site %s: %w", src.peer.Site, err)
 	}
@@ -76,6 +84,25 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 		return errLookAgain
 	}
 	return err
+}
+
+// isPrefix reports whether a journal ends where another one goes on. Only then is a copy
+// that is ahead of a source not parted from it.
+func isPrefix(ctx context.Context, short, long *bus.Log) bool {
+	state, err := short.State(ctx)
+	if err != nil || state.Last < state.First {
+		return false
+	}
+	last, err := short.Get(ctx, state.Last)
+	if err != nil {
+		return false
+	}
+	message, err := events.DecodeJournal(last.Data)
+	if err != nil {
+		return false
+	}
+	_, err = tail.Find(ctx, long, message.Ends())
+	return err == nil
 }
 
 // receive takes one message of the source, if it continues what was received before.
