@@ -74,7 +74,7 @@ func (p *streamPrinter) print(ctx context.Context, s *client, stream string) err
 	first := <-failed // the others end with it
 	cancel()
 	for range len(streams) - 1 {
-		_ = <-failed // ended with the first
+		<-failed //nolint:errcheck // ended with the first
 	}
 	if ctx.Err() != nil {
 		return nil // an interrupt is how following ends

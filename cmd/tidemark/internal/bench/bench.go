@@ -116,7 +116,7 @@ func newPlace(ctx context.Context, o Options, name string) (*place, error) {
 	p.stop = func() {
 		cancel()
 		if p.journal != nil {
-			_ = <-ended // the measurement has its figures
+			<-ended //nolint:errcheck // the measurement has its figures
 		}
 		b.Close()
 		server.Stop()
