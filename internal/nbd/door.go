@@ -47,7 +47,7 @@ func (d *door) admit(v *visitor) (evicted *visitor, ok bool) {
 		return nil, false
 	}
 	if full || d.greeting.Len() >= d.handshakes {
-		evicted = d.greeting.Front().Value.(*visitor)
+		evicted = d.greeting.Front().Value.(*visitor) //nolint:errcheck // the list holds nothing else
 		d.forget(evicted)
 		evicted.evicted = true
 		d.open--

@@ -40,7 +40,7 @@ func (s *Service) follow(ctx context.Context, stream string, next uint64) error 
 		})
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		case errors.Is(err, bus.ErrGap):
 			return err
 		}

@@ -3,7 +3,6 @@ package notifier_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -39,7 +38,7 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	server, err := natsd.Start(t.Context(), natsd.Config{
 		Name: "test", Dir: t.TempDir(), Listen: "127.0.0.1:0", Sync: natsd.SyncNever, Log: log,
 	})

@@ -53,7 +53,7 @@ func (s *Service) peerImport(ctx context.Context, r api.PeerImportRequest) (api.
 		return api.Peer{}, err
 	}
 	var added *events.PeerAdded
-	err = s.changePool(ctx, "add a peer of", r.Pool, func(p *Pool) (events.Fact, error) {
+	err = s.changePool(ctx, "add a peer of", r.Pool, func(*Pool) (events.Fact, error) {
 		added = &events.PeerAdded{
 			Pool: r.Pool, Peer: token.UUID, Site: reply.Site, URL: token.URL, Direction: r.Direction, Number: reply.Number, At: now(),
 		}

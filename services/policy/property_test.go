@@ -218,7 +218,7 @@ func TestAnyHistory(t *testing.T) {
 					i := rapid.IntRange(0, len(m.open)-1).Draw(t, "request")
 					m.answer(i, rapid.SampledFrom(codes).Draw(t, "code"), rapid.Bool().Draw(t, "quiesced"))
 				},
-				"wait":    func(t *rapid.T) { m.now += events.Instant(retryMax) },
+				"wait":    func(*rapid.T) { m.now += events.Instant(retryMax) },
 				"restart": m.refold,
 			})
 			m.calmDown(t)
