@@ -23,7 +23,9 @@ func TestRestartSendsNothingAgain(t *testing.T) {
 	w.both("node-1", "inc-1", h)
 	call[api.Pool](w, api.PoolCreate, api.Pool{Pool: "vms"})
 	for i := range 5 {
-		call[api.Directory](w, api.DirectoryCreate, dir("vms", fmt.Sprintf("/d%d", i)))
+		name := dir("vms", fmt.Sprintf("/d%d", i))
+		call[api.Directory](w, api.DirectoryCreate, name)
+		w.awaitState(name, "mapped", events.Master)
 	}
 	before := call[[]api.Directory](w, api.DirectoryList, api.PoolFilter{})
 	asked := h.log()
