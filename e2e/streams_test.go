@@ -45,11 +45,7 @@ func (s *site) jetStream() jetstream.JetStream {
 	return js
 }
 
-// probeStream is where the embedded server tries out, at its start, how a log is synced:
-// no fact of the site's is in it.
-const probeStream = "TIDEMARK_PROBE"
-
-// streams names all streams that hold facts of the site.
+// streams names all streams of the site.
 func (s *site) streams() []string {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -57,9 +53,7 @@ func (s *site) streams() []string {
 	list := s.jetStream().StreamNames(ctx)
 	var names []string
 	for name := range list.Name() {
-		if name != probeStream {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	if err := list.Err(); err != nil {
 		s.t.Fatal(err)
