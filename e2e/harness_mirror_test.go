@@ -155,24 +155,27 @@ const readBytes = 1 << 20
 // contents reads a whole image and passes it on in pieces.
 func (s *site) contents(image string, each func(offset uint64, p []byte)) {
 	s.t.Helper()
-	conn := s.dial(image)
-	defer hangUp(conn)
-	if err := readAll(conn, each); err != nil {
-		s.t.Fatalf("read %s at %s: %v", image, s.name, err)
-	}
+	offset := uint64(0)
+	await(s.t, 2*patience, "read "+image+" at "+s.name, func() error {
+		conn := s.dial(image)
+		defer hangUp(conn)
+		return readFrom(conn, &offset, each)
+	})
 }
 
-func readAll(conn *nbdclient.Conn, each func(offset uint64, p []byte)) error {
+// readFrom reads an image to its end and moves offset along, so that a reader whose
+// directory is being opened again goes on where it stood.
+func readFrom(conn *nbdclient.Conn, offset *uint64, each func(offset uint64, p []byte)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	buffer := make([]byte, readBytes)
-	for offset := uint64(0); offset < conn.Size(); {
-		part := buffer[:min(readBytes, conn.Size()-offset)]
-		if err := conn.ReadAt(ctx, part, offset); err != nil {
+	for *offset < conn.Size() {
+		part := buffer[:min(readBytes, conn.Size()-*offset)]
+		if err := conn.ReadAt(ctx, part, *offset); err != nil {
 			return err
 		}
-		each(offset, part)
-		offset += uint64(len(part))
+		each(*offset, part)
+		*offset += uint64(len(part))
 	}
 	return nil
 }

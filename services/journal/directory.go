@@ -161,7 +161,7 @@ func (d *directory) ready(ctx context.Context) (*life, error) {
 func (d *directory) current() (*life, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state == Ready {
+	if d.state == Ready && !d.life.over() {
 		return d.life, nil
 	}
 	if d.err != nil {

@@ -32,6 +32,16 @@ type life struct {
 	ended     chan struct{} // closed when requests are no longer taken
 }
 
+// over reports whether requests are no longer taken: the state follows a little later.
+func (l *life) over() bool {
+	select {
+	case <-l.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // live is one life: open, replay, claim, serve, close. It returns when ctx ends or the
 // life has failed.
 func (d *directory) live(ctx context.Context, reason events.TagReason) (err error) {
