@@ -45,6 +45,10 @@ const (
 	// PayloadMax is the most data that one Written carries; a longer write becomes
 	// several entries.
 	PayloadMax = 256 << 10
+	// ComparedMax is the most data that one CompareWritten carries: it holds two of them.
+	ComparedMax = PayloadMax / 2
+	// PartsMax bounds the entries that make one change.
+	PartsMax = 4096
 	// ObjectsPerEntryMax bounds the objects that one entry touches, and with them the
 	// versions that it carries.
 	ObjectsPerEntryMax = 4096

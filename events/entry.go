@@ -16,14 +16,32 @@ type Entry struct {
 	// that [Event] documents, as it was before the event. An entry applies only where
 	// all of them match (version-based recovery).
 	Before []Position
-	Event  Event
+	// Part says that the entry is one of several which make one change; zero for an
+	// entry that is a change of its own.
+	Part  Part
+	Event Event
 }
 
-// Event is a fact that a journal holds. The set is closed.
-//
-// The objects of Written, Discarded and Zeroed are those of the image's data that the
-// range touches, by ascending index. Those of ImageCreated are the name alone (absent:
-// version zero), of ImageResized and ImageRemoved the image alone.
+// Part is an entry's place among consecutive entries of one tag that make one change:
+// a write or a discard larger than an entry. Either all of them are applied or none. A
+// run that breaks off (its writer died, or the log was full), so that anything but
+// the next part follows, is void: it changes nothing.
+type Part struct {
+	Index uint32 // from 0
+	Count uint32 // 2 to [PartsMax]; 0: the entry is no part
+}
+
+// Last reports whether the entry completes its change. An entry that is no part does.
+func (p Part) Last() bool { return p.Index+1 >= p.Count }
+
+// Continues reports whether a part is the one that follows another.
+func (p Part) Continues(before Part) bool {
+	return p.Count != 0 && p.Count == before.Count && p.Index == before.Index+1
+}
+
+// Event is a fact that a journal holds. The set is closed; io.go has those that change
+// data, operation.go those about images and snapshots, each with the versions that its
+// entry names.
 type Event interface {
 	kind() eventKind
 	append(b []byte) []byte
@@ -33,123 +51,85 @@ type Event interface {
 type eventKind uint8
 
 const (
-	kindWritten      eventKind = 1
-	kindDiscarded    eventKind = 2
-	kindZeroed       eventKind = 3
-	kindImageCreated eventKind = 16
-	kindImageResized eventKind = 17
-	kindImageRemoved eventKind = 18
+	kindWritten              eventKind = 1
+	kindDiscarded            eventKind = 2
+	kindZeroed               eventKind = 3
+	kindPatternWritten       eventKind = 4
+	kindCompareWritten       eventKind = 5
+	kindFlushed              eventKind = 6
+	kindImageCreated         eventKind = 16
+	kindImageResized         eventKind = 17
+	kindImageRemoved         eventKind = 18
+	kindImageCloned          eventKind = 19
+	kindImageRenamed         eventKind = 20
+	kindImageLinked          eventKind = 21
+	kindImageUnlinked        eventKind = 22
+	kindImageFlattened       eventKind = 23
+	kindFeatureChanged       eventKind = 24
+	kindMetadataSet          eventKind = 25
+	kindMetadataRemoved      eventKind = 26
+	kindSnapshotsCreated     eventKind = 32
+	kindSnapshotRemoved      eventKind = 33
+	kindSnapshotRenamed      eventKind = 34
+	kindSnapshotProtected    eventKind = 35
+	kindSnapshotUnprotected  eventKind = 36
+	kindSnapshotRolledBack   eventKind = 37
+	kindSnapshotLimitChanged eventKind = 38
+	kindOperationStarted     eventKind = 48
+	kindOperationFinished    eventKind = 49
 )
 
-// Written says that Data was written at Offset.
-type Written struct {
-	Image  ImageID
-	Offset uint64 // bytes
-	Data   []byte // 1 byte to [PayloadMax]
-}
+// An entry is [kind, version, [before…], fields…], and behind the fields of its kind
+// the part's index and count: left out where the entry is no part, unless more follows.
+const (
+	entryFixedFields = 3
+	partFields       = 2
+)
 
-// Discarded says that a range was given back: it reads as zeroes and takes no space.
-// NBD leaves the content after a TRIM open; here it is defined, so that replicas agree.
-type Discarded struct {
-	Image  ImageID
-	Offset uint64 // bytes
-	Length uint64 // bytes
-}
-
-// Zeroed says that a range reads as zeroes and keeps its space allocated.
-type Zeroed struct {
-	Image  ImageID
-	Offset uint64 // bytes
-	Length uint64 // bytes
-}
-
-// ImageCreated says that an image came to be, empty.
-type ImageCreated struct {
-	Image      ImageID
-	Name       string
-	Size       uint64 // bytes
-	ObjectSize uint64 // bytes, a power of two
-}
-
-// ImageResized says that an image has a new size; what lies beyond it is gone.
-type ImageResized struct {
-	Image ImageID
-	Size  uint64 // bytes
-}
-
-// ImageRemoved says that an image and its data are gone.
-type ImageRemoved struct {
-	Image ImageID
-}
-
-func (Written) kind() eventKind      { return kindWritten }
-func (Discarded) kind() eventKind    { return kindDiscarded }
-func (Zeroed) kind() eventKind       { return kindZeroed }
-func (ImageCreated) kind() eventKind { return kindImageCreated }
-func (ImageResized) kind() eventKind { return kindImageResized }
-func (ImageRemoved) kind() eventKind { return kindImageRemoved }
-
-func (e Written) append(b []byte) []byte {
-	b = appendUint(b, uint64(e.Image))
-	b = appendUint(b, e.Offset)
-	return appendBin(b, e.Data)
-}
-
-func (e Discarded) append(b []byte) []byte { return appendRange(b, e.Image, e.Offset, e.Length) }
-func (e Zeroed) append(b []byte) []byte    { return appendRange(b, e.Image, e.Offset, e.Length) }
-
-func appendRange(b []byte, image ImageID, offset, length uint64) []byte {
-	b = appendUint(b, uint64(image))
-	b = appendUint(b, offset)
-	return appendUint(b, length)
-}
-
-func (e ImageCreated) append(b []byte) []byte {
-	b = appendUint(b, uint64(e.Image))
-	b = appendString(b, e.Name)
-	b = appendUint(b, e.Size)
-	return appendUint(b, e.ObjectSize)
-}
-
-func (e ImageResized) append(b []byte) []byte {
-	return appendUint(appendUint(b, uint64(e.Image)), e.Size)
-}
-
-func (e ImageRemoved) append(b []byte) []byte { return appendUint(b, uint64(e.Image)) }
-
-// An entry is [kind, version, [before…], fields…].
-const entryFixedFields = 3
-
-// entryBytesMin is the size of the shortest entry: the array's header and four fields
+// entryBytesMin is the size of the shortest entry: the array's header and three fields
 // of one byte.
-const entryBytesMin = 5
+const entryBytesMin = 4
 
-// fieldsOf says how many fields the format gives to a kind; a later format may add
-// some at the end, which are skipped.
-func fieldsOf(k eventKind) int {
+// fieldsOf says how many fields the format gives to a kind, and whether it knows it; a
+// later format may add some at the end, which are skipped.
+func fieldsOf(k eventKind) (fields int, known bool) {
 	switch k {
-	case kindWritten, kindDiscarded, kindZeroed:
-		return 3
-	case kindImageCreated:
-		return 4
-	case kindImageResized:
-		return 2
-	case kindImageRemoved:
-		return 1
+	case kindFlushed:
+		return 0, true
+	case kindImageRemoved, kindImageFlattened, kindOperationStarted:
+		return 1, true
+	case kindImageResized, kindImageLinked, kindImageUnlinked, kindMetadataRemoved, kindSnapshotRemoved,
+		kindSnapshotProtected, kindSnapshotUnprotected, kindSnapshotRolledBack, kindSnapshotLimitChanged,
+		kindOperationFinished:
+		return 2, true
+	case kindWritten, kindDiscarded, kindZeroed, kindImageRenamed, kindFeatureChanged, kindMetadataSet,
+		kindSnapshotRenamed:
+		return 3, true
+	case kindPatternWritten, kindCompareWritten, kindImageCreated, kindImageCloned, kindSnapshotsCreated:
+		return 4, true
 	}
-	return 0
+	return 0, false
 }
 
 func appendEntry(b []byte, e Entry) []byte {
 	k := e.Event.kind()
-	b = appendArray(b, entryFixedFields+fieldsOf(k))
+	fields, _ := fieldsOf(k)
+	if e.Part.Count != 0 {
+		fields += partFields
+	}
+	b = appendArray(b, entryFixedFields+fields)
 	b = appendUint(b, uint64(k))
 	b = appendUint(b, uint64(e.Version))
 	b = appendArray(b, len(e.Before))
 	for _, v := range e.Before {
 		b = appendUint(b, uint64(v))
 	}
-	return e.Event.append(b)
+	b = e.Event.append(b)
+	if e.Part.Count != 0 {
+		b = appendUint(b, uint64(e.Part.Index))
+		b = appendUint(b, uint64(e.Part.Count))
+	}
+	return b
 }
 
 // entry reads one entry; versions are appended to arena, so that a batch costs one
@@ -165,55 +145,44 @@ func (r *reader) entry(arena *[]Position) Entry {
 		*arena = append(*arena, Position(r.uint()))
 	}
 	e.Before = (*arena)[start:len(*arena):len(*arena)]
-	known := fieldsOf(k)
+	wanted, known := fieldsOf(k)
 	if r.err != nil {
 		return e
 	}
-	if known == 0 {
+	if !known {
 		// A kind that a newer writer knows: applying the rest without it would make
 		// this copy differ from the others for ever.
 		r.err = fmt.Errorf("entry kind %d: %w", k, ErrFormat)
 		return e
 	}
-	if fields < entryFixedFields+known {
+	rest := fields - entryFixedFields - wanted
+	if rest < 0 {
 		r.fail("an entry has too few fields")
 		return e
 	}
 	e.Event = r.event(k)
-	for range fields - entryFixedFields - known {
+	if rest >= partFields {
+		e.Part = r.part()
+		rest -= partFields
+	}
+	for range rest {
 		r.skip()
 	}
 	return e
 }
 
-func (r *reader) event(k eventKind) Event {
-	image := ImageID(r.limited(1<<32-1, "an image's number"))
-	switch k {
-	case kindWritten:
-		return Written{image, r.uint(), r.bin()}
-	case kindDiscarded:
-		return Discarded{image, r.uint(), r.uint()}
-	case kindZeroed:
-		return Zeroed{image, r.uint(), r.uint()}
-	case kindImageCreated:
-		return ImageCreated{image, r.string(), r.uint(), r.uint()}
-	case kindImageResized:
-		return ImageResized{image, r.uint()}
-	default:
-		return ImageRemoved{image}
+func (r *reader) part() Part {
+	p := Part{uint32(r.limited(PartsMax-1, "a part's index")), uint32(r.limited(PartsMax, "a part's count"))}
+	if r.err == nil && p != (Part{}) && (p.Count < 2 || p.Index >= p.Count) {
+		r.fail("a part contradicts itself")
 	}
+	return p
 }
 
-// Range returns the image and the bytes that an event changes; ok is false for events
-// that do not change a range of data.
-func Range(e Event) (image ImageID, offset, length uint64, ok bool) {
-	switch e := e.(type) {
-	case Written:
-		return e.Image, e.Offset, uint64(len(e.Data)), true
-	case Discarded:
-		return e.Image, e.Offset, e.Length, true
-	case Zeroed:
-		return e.Image, e.Offset, e.Length, true
+// event reads the fields of an event of a known kind.
+func (r *reader) event(k eventKind) Event {
+	if e := r.ioEvent(k); e != nil {
+		return e
 	}
-	return 0, 0, 0, false
+	return r.operationEvent(k)
 }

@@ -89,8 +89,8 @@ func TestRefusedFacts(t *testing.T) {
 
 func TestTrailingFieldsOfEntriesAreSkipped(t *testing.T) {
 	body := unsealed(sampleBatch())
-	extra := appendArray(nil, entryFixedFields+1+2) // an image removed, and two fields more
-	extra = append(extra, byte(kindImageRemoved), 0, 0x91, 9, 77)
+	extra := appendArray(nil, entryFixedFields+1+partFields+2) // an image removed, no part, and two fields more
+	extra = append(extra, byte(kindImageRemoved), 0, 0x91, 9, 77, 0, 0)
 	extra = append(extra, 0x81, 0xa1, 'x', 0x92, 1, 2) // a map
 	extra = appendBin(extra, make([]byte, 300))
 	next := appendEntry(nil, Entry{Event: ImageRemoved{Image: 78}})

@@ -20,7 +20,10 @@ type PositionCommitted struct {
 	Role      Role        `json:"role"`
 	State     ClientState `json:"state"`
 	Mark      Mark        `json:"mark"`
-	At        Instant     `json:"at"`
+	// Registered says that the owner has let the client in at this position. Only that
+	// makes a client connected again that was disconnected.
+	Registered bool    `json:"registered,omitempty"`
+	At         Instant `json:"at"`
 }
 
 // HeadAdvanced says how far a directory's journal reaches. Its owner publishes it when
@@ -29,7 +32,10 @@ type HeadAdvanced struct {
 	Directory DirectoryID `json:"directory"`
 	Logged    Mark        `json:"logged"`
 	Safe      Mark        `json:"safe"`
-	At        Instant     `json:"at"`
+	// Disconnected names the clients that the journal no longer waits for: what they
+	// need may be gone. Each must sync again.
+	Disconnected []string `json:"disconnected,omitempty"`
+	At           Instant  `json:"at"`
 }
 
 // Lifecycle names a turn in a directory's life.
@@ -48,6 +54,9 @@ const (
 	SyncEnded    Lifecycle = "sync_ended"
 	Diverged     Lifecycle = "diverged"
 	Disconnected Lifecycle = "disconnected"
+	Lagging      Lifecycle = "lagging"       // a client will be disconnected if it does not catch up
+	LostTail     Lifecycle = "lost_tail"     // the journal lacks what it had acknowledged
+	JournalReset Lifecycle = "journal_reset" // history and clients were dropped
 )
 
 // LifecycleNoted tells listeners of a turn in a directory's life. No state is folded

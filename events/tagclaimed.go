@@ -16,6 +16,7 @@ const (
 	TagForced   TagReason = "forced"   // a promotion without the former owner's consent
 	TagDemoted  TagReason = "demoted"  // nobody owns the directory from here on
 	TagFull     TagReason = "full"     // the former tag's entries ran out
+	TagReset    TagReason = "reset"    // what came before was dropped from the journal
 )
 
 const tagFields = 14

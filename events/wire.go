@@ -31,6 +31,8 @@ const (
 	mpUint16  = 0xcd
 	mpUint32  = 0xce
 	mpUint64  = 0xcf
+	mpFalse   = 0xc2
+	mpTrue    = 0xc3
 )
 
 func appendUint32(b []byte, v uint32) []byte {
@@ -181,6 +183,17 @@ func (r *reader) string() string {
 	}
 	r.fail("a string was expected")
 	return ""
+}
+
+func (r *reader) bool() bool {
+	switch c := r.byte(); {
+	case r.err != nil || c == mpFalse:
+		return false
+	case c == mpTrue:
+		return true
+	}
+	r.fail("true or false was expected")
+	return false
 }
 
 // bin returns a slice of the message itself.
