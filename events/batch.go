@@ -68,6 +68,10 @@ type Batch struct {
 // Position returns the position of the i-th entry.
 func (b *Batch) Position(i int) Position { return At(b.Tag, b.First+uint32(i)) }
 
+// Open reports whether the batch ends inside a change of several entries, whose other
+// parts follow in the next message, if they ever do.
+func (b *Batch) Open() bool { return !b.Entries[len(b.Entries)-1].Part.Last() }
+
 // BatchBuilder gathers entries into a message.
 type BatchBuilder struct {
 	buf   []byte

@@ -186,3 +186,15 @@ func (r *reader) event(k eventKind) Event {
 	}
 	return r.operationEvent(k)
 }
+
+// EncodeEntry returns an entry by itself, outside of a batch: as an export holds it.
+func EncodeEntry(e Entry) []byte { return appendEntry(nil, e) }
+
+// DecodeEntry reads what [EncodeEntry] wrote. The result aliases b. It returns
+// [ErrCorrupt] for bytes that do not check out, [ErrFormat] for a kind that is not known.
+func DecodeEntry(b []byte) (Entry, error) {
+	r := &reader{b: b}
+	var arena []Position
+	e := r.entry(&arena)
+	return e, r.finish()
+}

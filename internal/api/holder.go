@@ -6,11 +6,39 @@ import "tidemark/events"
 // service where the site is primary, the replayer where it follows. A request that
 // needs a primary is refused with not_primary by a follower.
 const (
-	ImageCreate     = "image.create" // ImageCreateRequest -> Image
-	ImageList       = "image.list"   // Nothing -> []Image
-	ImageInfo       = "image.info"   // ImageRequest -> Image
-	ImageResize     = "image.resize" // ImageResizeRequest -> Image
-	ImageRemove     = "image.remove" // ImageRequest -> Nothing
+	ImageCreate = "image.create" // ImageCreateRequest -> Image
+	ImageList   = "image.list"   // Nothing -> []Image
+	ImageInfo   = "image.info"   // ImageRequest -> Image
+	ImageResize = "image.resize" // ImageResizeRequest -> Image
+	ImageRemove = "image.remove" // ImageRequest -> Nothing
+	ImageRename = "image.rename" // ImageNameRequest -> Image
+	ImageLink   = "image.link"   // ImageNameRequest -> Image
+	ImageClone  = "image.clone"  // ImageCloneRequest -> Image
+	// ImageFlatten is answered when the image stands on its own.
+	ImageFlatten  = "image.flatten"  // ImageRequest -> Image
+	ImageFeature  = "image.feature"  // ImageFeatureRequest -> Image
+	ImageFill     = "image.fill"     // ImageFillRequest -> Nothing
+	ImageCompare  = "image.compare"  // ImageCompareRequest -> Nothing
+	MetadataSet   = "meta.set"       // MetadataRequest -> Nothing
+	MetadataList  = "meta.list"      // ImageRequest -> map[string]string
+	MetadataUnset = "meta.remove"    // MetadataRequest -> Nothing
+	SnapCreate    = "snap.create"    // SnapRequest -> []Snapshot
+	SnapList      = "snap.list"      // ImageRequest -> []Snapshot
+	SnapRemove    = "snap.remove"    // SnapRequest -> Nothing
+	SnapRename    = "snap.rename"    // SnapRenameRequest -> Snapshot
+	SnapProtect   = "snap.protect"   // SnapRequest -> Snapshot
+	SnapUnprotect = "snap.unprotect" // SnapRequest -> Snapshot
+	SnapRollback  = "snap.rollback"  // SnapRequest -> Nothing
+	SnapLimit     = "snap.limit"     // SnapLimitRequest -> Nothing
+
+	JournalInfo       = "journal.info"       // Nothing -> Journal
+	JournalStatus     = "journal.status"     // Nothing -> JournalState
+	JournalTags       = "journal.tags"       // Nothing -> []Tag
+	JournalReset      = "journal.reset"      // Nothing -> Nothing
+	JournalDisconnect = "journal.disconnect" // JournalClientRequest -> Nothing
+	// JournalImport replays events that another journal, or this one, once held.
+	JournalImport = "journal.import" // JournalImportRequest -> JournalImportReply
+
 	DirectoryStatus = "status"       // Nothing -> Status
 	SyncBegin       = "sync.begin"   // SyncBeginRequest -> holder.SyncBeginReply
 	SyncCheck       = "sync.check"   // SyncCheckRequest -> Nothing
