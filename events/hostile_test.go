@@ -105,6 +105,8 @@ func TestTrailingFieldsOfEntriesAreSkipped(t *testing.T) {
 	}
 }
 
+// TestRefusedJournalMessages also covers what a newer program writes: it is refused, not
+// passed over (journal 148, journal 149, journal 161).
 func TestRefusedJournalMessages(t *testing.T) {
 	batch := sampleBatch(sampleEntry(ImageRemoved{1}))
 	edit := func(at int, with ...byte) []byte {
@@ -144,6 +146,15 @@ func TestRefusedJournalMessages(t *testing.T) {
 		{"bytes behind the entries", sealed(append(unsealed(batch), 0)), ErrCorrupt},
 		{"too few fields of an entry", edit(batchHeaderSize, 0x93), ErrCorrupt},
 		{"cut", batch[:len(batch)-1], ErrCorrupt},
+		{"part beyond the last", sampleBatch(Entry{Part: Part{3, 3}, Event: ImageRemoved{1}}), ErrCorrupt},
+		{"one part alone", sampleBatch(Entry{Part: Part{0, 1}, Event: ImageRemoved{1}}), ErrCorrupt},
+		{"too many parts", sampleBatch(Entry{Part: Part{0, PartsMax + 1}, Event: ImageRemoved{1}}), ErrCorrupt},
+		{"no pattern", sampleBatch(sampleEntry(PatternWritten{Image: 1, Length: 4})), ErrCorrupt},
+		{"half a pattern", sampleBatch(sampleEntry(PatternWritten{Image: 1, Length: 5, Pattern: []byte{1, 2}})), ErrCorrupt},
+		{"compared with less", sampleBatch(sampleEntry(CompareWritten{Image: 1, Compare: []byte{1}, Data: []byte{1, 2}})), ErrCorrupt},
+		{"an operation on data", sampleBatch(sampleEntry(OperationStarted{Intent: Flushed{}})), ErrCorrupt},
+		{"an operation on an operation", sampleBatch(sampleEntry(OperationStarted{Intent: OperationFinished{}})), ErrCorrupt},
+		{"snapshots of too many images", sampleBatch(sampleEntry(SnapshotsCreated{Name: "s", Images: make([]ImageID, ObjectsPerEntryMax+1)})), ErrCorrupt},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -92,9 +92,17 @@ func (r *reader) ioEvent(k eventKind) Event {
 	case kindZeroed:
 		return Zeroed{r.image(), r.uint(), r.uint()}
 	case kindPatternWritten:
-		return PatternWritten{r.image(), r.uint(), r.uint(), r.bin()}
+		e := PatternWritten{r.image(), r.uint(), r.uint(), r.bin()}
+		if r.err == nil && (len(e.Pattern) == 0 || e.Length%uint64(len(e.Pattern)) != 0) {
+			r.fail("a pattern does not fit its range")
+		}
+		return e
 	case kindCompareWritten:
-		return CompareWritten{r.image(), r.uint(), r.bin(), r.bin()}
+		e := CompareWritten{r.image(), r.uint(), r.bin(), r.bin()}
+		if r.err == nil && len(e.Compare) != len(e.Data) {
+			r.fail("a comparison differs in length from what is written")
+		}
+		return e
 	case kindFlushed:
 		return Flushed{}
 	}
