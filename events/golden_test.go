@@ -156,6 +156,12 @@ func samplePart() ObjectPart {
 	}
 }
 
+func sampleLayerPart() ObjectPart {
+	p := samplePart()
+	p.Image, p.Layer, p.Hidden = 0, 1<<31, []byte{0x80, 0, 0, 0, 0, 0, 0, 1}
+	return p
+}
+
 // fixture is a frozen message with what it means.
 type fixture struct {
 	name   string
@@ -189,10 +195,11 @@ func fixtures() []fixture {
 	claim := sampleClaim()
 	msg, mark := claim.Encode(sampleTime)
 	claim.Mark, claim.Predecessor.Time = mark, 0 // the predecessor's time is not on the wire
-	object := samplePart()
+	object, layered := samplePart(), sampleLayerPart()
 	return append(all,
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
+		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
 	)
 }
 
@@ -276,7 +283,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
-	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true}
+	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true
 	}

@@ -179,11 +179,20 @@ func TestRefusedObjectParts(t *testing.T) {
 		edit(&p)
 		return p.Encode()
 	}
+	layered := sampleLayerPart()
+	noLayer := bytes.Replace(unsealed(layered.Encode()), appendUint(nil, uint64(layered.Layer)), []byte{0}, 1)
+	manyLayers := bytes.Replace(unsealed(layered.Encode()), appendUint(nil, uint64(layered.Layer)), appendUint(nil, 1<<32), 1)
+	short := unsealed(layered.Encode())
+	short[0]--
 	cases := []struct {
 		name string
 		msg  []byte
 		want error
 	}{
+		{"no layer", sealed(noLayer), ErrCorrupt},
+		{"a layer's number beyond what there can be", sealed(manyLayers), ErrCorrupt},
+		{"a layer without what it hides", sealed(short), ErrCorrupt},
+		{"hidden blocks longer than the message", sealed(longBin(layered.Encode(), layered.Hidden)), ErrCorrupt},
 		{"no parts", part(func(p *ObjectPart) { p.Part, p.Parts = 0, 0 }), ErrCorrupt},
 		{"behind the last part", part(func(p *ObjectPart) { p.Part = 3 }), ErrCorrupt},
 		{"too many parts", part(func(p *ObjectPart) { p.Parts = 1<<16 + 1 }), ErrCorrupt},
@@ -195,6 +204,14 @@ func TestRefusedObjectParts(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want %v", c.name, p, err, c.want)
 		}
 	}
+}
+
+// longBin returns the body of a message that ends with binary data, which claims four billion
+// bytes.
+func longBin(msg, last []byte) []byte {
+	body := unsealed(msg)
+	binary.BigEndian.PutUint32(body[len(body)-len(last)-4:], 1<<32-1)
+	return body
 }
 
 // allocated returns how many bytes f allocates.

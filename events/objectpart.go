@@ -6,14 +6,18 @@ import "github.com/cespare/xxhash/v2"
 const ObjectPartBytesMax = 512 << 10
 
 const (
-	objectPartKind   = "object"
-	objectPartFields = 12
+	objectPartKind = "object"
+	// objectPartFields counts the fields of a part; the first form ended before the
+	// layer.
+	objectPartFields      = 14
+	firstObjectPartFields = 12
 )
 
 // ObjectPart is one message of the answer to a request for an object's content: the
 // object's data is the concatenation of its parts. It is not stored.
 type ObjectPart struct {
-	Image   ImageID
+	Image   ImageID // in the first form, which knew no layers; else zero
+	Layer   uint32  // zero in the first form
 	Index   uint64
 	Version Position
 	Part    uint32 // from 0
@@ -24,13 +28,20 @@ type ObjectPart struct {
 	// Blocks, in part 0, has a bit for each block of the object, set when it is
 	// allocated: 64-bit words, little-endian, the lowest bit first.
 	Blocks []byte
+	// Hidden, in part 0 and in the form of Blocks, has a bit for each block that reads
+	// as zeroes whatever lies in the layers below.
+	Hidden []byte
 	Data   []byte // of the allocated blocks, packed
 }
 
 // Encode returns the message; it ends with a checksum like every journal message.
 func (p ObjectPart) Encode() []byte {
-	b := make([]byte, 0, len(p.Data)+len(p.Blocks)+128)
-	b = appendArray(b, objectPartFields)
+	b := make([]byte, 0, len(p.Data)+len(p.Blocks)+len(p.Hidden)+128)
+	fields := objectPartFields
+	if p.Layer == 0 {
+		fields = firstObjectPartFields
+	}
+	b = appendArray(b, fields)
 	b = append(b, FormatVersion)
 	b = appendString(b, objectPartKind)
 	b = appendUint(b, uint64(p.Image))
@@ -42,13 +53,21 @@ func (p ObjectPart) Encode() []byte {
 	b = appendUint(b, uint64(p.AtMost))
 	b = appendBin(b, p.Blocks)
 	b = appendBin(b, p.Data)
+	if p.Layer != 0 {
+		b = appendUint(b, uint64(p.Layer))
+		b = appendBin(b, p.Hidden)
+	}
 	return appendUint64(b, xxhash.Sum64(b))
 }
 
 // DecodeObjectPart reads what Encode writes; the result aliases msg. Errors are those
 // of [DecodeBatch].
 func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
-	r, _, err := openJournalMessage(msg, objectPartKind, objectPartFields)
+	fields := objectPartFields
+	if n := (&reader{b: msg}).array(); n == firstObjectPartFields {
+		fields = n
+	}
+	r, _, err := openJournalMessage(msg, objectPartKind, fields)
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +81,11 @@ func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
 		AtMost:  Position(r.uint()),
 		Blocks:  r.bin(),
 		Data:    r.bin(),
+	}
+	if fields == objectPartFields {
+		if p.Layer, p.Hidden = r.uint32("a layer's number"), r.bin(); r.err == nil && p.Layer == 0 {
+			r.fail("a part is of no layer")
+		}
 	}
 	if r.err == nil && p.Part >= p.Parts {
 		r.fail("a part has no place among the parts")
