@@ -27,13 +27,10 @@ import (
 const requestTime = 60 * time.Second
 
 type envelope struct {
-	Error *wireError      `json:"error,omitempty"`
+	Error *Refusal        `json:"error,omitempty"`
 	Reply json.RawMessage `json:"reply,omitempty"`
-}
-
-type wireError struct {
-	Code    fault.Code `json:"code"`
-	Message string     `json:"message"`
+	// Progress is set alone, in messages before the answer: see [OnLong].
+	Progress *Progress `json:"progress,omitempty"`
 }
 
 // Call sends a request and waits for its reply until ctx ends. It returns the
@@ -45,18 +42,30 @@ func Call[Reply any](ctx context.Context, nc *nats.Conn, subject string, request
 		return reply, fault.New(fault.Internal, "encode request: %w", err)
 	}
 	msg, err := nc.RequestWithContext(ctx, subject, body)
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return reply, fault.New(fault.Timeout, "no service answers %s at %s: %w", subject, nc.ConnectedUrlRedacted(), err)
-	case errors.Is(err, nats.ErrMaxPayload):
-		return reply, fault.New(fault.Usage, "request to %s: %d bytes: %w", subject, len(body), err)
-	case err != nil:
-		return reply, fault.New(fault.Timeout, "waiting for an answer to %s: %w", subject, err)
+	if err != nil {
+		return reply, unanswered(nc, subject, body, err)
 	}
 	var env envelope
 	if err := json.Unmarshal(msg.Data, &env); err != nil {
 		return reply, fault.New(fault.Corrupt, "answer to %s: %w", subject, err)
 	}
+	return open[Reply](subject, env)
+}
+
+// unanswered says why a request got no answer.
+func unanswered(nc *nats.Conn, subject string, body []byte, err error) error {
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return fault.New(fault.Timeout, "no service answers %s at %s: %w", subject, nc.ConnectedUrlRedacted(), err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fault.New(fault.Usage, "request to %s: %d bytes: %w", subject, len(body), err)
+	}
+	return fault.New(fault.Timeout, "waiting for an answer to %s: %w", subject, err)
+}
+
+// open returns what an answer holds: a reply, or an error.
+func open[Reply any](subject string, env envelope) (Reply, error) {
+	var reply Reply
 	if env.Error != nil {
 		return reply, &fault.Error{Code: env.Error.Code, Message: env.Error.Message}
 	}
@@ -70,6 +79,7 @@ func Call[Reply any](ctx context.Context, nc *nats.Conn, subject string, request
 type Handler struct {
 	subject string
 	handle  func(ctx context.Context, body []byte) (any, error)
+	long    func(ctx context.Context, body []byte, tell func(Progress)) (any, error)
 	series  func(ctx context.Context, body []byte, send func([]byte) error) error
 }
 

@@ -14,7 +14,7 @@ const (
 	ImageRename = "image.rename" // ImageNameRequest -> Image
 	ImageLink   = "image.link"   // ImageNameRequest -> Image
 	ImageClone  = "image.clone"  // ImageCloneRequest -> Image
-	// ImageFlatten is answered when the image stands on its own.
+	// ImageFlatten is answered when the image stands on its own: see [OnLong].
 	ImageFlatten  = "image.flatten"  // ImageRequest -> Image
 	ImageFeature  = "image.feature"  // ImageFeatureRequest -> Image
 	ImageFill     = "image.fill"     // ImageFillRequest -> Nothing
@@ -64,6 +64,13 @@ type Image struct {
 	ReadOnly   bool               `json:"read_only"`
 	Version    events.Position    `json:"version"`
 	Directory  events.DirectoryID `json:"directory"`
+	// Names are all names of the image, Image among them, in order.
+	Names    []string `json:"names"`
+	Features []string `json:"features"`
+	// Parent is the snapshot that a clone stands on, IMAGE@SNAPSHOT; empty otherwise.
+	Parent        string `json:"parent,omitempty"`
+	Snapshots     int    `json:"snapshots"`
+	SnapshotLimit uint32 `json:"snapshot_limit"` // zero: none of its own
 }
 
 // ImageRequest names an image of the directory.

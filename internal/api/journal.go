@@ -1,6 +1,9 @@
 package api
 
-import "tidemark/events"
+import (
+	"tidemark/events"
+	"tidemark/internal/fault"
+)
 
 // Journal describes a directory's journal: what does not change while it is written.
 type Journal struct {
@@ -65,21 +68,27 @@ type JournalClientRequest struct {
 	Client string `json:"client"`
 }
 
-// JournalImportRequest carries events to be executed again, in order, each as a journal
-// message holds it; images go by their names, because numbers differ between directories.
+// JournalImportRequest carries events to be executed again, in order; images go by their
+// names, because numbers differ between directories.
 type JournalImportRequest struct {
-	Entries []ImportEntry `json:"entries"`
+	Entries []ImportEntry `json:"entries"` // about 512 KiB of them in one request
 }
 
-// ImportEntry is one event of an import.
+// ImportEntry is one event of an import: a change of data, or a fact of package events
+// that an operation made true. The two entries that log an operation are one event here,
+// the fact, and operations that failed are left out; so are void runs, and the parts of
+// the others are events of their own.
 type ImportEntry struct {
-	// Image is the name of the image that the event is about, empty where it is about none.
+	// Image is the name that the event's image has before the event: of ImageCreated the
+	// one that it will have, of ImageCloned the parent's, of SnapshotsCreated empty.
 	Image string `json:"image,omitempty"`
-	// Snapshot is the name of the snapshot that the event is about, if any.
+	// Snapshot is the name before the event of the snapshot that the event names by its
+	// number; of SnapshotsCreated, which holds it, empty.
 	Snapshot string `json:"snapshot,omitempty"`
-	// Images are the names of the images of a snapshot of several.
+	// Images are the names of the images of SnapshotsCreated, in its order.
 	Images []string `json:"images,omitempty"`
-	// Entry is the entry in its binary form (package events).
+	// Entry is the event in an entry of its own in binary form (package events), without
+	// versions and part. The numbers of images and snapshots in it mean nothing here.
 	Entry []byte `json:"entry"`
 }
 
@@ -88,4 +97,13 @@ type ImportEntry struct {
 type JournalImportReply struct {
 	Executed uint64 `json:"executed"`
 	Ignored  uint64 `json:"ignored"`
+	// Refused says why the entry behind those was not executed, nor any behind it; absent
+	// when all were. Its index in the request is Executed + Ignored.
+	Refused *Refusal `json:"refused,omitempty"`
+}
+
+// Refusal is an error as an answer holds it.
+type Refusal struct {
+	Code    fault.Code `json:"code"`
+	Message string     `json:"message"`
 }

@@ -23,6 +23,7 @@ type serving struct {
 	log           *slog.Logger
 	subscriptions []*nats.Subscription
 	slots         chan struct{}
+	longSlots     chan struct{} // of requests that may go on for hours
 
 	// mu makes sure that no handler starts once stop waits for those that run.
 	mu      sync.Mutex
@@ -32,13 +33,17 @@ type serving struct {
 
 func newServing(ctx context.Context, log *slog.Logger) *serving {
 	ctx, cancel := context.WithCancel(ctx)
-	return &serving{ctx: ctx, cancel: cancel, log: log, slots: make(chan struct{}, requestsMax)}
+	return &serving{ctx: ctx, cancel: cancel, log: log, slots: make(chan struct{}, requestsMax), longSlots: make(chan struct{}, requestsMax)}
 }
 
 // answer starts a request's handler. The subscription's own goroutine waits for a slot.
 func (s *serving) answer(h Handler, msg *nats.Msg) {
+	slots := s.slots
+	if h.long != nil {
+		slots = s.longSlots
+	}
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-s.ctx.Done():
 		return
 	}
@@ -48,8 +53,11 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 		return
 	}
 	s.running.Go(func() {
-		defer func() { <-s.slots }()
-		ctx, cancel := context.WithTimeout(s.ctx, requestTime)
+		defer func() { <-slots }()
+		ctx, cancel := context.WithCancel(s.ctx)
+		if h.long == nil {
+			ctx, cancel = context.WithTimeout(s.ctx, requestTime)
+		}
 		defer cancel()
 		if err := h.respond(ctx, msg); err != nil {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
@@ -58,17 +66,24 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 }
 
 func (h Handler) respond(ctx context.Context, msg *nats.Msg) error {
-	if h.series == nil {
-		err := msg.Respond(encode(h.handle(ctx, msg.Data)))
-		if errors.Is(err, nats.ErrMaxPayload) {
-			err = msg.Respond(encode(nil, fault.New(fault.Internal, "the answer to %s is too large: %w", h.subject, err)))
+	switch {
+	case h.series != nil:
+		if err := h.series(ctx, msg.Data, msg.Respond); err != nil {
+			return msg.Respond(encode(nil, err))
 		}
-		return err
+		return nil
+	case h.long != nil:
+		return h.reply(msg, encode(h.telling(ctx, msg)))
 	}
-	if err := h.series(ctx, msg.Data, msg.Respond); err != nil {
-		return msg.Respond(encode(nil, err))
+	return h.reply(msg, encode(h.handle(ctx, msg.Data)))
+}
+
+func (h Handler) reply(msg *nats.Msg, answer []byte) error {
+	err := msg.Respond(answer)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		err = msg.Respond(encode(nil, fault.New(fault.Internal, "the answer to %s is too large: %w", h.subject, err)))
 	}
-	return nil
+	return err
 }
 
 func encode(reply any, err error) []byte {
@@ -77,7 +92,7 @@ func encode(reply any, err error) []byte {
 		env.Reply, err = json.Marshal(reply)
 	}
 	if err != nil {
-		env.Error = &wireError{fault.CodeOf(err), err.Error()}
+		env.Error = &Refusal{fault.CodeOf(err), err.Error()}
 	}
 	out, _ := json.Marshal(env) // an envelope of strings and raw JSON always encodes
 	return out
