@@ -44,9 +44,40 @@ type ImageInfo struct {
 	Name       string          `json:"name"`
 	Size       uint64          `json:"size"`        // bytes
 	ObjectSize uint64          `json:"object_size"` // bytes
-	Version    events.Position `json:"version"`     // of the image itself: created, resized
-	Objects    uint64          `json:"objects"`     // how many hold data
-	UsedBytes  uint64          `json:"used_bytes"`  // allocated, in whole blocks
+	Version    events.Position `json:"version"`     // of the image itself: its last operation
+	Objects    uint64          `json:"objects"`     // of its own layer, how many hold data
+	UsedBytes  uint64          `json:"used_bytes"`  // of its own layer, in whole blocks
+
+	Names         []string          `json:"names"` // all, sorted; Name is the oldest
+	Features      []string          `json:"features"`
+	Snapshots     int               `json:"snapshots"`      // how many it has
+	SnapshotLimit uint32            `json:"snapshot_limit"` // how many it may have
+	Metadata      int               `json:"metadata"`       // how many keys it has
+	Parent        events.ImageID    `json:"parent"`         // of a clone; 0: none
+	Snapshot      events.SnapshotID `json:"snapshot"`       // of the parent that it stands on
+	Layer         LayerID           `json:"layer"`          // that writes go to
+}
+
+// Names returns the image's names, sorted.
+func (img *Image) Names() []string { return []string{img.name} }
+
+// Metadata returns a copy of what the image's users keep with it.
+func (img *Image) Metadata() map[string]string { return nil }
+
+// Features returns the features that are turned on, sorted.
+func (img *Image) Features() []string { return nil }
+
+// ReadOnly reports whether the image has [events.FeatureReadOnly]. Apply does not look at
+// it: the owner refuses writes.
+func (img *Image) ReadOnly() bool { return false }
+
+// SnapshotLimit returns how many snapshots the image may have.
+func (img *Image) SnapshotLimit() uint32 { return events.SnapshotsMax }
+
+// Parent returns the snapshot that a clone stands on; ok is false for an image that is no
+// clone, or was flattened.
+func (img *Image) Parent() (image events.ImageID, snapshot events.SnapshotID, ok bool) {
+	return 0, 0, false
 }
 
 // ID returns the image's number, which no other image of the directory ever has.
@@ -75,6 +106,7 @@ func (img *Image) info() ImageInfo {
 	return ImageInfo{
 		ID: img.id, Name: img.name, Size: img.Size(), ObjectSize: img.objectSize, Version: img.Version(),
 		Objects: img.active.filled, UsedBytes: img.active.used * BlockSize,
+		Names: img.Names(), SnapshotLimit: img.SnapshotLimit(), Layer: LayerID(img.active.number),
 	}
 }
 

@@ -11,11 +11,30 @@ import (
 
 // ImageRecord is an image as a first sync carries it.
 type ImageRecord struct {
-	ID         events.ImageID  `json:"id"`
-	Name       string          `json:"name"`
-	Size       uint64          `json:"size"`        // bytes
-	ObjectSize uint64          `json:"object_size"` // bytes
-	Version    events.Position `json:"version"`
+	ID            events.ImageID    `json:"id"`
+	Name          string            `json:"name"`
+	Size          uint64            `json:"size"`        // bytes
+	ObjectSize    uint64            `json:"object_size"` // bytes
+	Version       events.Position   `json:"version"`
+	Links         []string          `json:"links"` // its other names, oldest first
+	Layer         LayerID           `json:"layer"` // that writes go to
+	Features      []string          `json:"features"`
+	Metadata      map[string]string `json:"metadata"`
+	SnapshotLimit uint32            `json:"snapshot_limit"`
+	Parent        events.SnapshotID `json:"parent"` // that a clone stands on; 0: none
+}
+
+// SnapshotRecord is a snapshot as a first sync carries it.
+type SnapshotRecord struct {
+	ID        events.SnapshotID `json:"id"`
+	Image     events.ImageID    `json:"image"`
+	Name      string            `json:"name"`
+	Size      uint64            `json:"size"` // bytes
+	Position  events.Position   `json:"position"`
+	Created   events.Instant    `json:"created"`
+	Protected bool              `json:"protected"`
+	Group     bool              `json:"group"`
+	Layer     LayerID           `json:"layer"`
 }
 
 // SyncStart is what a first sync begins with: the source between two messages.
@@ -25,6 +44,12 @@ type SyncStart struct {
 	Tags      []events.TagClaimed `json:"tags"` // all, oldest first
 	Images    []ImageRecord       `json:"images"`
 	NextImage events.ImageID      `json:"next_image"`
+
+	Snapshots    []SnapshotRecord  `json:"snapshots"`
+	Layers       []LayerRecord     `json:"layers"` // parents before their children
+	Unfinished   []Operation       `json:"unfinished"`
+	NextSnapshot events.SnapshotID `json:"next_snapshot"`
+	NextLayer    LayerID           `json:"next_layer"`
 }
 
 // ObjectCopy is one object's content and version.
@@ -37,6 +62,9 @@ type ObjectCopy struct {
 	// Blocks has a bit for each block of [BlockSize] bytes, the lowest of the first
 	// word being the first, and set when it is allocated. Nil: none is.
 	Blocks []uint64 `json:"blocks"`
+	// Hidden has a bit, like Blocks, for each block that reads as zeroes whatever the
+	// layer below holds. Nil: none does.
+	Hidden []uint64 `json:"hidden"`
 	// Data holds the allocated blocks one behind the other.
 	Data []byte `json:"data"`
 }
@@ -172,22 +200,27 @@ func (img *Image) CopyObject(index uint64, buf []byte) (ObjectCopy, error) {
 	return out, nil
 }
 
-// InstallObject puts a copy of an object in place of what is there; the next
+// InstallObject puts a copy of a layer's object in place of what is there; the next
 // checkpoint makes it durable. An object that lies beyond the image's end as of the
 // sync's start is left out, because replay makes it. A copy that is older than the
 // sync's start is [ErrStale], one that contradicts itself has the code [fault.Corrupt].
-func (r *Replica) InstallObject(image events.ImageID, index uint64, c ObjectCopy) error {
+func (r *Replica) InstallObject(layer LayerID, index uint64, c ObjectCopy) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	if err := r.usable(); err != nil {
 		return err
 	}
 	if !r.syncing {
-		return fault.New(fault.NotReady, "install %s: %w", objectName(image, index), ErrNotSyncing)
+		return fault.New(fault.NotReady, "install %s: %w", layerObjectName(layer, index), ErrNotSyncing)
 	}
-	img := r.images[image]
+	var img *Image
+	for _, i := range r.images {
+		if LayerID(i.active.number) == layer {
+			img = i
+		}
+	}
 	if img == nil {
-		return fault.New(fault.NotFound, "install %s: image %w", objectName(image, index), ErrNotFound)
+		return fault.New(fault.NotFound, "install %s: %w", layerObjectName(layer, index), ErrNotFound)
 	}
 	l := img.active
 	if index >= l.objects.count {
@@ -195,13 +228,13 @@ func (r *Replica) InstallObject(image events.ImageID, index uint64, c ObjectCopy
 	}
 	blocks, err := c.check(r.applied.Position, l.objects.full)
 	if err != nil {
-		return fmt.Errorf("install %s: %w", objectName(image, index), err)
+		return fmt.Errorf("install %s: %w", layerObjectName(layer, index), err)
 	}
 	s := img.stripe(index)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := l.install(index, c, blocks); err != nil {
-		return r.fail(fmt.Errorf("install %s: %w", objectName(image, index), err))
+		return r.fail(fmt.Errorf("install %s: %w", layerObjectName(layer, index), err))
 	}
 	r.reach = max(r.reach, c.Version, c.AtMost)
 	return nil
@@ -258,9 +291,9 @@ func (l *layer) install(index uint64, c ObjectCopy, blocks *bitmap) error {
 // after [Open] the last checkpoint says which, so that a sync that was killed copies
 // only the others. An object that the source never touched is not told apart from one
 // that is still to come.
-func (r *Replica) Synced(image events.ImageID, index uint64) (version events.Position, ok bool) {
-	img, ok := r.Image(image)
-	if !ok {
+func (r *Replica) Synced(layer LayerID, index uint64) (version events.Position, ok bool) {
+	img := r.imageOf(layer)
+	if img == nil {
 		return 0, false
 	}
 	version = img.ObjectVersion(index)

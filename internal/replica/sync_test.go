@@ -155,7 +155,7 @@ func (s *fuzzySync) copyAll(start SyncStart) bool {
 			continue // removed meanwhile: replay will
 		}
 		for i := range img.Objects() {
-			if _, ok := s.follower.Synced(record.ID, i); !ok {
+			if _, ok := s.follower.Synced(LayerID(record.ID), i); !ok {
 				todo = append(todo, object{record.ID, i})
 			}
 		}
@@ -180,7 +180,7 @@ func (s *fuzzySync) copyAll(start SyncStart) bool {
 				s.t.Fatal(err)
 			}
 		}
-		if err := s.follower.InstallObject(o.image, o.index, c); err != nil {
+		if err := s.follower.InstallObject(LayerID(o.image), o.index, c); err != nil {
 			s.t.Fatal(err)
 		}
 		s.copies++

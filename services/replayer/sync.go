@@ -93,6 +93,7 @@ type copying struct {
 
 type objectID struct {
 	image events.ImageID
+	layer replica.LayerID // here
 	index uint64
 }
 
@@ -139,11 +140,11 @@ func (s *copying) list(ctx context.Context) ([]objectID, error) {
 				return nil, fmt.Errorf("list objects of image %q: %w", image.Name, err)
 			}
 			for _, index := range page.Objects {
-				if _, have := s.replica.Synced(image.ID, index); have {
+				if _, have := s.replica.Synced(image.Layer, index); have {
 					s.objects.Add(1)
 					continue
 				}
-				missing = append(missing, objectID{image.ID, index})
+				missing = append(missing, objectID{image.ID, image.Layer, index})
 			}
 			if page.Next <= from {
 				break
@@ -162,7 +163,7 @@ func (s *copying) copy(ctx context.Context, id objectID) error {
 	if err != nil {
 		return fmt.Errorf("copy object %d of image %d: %w", id.index, id.image, err)
 	}
-	if err := s.replica.InstallObject(id.image, id.index, object); err != nil {
+	if err := s.replica.InstallObject(id.layer, id.index, object); err != nil {
 		return err
 	}
 	s.objects.Add(1)
