@@ -41,7 +41,7 @@ const (
 
 	DirectoryStatus = "status"       // Nothing -> Status
 	SyncBegin       = "sync.begin"   // SyncBeginRequest -> holder.SyncBeginReply
-	SyncCheck       = "sync.check"   // SyncCheckRequest -> Nothing
+	SyncCheck       = "sync.check"   // SyncCheckRequest -> SyncCheckReply
 	SyncObjects     = "sync.objects" // SyncObjectsRequest -> SyncObjectsReply
 	// SyncObject is answered in binary, in several messages.
 	SyncObject = "sync.object"
@@ -101,7 +101,7 @@ type Status struct {
 	// Primary is the name of the site that owns the directory, as far as known here.
 	Primary string `json:"primary"`
 	// State is, at the owner, opening, ready, full, closing or error; at a follower
-	// syncing, replaying, stopped, error, split_brain, resync or stalled.
+	// syncing, replaying, stopped, error, split_brain, disconnected, resync or stalled.
 	State      string     `json:"state"`
 	Error      string     `json:"error,omitempty"`
 	Tag        events.Tag `json:"tag"`
@@ -157,7 +157,14 @@ type SyncBeginRequest struct {
 
 // SyncCheckRequest is how a follower asks now and then whether it may still follow.
 type SyncCheckRequest struct {
-	Site string `json:"site"` // UUID of the follower's site
+	Client string `json:"client"` // SITE.NODE
+	Site   string `json:"site"`   // UUID of the follower's site
+}
+
+// SyncCheckReply tells a follower that may follow whether the journal still waits for it.
+type SyncCheckReply struct {
+	// Disconnected: what the follower needs may be gone; it must sync again.
+	Disconnected bool `json:"disconnected"`
 }
 
 // SyncObjectsRequest asks which objects of an image were ever written, from an index on.

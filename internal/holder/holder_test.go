@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
@@ -99,7 +101,7 @@ func TestImages(t *testing.T) {
 		got.Objects != objects/2 || !got.ReadOnly || got.Directory != id || got.UsedBytes < objectSize {
 		t.Errorf("%+v", got)
 	}
-	if one, err := ask[api.Image](t, site, api.ImageInfo, api.ImageRequest{Image: "disk"}); err != nil || one != got {
+	if one, err := ask[api.Image](t, site, api.ImageInfo, api.ImageRequest{Image: "disk"}); err != nil || !cmp.Equal(one, got) {
 		t.Errorf("%+v, %v", one, err)
 	}
 	if _, err := ask[api.Image](t, site, api.ImageInfo, api.ImageRequest{Image: "../disk"}); fault.CodeOf(err) != fault.NotFound {
@@ -115,24 +117,16 @@ func TestImages(t *testing.T) {
 func TestSyncSource(t *testing.T) {
 	own, content := filled(t)
 	site := sitetest.Start(t, "east")
-	registered := map[string]events.Mark{}
-	refused := fault.New(fault.Denied, "no")
+	known := &followers{marks: map[string]events.Mark{}, gone: map[string]bool{}}
 	serve(t, site, holder.SyncSource{
-		Copy: own, Site: "uuid", Stream: "JOURNAL_x", Complete: func() bool { return true }, Admit: func(string) error { return nil },
-		Register: func(_ context.Context, r api.SyncBeginRequest, mark events.Mark) error {
-			if r.Client == "evil.n" {
-				return refused
-			}
-			registered[r.Client] = mark
-			return nil
-		},
+		Copy: own, Site: "uuid", Stream: "JOURNAL_x", Complete: func() bool { return true }, Followers: known,
 	}.Handlers())
 
 	mark := events.Mark{Position: events.At(0x1001, 3), Chain: 5}
 	begin, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "west.n", Mark: mark})
-	if err != nil || begin.Site != "uuid" || begin.Stream != "JOURNAL_x" || registered["west.n"] != mark ||
+	if err != nil || begin.Site != "uuid" || begin.Stream != "JOURNAL_x" || known.marks["west.n"] != mark ||
 		begin.Start.Mark != own.Replica.Applied() || len(begin.Start.Images) != 1 || len(begin.Start.Tags) != 1 {
-		t.Errorf("begin: %+v, %v, registered %v", begin, err, registered)
+		t.Errorf("begin: %+v, %v, registered %v", begin, err, known.marks)
 	}
 	if _, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "evil.n"}); fault.CodeOf(err) != fault.Denied {
 		t.Errorf("refused client: %v", err)
@@ -142,6 +136,7 @@ func TestSyncSource(t *testing.T) {
 			t.Errorf("client %q: %v", client, err)
 		}
 	}
+	checkDisconnected(t, site, known)
 	checkPages(t, site)
 	for _, index := range []uint64{0, 2, 1} {
 		data := object(t, site, index)
@@ -153,6 +148,59 @@ func TestSyncSource(t *testing.T) {
 		case index == 1 && len(data) != 0:
 			t.Errorf("an object that was never written: %d bytes", len(data))
 		}
+	}
+}
+
+// followers is who may follow.
+type followers struct {
+	marks map[string]events.Mark
+	gone  map[string]bool
+}
+
+func (*followers) Admit(_, site string) error {
+	if site == "stranger" {
+		return fault.New(fault.Denied, "no peer")
+	}
+	return nil
+}
+
+func (f *followers) Disconnected(_ events.DirectoryID, client string) bool { return f.gone[client] }
+
+func (f *followers) Register(_ context.Context, p events.PositionCommitted) error {
+	if p.Client == "evil.n" {
+		return fault.New(fault.Denied, "no")
+	}
+	f.marks[p.Client] = p.Mark
+	return nil
+}
+
+// checkDisconnected has a client disconnected: it is told so when it asks, and is not let
+// in before it is empty.
+func checkDisconnected(t *testing.T, site *sitetest.Site, known *followers) {
+	t.Helper()
+	check := api.SyncCheckRequest{Client: "west.n"}
+	if reply, err := ask[api.SyncCheckReply](t, site, api.SyncCheck, check); err != nil || reply.Disconnected {
+		t.Errorf("connected: %+v, %v", reply, err)
+	}
+	known.gone["west.n"] = true
+	delete(known.marks, "west.n")
+	if reply, err := ask[api.SyncCheckReply](t, site, api.SyncCheck, check); err != nil || !reply.Disconnected {
+		t.Errorf("disconnected: %+v, %v", reply, err)
+	}
+	request := api.SyncBeginRequest{Client: "west.n", Mark: events.Mark{Position: events.At(0x1001, 3), Chain: 5}}
+	if begin, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, request); err != nil || !begin.Disconnected || len(known.marks) > 0 {
+		t.Errorf("a disconnected client was let in: %+v, %v", begin, err)
+	}
+	request.Mark = events.Mark{}
+	if begin, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, request); err != nil || begin.Disconnected || len(known.marks) != 1 {
+		t.Errorf("an empty client was not let in: %+v, %v", begin, err)
+	}
+	request.Site, check.Site = "stranger", "stranger"
+	if _, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, request); fault.CodeOf(err) != fault.Denied {
+		t.Errorf("a stranger begins: %v", err)
+	}
+	if _, err := ask[api.SyncCheckReply](t, site, api.SyncCheck, check); fault.CodeOf(err) != fault.Denied {
+		t.Errorf("a stranger checks: %v", err)
 	}
 }
 

@@ -25,6 +25,9 @@ const (
 type SyncBeginReply struct {
 	Site   string `json:"site"`
 	Stream string `json:"stream"` // the directory's journal
+	// Disconnected tells a follower that the journal no longer waits for it, and does not
+	// let it in: it must sync again. Nothing else is said then.
+	Disconnected bool `json:"disconnected,omitempty"`
 	// Start is where the source's replica stands: a follower that is empty copies the
 	// objects of its images and replays from its mark.
 	Start replica.SyncStart `json:"start"`
@@ -37,11 +40,19 @@ type SyncSource struct {
 	Stream string
 	// Complete reports whether the copy holds what its versions say. After a crash its
 	// files may be ahead of them until it has replayed what it had applied before.
-	Complete func() bool
-	// Admit returns an error if a site may not follow the directory.
-	Admit func(site string) error
+	Complete  func() bool
+	Followers Followers
+}
+
+// Followers knows who may follow a site's directories, and who does.
+type Followers interface {
+	// Admit returns an error if a site may not follow the directories of a pool.
+	Admit(pool, site string) error
+	// Disconnected reports whether a directory's journal no longer waits for a client:
+	// what it needs may be gone.
+	Disconnected(id events.DirectoryID, client string) bool
 	// Register makes a follower known before anything that it needs can be trimmed.
-	Register func(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error
+	Register(ctx context.Context, f events.PositionCommitted) error
 }
 
 // Handlers answer SyncBegin, SyncCheck, SyncObjects and SyncObject.
@@ -49,9 +60,7 @@ func (s SyncSource) Handlers() []api.Handler {
 	copying := copies{source: s, slots: make(chan struct{}, copiesMax)}
 	return []api.Handler{
 		api.On(api.HolderSubject(s.ID, api.SyncBegin), s.begin),
-		api.On(api.HolderSubject(s.ID, api.SyncCheck), func(_ context.Context, r api.SyncCheckRequest) (api.Nothing, error) {
-			return api.Nothing{}, s.Admit(r.Site)
-		}),
+		api.On(api.HolderSubject(s.ID, api.SyncCheck), s.check),
 		api.On(api.HolderSubject(s.ID, api.SyncObjects), s.objects),
 		api.OnSeries(api.HolderSubject(s.ID, api.SyncObject), copying.send),
 	}
@@ -61,8 +70,11 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	if err := events.CheckName(r.Client); err != nil {
 		return SyncBeginReply{}, fault.New(fault.Usage, "client: %w", err)
 	}
-	if err := s.Admit(r.Site); err != nil {
+	if err := s.Followers.Admit(s.Name.Pool, r.Site); err != nil {
 		return SyncBeginReply{}, err
+	}
+	if r.Mark != (events.Mark{}) && s.Followers.Disconnected(s.ID, r.Client) {
+		return SyncBeginReply{Site: s.Site, Stream: s.Stream, Disconnected: true}, nil
 	}
 	if !s.Complete() {
 		return SyncBeginReply{}, fault.New(fault.NotReady, "the copy of %s at site %s is not complete yet", s.Name, s.Site)
@@ -73,7 +85,7 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	if mark == (events.Mark{}) {
 		mark, _ = s.Replica.Committed()
 	}
-	if err := s.Register(ctx, r, mark); err != nil {
+	if err := s.Followers.Register(ctx, events.PositionCommitted{Directory: s.ID, Client: r.Client, Site: r.Site, Mark: mark}); err != nil {
 		return SyncBeginReply{}, err
 	}
 	start, err := s.Replica.SyncStart()
@@ -82,6 +94,13 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	}
 	start.Tags = start.Tags[max(0, len(start.Tags)-tagsSent):]
 	return SyncBeginReply{Site: s.Site, Stream: s.Stream, Start: start}, nil
+}
+
+func (s SyncSource) check(_ context.Context, r api.SyncCheckRequest) (api.SyncCheckReply, error) {
+	if err := s.Followers.Admit(s.Name.Pool, r.Site); err != nil {
+		return api.SyncCheckReply{}, err
+	}
+	return api.SyncCheckReply{Disconnected: s.Followers.Disconnected(s.ID, r.Client)}, nil
 }
 
 func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.SyncObjectsReply, error) {

@@ -39,21 +39,12 @@ func (l *life) handlers() []api.Handler {
 // sourceHandlers let followers copy and follow the directory.
 func (l *life) sourceHandlers() []api.Handler {
 	return holder.SyncSource{
-		Copy:     holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
-		Site:     l.directory.service.deps.Node.Site.Name,
-		Stream:   l.log.Name(),
-		Complete: func() bool { return true }, // everything was replayed before
-		Admit:    func(site string) error { return l.directory.service.clients.Admit(l.directory.name.Pool, site) },
-		Register: l.register,
+		Copy:      holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
+		Site:      l.directory.service.deps.Node.Site.Name,
+		Stream:    l.log.Name(),
+		Complete:  func() bool { return true }, // everything was replayed before
+		Followers: l.directory.service.shared,
 	}.Handlers()
-}
-
-// register makes a follower known before anything that it needs can be trimmed.
-func (l *life) register(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
-	d := l.directory
-	return d.service.clients.Register(ctx, d.service.deps.Bus, events.PositionCommitted{
-		Directory: d.id, Client: r.Client, Site: r.Site, Mark: mark,
-	})
 }
 
 // refuse says which directory an error is about and keeps its code.

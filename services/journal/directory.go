@@ -172,13 +172,9 @@ func (d *directory) current() (*life, error) {
 
 // note publishes a turn in the directory's life. Nothing depends on it.
 func (d *directory) note(ctx context.Context, what events.Lifecycle, mark events.Mark, detail string) {
-	_, err := d.service.deps.Bus.Publish(ctx, events.StreamLifecycle, &events.LifecycleNoted{
-		Directory: d.id, Pool: d.name.Pool, Path: d.name.Path, Node: d.service.deps.Node.Name,
-		What: what, Mark: mark, Detail: detail, At: events.InstantOf(time.Now()),
+	d.service.shared.Note(ctx, events.LifecycleNoted{
+		Directory: d.id, Pool: d.name.Pool, Path: d.name.Path, What: what, Mark: mark, Detail: detail,
 	})
-	if err != nil && ctx.Err() == nil {
-		d.log.Warn("lifecycle event not published", "what", what, "error", err)
-	}
 }
 
 // session counts a client in; the returned function counts it out.

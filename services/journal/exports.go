@@ -1,51 +1,30 @@
 package journal
 
 import (
-	"context"
-	"slices"
-
 	"tidemark/events"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/nbd"
+	"tidemark/internal/replica"
 )
 
 // Exports returns the images of the directories that this node owns.
-func (s *Service) Exports() nbd.Exports { return exports{s} }
+func (s *Service) Exports() nbd.Exports { return holder.Exports[*directory]{Held: s.held} }
 
-type exports struct{ service *Service }
+// DirectoryName implements [holder.Held].
+func (d *directory) DirectoryName() events.DirectoryName { return d.name }
 
-// List implements [nbd.Exports].
-func (e exports) List(context.Context) ([]string, error) {
-	var names []string
-	for _, d := range e.service.held() {
-		l, err := d.current()
-		if err != nil {
-			continue
-		}
-		for _, image := range l.replica.Images() {
-			names = append(names, d.name.Join(image.Name))
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// Open implements [nbd.Exports].
-func (e exports) Open(_ context.Context, name string) (nbd.Device, error) {
-	image, err := events.ParseImage(name)
+// Served implements [holder.Held].
+func (d *directory) Served() (*replica.Replica, error) {
+	l, err := d.current()
 	if err != nil {
-		return nil, fault.New(fault.NotFound, "export: %w", err)
+		return nil, err
 	}
-	for _, d := range e.service.held() {
-		if d.name == image.DirectoryName {
-			return d.open(image)
-		}
-	}
-	return nil, fault.New(fault.NotFound, "this node serves no export %q", name)
+	return l.replica, nil
 }
 
-func (d *directory) open(name events.ImageName) (nbd.Device, error) {
+// Export implements [holder.Held].
+func (d *directory) Export(name events.ImageName) (nbd.Device, error) {
 	l, err := d.current()
 	if err != nil {
 		return nil, err

@@ -2,22 +2,17 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
-	"tidemark/internal/instance"
-	"tidemark/internal/replica"
 	"tidemark/internal/site"
-	"tidemark/internal/vfs"
 )
 
 // Deps is what the service needs.
@@ -35,6 +30,7 @@ type Deps struct {
 // Service is the journal service of one node.
 type Service struct {
 	deps    Deps
+	shared  holder.Service
 	clients *holder.Clients
 	metrics *metrics
 	started chan struct{}
@@ -47,9 +43,13 @@ type Service struct {
 
 // New returns a service that holds nothing until it runs.
 func New(deps Deps) *Service {
+	clients := holder.NewClients(deps.Node)
 	s := &Service{
-		deps:        deps,
-		clients:     holder.NewClients(deps.Node),
+		deps: deps,
+		shared: holder.Service{
+			Name: events.ServiceJournal, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
+		},
+		clients:     clients,
 		started:     make(chan struct{}),
 		directories: map[events.DirectoryID]*directory{},
 	}
@@ -72,27 +72,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.ctx = ctx
 	s.mu.Unlock()
 	defer s.running.Wait()
-	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return ended(inner, s.clients.Follow(inner, s.deps.Bus)) })
-	group.Go(func() error {
-		if err := s.clients.Known(inner); err != nil {
-			return ended(inner, err)
-		}
-		close(s.started)
-		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceJournal, s, s.deps.Log))
-	})
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("journal: %w", err)
-	}
-	return nil
-}
-
-// ended drops the error of something that ended because it was told to.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the end of ctx is how it ends
-	}
-	return err
+	return s.shared.Run(ctx, s, func() { close(s.started) })
 }
 
 // Acquire implements [instance.Holder]: the node becomes the owner of a directory. It
@@ -160,7 +140,7 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 		}
 	}
 	if r.Remove {
-		return mark, true, s.remove(ctx, r.Directory, name)
+		return mark, true, s.shared.Remove(ctx, r.Directory, name)
 	}
 	return mark, true, nil
 }
@@ -176,16 +156,6 @@ func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events
 	}
 	d.note(ctx, events.Demoted, mark, "")
 	return mark, nil
-}
-
-func (s *Service) remove(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
-	if err := replica.Destroy(vfs.OS(), s.deps.Node.ReplicaDir(id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	if err := s.deps.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	return nil
 }
 
 // held returns the directories that the node was told to own, in no order.

@@ -365,13 +365,9 @@ func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 
 // note publishes a turn in the directory's life. Nothing depends on it.
 func (f *follower) note(ctx context.Context, what events.Lifecycle, detail string) {
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamLifecycle, &events.LifecycleNoted{
-		Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, Node: f.service.deps.Node.Name,
-		What: what, Mark: f.marks().Applied, Detail: detail, At: events.InstantOf(time.Now()),
+	f.service.shared.Note(ctx, events.LifecycleNoted{
+		Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, What: what, Mark: f.marks().Applied, Detail: detail,
 	})
-	if err != nil && ctx.Err() == nil {
-		f.log.Warn("lifecycle event not published", "what", what, "error", err)
-	}
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -2,22 +2,17 @@ package replayer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
-	"tidemark/internal/instance"
-	"tidemark/internal/replica"
 	"tidemark/internal/site"
-	"tidemark/internal/vfs"
 )
 
 // Deps is what the service needs.
@@ -36,6 +31,7 @@ type Deps struct {
 // Service is the replayer service of one node.
 type Service struct {
 	deps    Deps
+	shared  holder.Service
 	clients *holder.Clients
 	metrics *metrics
 	started chan struct{}
@@ -48,9 +44,13 @@ type Service struct {
 
 // New returns a service that follows nothing until it runs.
 func New(deps Deps) *Service {
+	clients := holder.NewClients(deps.Node)
 	s := &Service{
-		deps:      deps,
-		clients:   holder.NewClients(deps.Node),
+		deps: deps,
+		shared: holder.Service{
+			Name: events.ServiceReplayer, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
+		},
+		clients:   clients,
 		started:   make(chan struct{}),
 		followers: map[events.DirectoryID]*follower{},
 	}
@@ -71,27 +71,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.ctx = ctx
 	s.mu.Unlock()
 	defer s.running.Wait()
-	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return ended(inner, s.clients.Follow(inner, s.deps.Bus)) })
-	group.Go(func() error {
-		if err := s.clients.Known(inner); err != nil {
-			return ended(inner, err)
-		}
-		close(s.started)
-		return ended(inner, instance.Run(inner, s.deps.Bus, s.deps.Node, events.ServiceReplayer, s, s.deps.Log))
-	})
-	if err := group.Wait(); err != nil {
-		return fmt.Errorf("replayer: %w", err)
-	}
-	return nil
-}
-
-// ended drops the error of something that ended because it was told to.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the end of ctx is how it ends
-	}
-	return err
+	return s.shared.Run(ctx, s, func() { close(s.started) })
 }
 
 // Acquire implements [instance.Holder]: the node follows a directory from now on. It
@@ -144,7 +124,6 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	f := s.followers[r.Directory]
 	s.mu.Unlock()
 	var mark events.Mark
-	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
 	if f != nil {
 		f.keepAll.Store(r.KeepAll)
 		f.cancel()
@@ -156,14 +135,7 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	if !r.Remove {
 		return mark, true, nil
 	}
-	dir := s.deps.Node.ReplicaDir(r.Directory)
-	if err := replica.Destroy(vfs.OS(), dir); err != nil && !errors.Is(err, replica.ErrNotFound) {
-		return mark, true, fmt.Errorf("remove %s: %w", name, err)
-	}
-	if err := s.deps.Bus.RemoveLog(ctx, events.JournalStream(name, r.Directory)); err != nil {
-		return mark, true, fmt.Errorf("remove %s: %w", name, err)
-	}
-	return mark, true, nil
+	return mark, true, s.shared.Remove(ctx, r.Directory, events.DirectoryName{Pool: r.Pool, Path: r.Path})
 }
 
 // unregister tells the last source that this node needs nothing of it any more. What is

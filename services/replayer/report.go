@@ -3,7 +3,6 @@ package replayer
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"tidemark/events"
@@ -11,6 +10,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/nbd"
+	"tidemark/internal/replica"
 )
 
 func (f *follower) setProgress(p *api.Progress) {
@@ -23,18 +23,10 @@ func (f *follower) setProgress(p *api.Progress) {
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
-		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Register: f.admit, Complete: own.complete,
-		Admit: func(site string) error { return f.service.clients.Admit(f.name.Pool, site) },
+		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
+		Followers: f.service.shared,
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
-}
-
-// admit makes a follower of this copy known before anything that it needs can be
-// trimmed.
-func (f *follower) admit(ctx context.Context, r api.SyncBeginRequest, mark events.Mark) error {
-	return f.service.clients.Register(ctx, f.service.deps.Bus, events.PositionCommitted{
-		Directory: f.id, Client: r.Client, Site: r.Site, Mark: mark,
-	})
 }
 
 // answerStatus answers for the directory's state whatever it is; the returned function
@@ -137,45 +129,34 @@ func lag(head, applied events.Mark, level, now time.Time) api.Lag {
 }
 
 // Exports returns the images of the directories that this node follows, read-only.
-func (s *Service) Exports() nbd.Exports { return exports{s} }
+func (s *Service) Exports() nbd.Exports { return holder.Exports[*follower]{Held: s.held} }
 
-type exports struct{ service *Service }
+// DirectoryName implements [holder.Held].
+func (f *follower) DirectoryName() events.DirectoryName { return f.name }
 
-// List implements [nbd.Exports].
-func (e exports) List(context.Context) ([]string, error) {
-	var names []string
-	for _, f := range e.service.held() {
-		own := f.copy()
-		if own == nil || !own.complete() {
-			continue
-		}
-		for _, image := range own.replica.Images() {
-			names = append(names, f.name.Join(image.Name))
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// Open implements [nbd.Exports]. A copy whose first sync has not ended is not served:
-// it is no disk that ever was.
-func (e exports) Open(_ context.Context, name string) (nbd.Device, error) {
-	image, err := events.ParseImage(name)
+// Served implements [holder.Held]. A copy whose first sync has not ended is not served: it
+// is no disk that ever was.
+func (f *follower) Served() (*replica.Replica, error) {
+	own, err := f.served()
 	if err != nil {
-		return nil, fault.New(fault.NotFound, "export: %w", err)
+		return nil, err
 	}
-	for _, f := range e.service.held() {
-		if f.name == image.DirectoryName {
-			return f.export(image)
-		}
-	}
-	return nil, fault.New(fault.NotFound, "this node serves no export %q", name)
+	return own.replica, nil
 }
 
-func (f *follower) export(name events.ImageName) (nbd.Device, error) {
+func (f *follower) served() (*ownCopy, error) {
 	own := f.copy()
 	if own == nil || !own.complete() {
 		return nil, fault.New(fault.NotReady, "the copy of %s here is not complete yet", f.name)
+	}
+	return own, nil
+}
+
+// Export implements [holder.Held].
+func (f *follower) Export(name events.ImageName) (nbd.Device, error) {
+	own, err := f.served()
+	if err != nil {
+		return nil, err
 	}
 	image, ok := own.replica.Lookup(name.Image)
 	if !ok || name.Snapshot != "" {

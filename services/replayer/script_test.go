@@ -35,6 +35,8 @@ type script struct {
 	stored  []stored
 	silence func()                // ends the repetition of the last head
 	admit   atomic.Pointer[error] // what followers are told
+	// disconnected is set when west's client was disconnected.
+	disconnected atomic.Bool
 }
 
 // stored is a message of the journal.
@@ -45,6 +47,20 @@ type stored struct {
 
 // forbid tells followers that they may not follow; nil that they may.
 func (s *script) forbid(err error) { s.admit.Store(&err) }
+
+// Admit implements [holder.Followers].
+func (s *script) Admit(string, string) error { return *s.admit.Load() }
+
+// Disconnected implements [holder.Followers].
+func (s *script) Disconnected(_ events.DirectoryID, client string) bool {
+	return s.disconnected.Load() && client == "west.node"
+}
+
+// Register implements [holder.Followers].
+func (s *script) Register(context.Context, events.PositionCommitted) error {
+	s.disconnected.Store(false)
+	return nil
+}
 
 // saved is a script at one moment.
 type saved struct {
@@ -254,8 +270,7 @@ func (s *script) handlers() []api.Handler {
 	source := func() holder.SyncSource {
 		return holder.SyncSource{
 			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
-			Complete: func() bool { return true }, Admit: func(string) error { return *s.admit.Load() },
-			Register: func(context.Context, api.SyncBeginRequest, events.Mark) error { return nil },
+			Complete: func() bool { return true }, Followers: s,
 		}
 	}
 	status := api.On(api.HolderSubject(eastID, api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {

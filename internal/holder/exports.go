@@ -1,0 +1,55 @@
+package holder
+
+import (
+	"context"
+	"slices"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/nbd"
+	"tidemark/internal/replica"
+)
+
+// Held is a directory that a service of this node holds, as NBD clients see it.
+type Held interface {
+	DirectoryName() events.DirectoryName
+	// Served returns the copy whose images are exported now; an error while none is.
+	Served() (*replica.Replica, error)
+	// Export opens an image or a snapshot of the directory.
+	Export(name events.ImageName) (nbd.Device, error)
+}
+
+// Exports are the images of the directories that a service holds.
+type Exports[Directory Held] struct {
+	Held func() []Directory
+}
+
+// List implements [nbd.Exports].
+func (e Exports[Directory]) List(context.Context) ([]string, error) {
+	var names []string
+	for _, d := range e.Held() {
+		served, err := d.Served()
+		if err != nil {
+			continue
+		}
+		for _, image := range served.Images() {
+			names = append(names, d.DirectoryName().Join(image.Name))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Open implements [nbd.Exports].
+func (e Exports[Directory]) Open(_ context.Context, name string) (nbd.Device, error) {
+	image, err := events.ParseImage(name)
+	if err != nil {
+		return nil, fault.New(fault.NotFound, "export: %w", err)
+	}
+	for _, d := range e.Held() {
+		if d.DirectoryName() == image.DirectoryName {
+			return d.Export(image)
+		}
+	}
+	return nil, fault.New(fault.NotFound, "this node serves no export %q", name)
+}

@@ -1,0 +1,84 @@
+package holder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/instance"
+	"tidemark/internal/replica"
+	"tidemark/internal/site"
+	"tidemark/internal/vfs"
+)
+
+// Service is what the services that hold directories have in common.
+type Service struct {
+	Name    string // of the service, as instances are listed
+	Bus     *bus.Bus
+	Node    site.Node
+	Log     *slog.Logger
+	Clients *Clients
+}
+
+// Run has h told what to acquire and release until ctx ends. ready is called once it is
+// known who follows, so that nothing which a follower needs can be trimmed.
+func (s Service) Run(ctx context.Context, h instance.Holder, ready func()) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.Clients.Follow(inner, s.Bus) })
+	group.Go(func() error {
+		if err := s.Clients.Known(inner); err != nil {
+			return err
+		}
+		ready()
+		return instance.Run(inner, s.Bus, s.Node, s.Name, h, s.Log)
+	})
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return nil
+}
+
+// Remove deletes this node's copy of a directory and its journal; what is not there is
+// no error.
+func (s Service) Remove(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
+	if err := replica.Destroy(vfs.OS(), s.Node.ReplicaDir(id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := s.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// Note publishes a turn in a directory's life. Nothing depends on it.
+func (s Service) Note(ctx context.Context, turn events.LifecycleNoted) {
+	turn.Node, turn.At = s.Node.Name, events.InstantOf(time.Now())
+	if _, err := s.Bus.Publish(ctx, events.StreamLifecycle, &turn); err != nil && ctx.Err() == nil {
+		s.Log.Warn("lifecycle event not published", "what", turn.What, "error", err)
+	}
+}
+
+// Admit returns an error if a site may not follow the directories of a pool now.
+func (s Service) Admit(pool, site string) error { return s.Clients.Admit(pool, site) }
+
+// Disconnected reports whether a directory's journal no longer waits for a client.
+func (s Service) Disconnected(id events.DirectoryID, client string) bool {
+	for _, f := range s.Clients.Of(id) {
+		if f.Client == client {
+			return f.State == events.ClientDisconnected
+		}
+	}
+	return false
+}
+
+// Register makes a client of a directory's journal known before anything that it needs can
+// be trimmed.
+func (s Service) Register(ctx context.Context, f events.PositionCommitted) error {
+	return s.Clients.Register(ctx, s.Bus, f)
+}
