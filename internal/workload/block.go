@@ -9,13 +9,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// BlockSize is the unit of every write, in bytes.
+// BlockSize is the unit of every write, in bytes, unless the [Config] says otherwise.
 const BlockSize = 4096
 
 const (
-	magic       = "TIDEWORK"
-	noiseStart  = 40
-	checksumPos = BlockSize - 8
+	magic        = "TIDEWORK"
+	noiseStart   = 40
+	checksumSize = 8
 )
 
 // blockID is what a block says about itself.
@@ -23,7 +23,7 @@ type blockID struct {
 	seed, image, block, write uint64
 }
 
-// fill writes the block into p, which is BlockSize long.
+// fill writes the block into p, which is one block long.
 func (id blockID) fill(p []byte) {
 	copy(p, magic)
 	binary.BigEndian.PutUint64(p[8:], id.seed)
@@ -31,10 +31,11 @@ func (id blockID) fill(p []byte) {
 	binary.BigEndian.PutUint64(p[24:], id.block)
 	binary.BigEndian.PutUint64(p[32:], id.write)
 	noise := rand.NewPCG(id.seed^id.write, id.image<<48^id.block)
-	for i := noiseStart; i < checksumPos; i += 8 {
+	end := len(p) - checksumSize
+	for i := noiseStart; i < end; i += 8 {
 		binary.BigEndian.PutUint64(p[i:], noise.Uint64())
 	}
-	binary.BigEndian.PutUint64(p[checksumPos:], xxhash.Sum64(p[:checksumPos]))
+	binary.BigEndian.PutUint64(p[end:], xxhash.Sum64(p[:end]))
 }
 
 // readBlock returns what a block says about itself, ok false for one that is all
@@ -46,7 +47,8 @@ func readBlock(p []byte) (id blockID, ok bool, err error) {
 	if !bytes.HasPrefix(p, []byte(magic)) {
 		return id, false, fmt.Errorf("bytes that nobody wrote: % x…", p[:16])
 	}
-	if xxhash.Sum64(p[:checksumPos]) != binary.BigEndian.Uint64(p[checksumPos:]) {
+	end := len(p) - checksumSize
+	if xxhash.Sum64(p[:end]) != binary.BigEndian.Uint64(p[end:]) {
 		return id, false, fmt.Errorf("a torn or damaged block (it begins as one of write %d)", binary.BigEndian.Uint64(p[32:]))
 	}
 	id = blockID{

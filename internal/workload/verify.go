@@ -13,18 +13,34 @@ const faultsShown = 5
 // Verifier is shown all of the images' content and judges it.
 type Verifier struct {
 	seed    uint64
+	unit    uint64
+	before  uint64
+	base    [][]uint64
 	log     []record
 	safe    uint64
-	content [][]uint64 // by image and block: the write it holds, 0 for none
+	content [][]uint64 // by image and block: the write it holds, 0 for zeroes
 	seen    [][]bool
-	verdict Verdict
+	strange faults // found while looking
+}
+
+// faults collects what is wrong.
+type faults struct {
+	count int
+	shown []string
+}
+
+func (f *faults) add(format string, args ...any) {
+	f.count++
+	if len(f.shown) < faultsShown {
+		f.shown = append(f.shown, fmt.Errorf(format, args...).Error())
+	}
 }
 
 // Verify returns a verifier for what was noted so far.
 func (w *Workload) Verify() *Verifier {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v := &Verifier{seed: w.cfg.Seed, log: append([]record(nil), w.log...), safe: w.safe}
+	v := &Verifier{seed: w.cfg.Seed, unit: w.unit, before: w.before, base: w.base, log: append([]record(nil), w.log...), safe: w.safe}
 	for range w.cfg.Images {
 		v.content = append(v.content, make([]uint64, w.blocks))
 		v.seen = append(v.seen, make([]bool, w.blocks))
@@ -33,42 +49,42 @@ func (w *Workload) Verify() *Verifier {
 }
 
 // Observe shows the verifier what an image holds from offset on. offset and the length
-// are multiples of BlockSize; the order does not matter.
+// are multiples of the block size; the order does not matter.
 func (v *Verifier) Observe(image int, offset uint64, p []byte) {
-	for ; len(p) >= BlockSize; p, offset = p[BlockSize:], offset+BlockSize {
-		block := offset / BlockSize
+	for ; uint64(len(p)) >= v.unit; p, offset = p[v.unit:], offset+v.unit {
+		block := offset / v.unit
 		if block >= uint64(len(v.content[image])) {
-			v.fault("image %d is larger than it was made", image)
+			v.strange.add("image %d is larger than it was made", image)
 			return
 		}
 		v.seen[image][block] = true
-		id, written, err := readBlock(p[:BlockSize])
+		id, written, err := readBlock(p[:v.unit])
 		switch {
 		case err != nil:
-			v.fault("image %d, block %d: %w", image, block, err)
+			v.strange.add("image %d, block %d: %w", image, block, err)
 		case !written:
 		case !v.known(id, image, block):
-			v.fault("image %d, block %d: foreign data (it says: image %d, block %d, write %d)", image, block, id.image, id.block, id.write)
+			v.strange.add("image %d, block %d: foreign data (it says: image %d, block %d, write %d)", image, block, id.image, id.block, id.write)
 		default:
 			v.content[image][block] = id.write
 		}
 	}
 }
 
-// known reports whether a write of this run put the block here.
+// known reports whether a write of this run put the block here, and it could be there
+// now.
 func (v *Verifier) known(id blockID, image int, block uint64) bool {
-	if id.seed != v.seed || id.image != uint64(image) || id.block != block || id.write == 0 || id.write > uint64(len(v.log)) {
+	if id.seed != v.seed || id.image != uint64(image) || id.block != block || id.write == 0 {
 		return false
 	}
-	w := v.log[id.write-1]
-	return w.Image == image && block >= w.First && block-w.First < uint64(w.Blocks)
-}
-
-func (v *Verifier) fault(format string, args ...any) {
-	v.verdict.FaultCount++
-	if len(v.verdict.Faults) < faultsShown {
-		v.verdict.Faults = append(v.verdict.Faults, fmt.Errorf(format, args...).Error())
+	if id.write <= v.before {
+		return v.base[image][block] == id.write
 	}
+	if id.write > v.before+uint64(len(v.log)) {
+		return false
+	}
+	w := v.log[id.write-v.before-1]
+	return !w.Zeroes && w.Image == image && block >= w.First && block-w.First < uint64(w.Blocks)
 }
 
 // Verdict is what the content of all images together amounts to.
@@ -89,54 +105,77 @@ type Verdict struct {
 	MissingTime time.Duration
 	// MissingFlushed counts those of them that a flush had promised.
 	MissingFlushed int
+	// FirstMissing spells one of the missing writes out.
+	FirstMissing string
 }
 
 // Verdict judges what was observed.
 func (v *Verifier) Verdict() Verdict {
 	v.demandAll()
-	var lastPresent, firstMissing record
-	firstMissing.acknowledged = math.MaxUint64
-	var lastAt, missingAt time.Duration
-	missingAt = math.MaxInt64
-	out := &v.verdict
-	out.Submitted = len(v.log)
-	for _, r := range v.log {
-		answered := r.acknowledged != 0
-		if answered {
+	all := v.explain(func(r record) bool { return r.acknowledged != 0 })
+	best := all
+	for _, floor := range []func(record) bool{v.promised, func(record) bool { return false }} {
+		if best.faults.count > 0 {
+			best = v.explain(floor)
+		}
+	}
+	out := v.count(best)
+	out.FaultCount = v.strange.count + best.faults.count
+	out.Faults = append(append(out.Faults, v.strange.shown...), best.faults.shown...)
+	if len(all.faults.shown) > 0 {
+		out.FirstMissing = all.faults.shown[0]
+	}
+	return out
+}
+
+// Between judges the content as that of a snapshot, which was asked for and answered at
+// two moments of [Workload.Tick]: everything acknowledged before is in it, and nothing
+// submitted after. ended is [math.MaxUint64] if it was never answered.
+func (v *Verifier) Between(begun, ended uint64) Verdict {
+	v.demandAll()
+	least := v.explain(func(r record) bool { return r.acknowledged != 0 && r.acknowledged < begun })
+	for i, r := range v.log {
+		if least.present[i] && r.submitted > ended {
+			least.faults.add("write %d is in the snapshot, but was submitted after it was made", r.Number)
+		}
+	}
+	out := v.count(least)
+	out.FaultCount = v.strange.count + least.faults.count
+	out.Faults = append(append(out.Faults, v.strange.shown...), least.faults.shown...)
+	return out
+}
+
+// promised reports whether a flush has promised a write.
+func (v *Verifier) promised(r record) bool {
+	return r.durable || r.acknowledged != 0 && r.acknowledged < v.safe
+}
+
+// count tells what a set of present writes leaves out.
+func (v *Verifier) count(e explanation) Verdict {
+	out := Verdict{Submitted: len(v.log)}
+	var lastAt time.Duration
+	missingAt := time.Duration(math.MaxInt64)
+	for i, r := range v.log {
+		if r.acknowledged != 0 {
 			out.Acknowledged++
 			lastAt = max(lastAt, r.at)
 		}
-		switch held := v.held(r.Write); {
-		case held == r.Blocks:
+		switch {
+		case e.present[i]:
 			out.Present++
-			if r.submitted > lastPresent.submitted {
-				lastPresent = r
+		case r.acknowledged != 0:
+			out.Missing++
+			out.MissingBytes += int64(r.Bytes())
+			missingAt = min(missingAt, r.at)
+			if v.promised(r) {
+				out.MissingFlushed++
 			}
-			continue
-		case held > 0:
-			v.fault("write %d (image %d, block %d, %d blocks): only %d of its blocks are there", r.Number, r.Image, r.First, r.Blocks, held)
 		}
-		if !answered {
-			continue
-		}
-		out.Missing++
-		out.MissingBytes += int64(r.Bytes())
-		missingAt = min(missingAt, r.at)
-		if r.acknowledged < v.safe {
-			out.MissingFlushed++
-		}
-		if r.acknowledged < firstMissing.acknowledged {
-			firstMissing = r
-		}
-	}
-	if firstMissing.acknowledged < lastPresent.submitted {
-		v.fault("a hole: write %d (image %d, block %d) is missing, but was acknowledged before write %d (image %d, block %d) was submitted, which is there",
-			firstMissing.Number, firstMissing.Image, firstMissing.First, lastPresent.Number, lastPresent.Image, lastPresent.First)
 	}
 	if out.Missing > 0 {
 		out.MissingTime = lastAt - missingAt
 	}
-	return *out
+	return out
 }
 
 // demandAll notes blocks that nobody showed: a verdict without them would be none.
@@ -144,21 +183,10 @@ func (v *Verifier) demandAll() {
 	for image, blocks := range v.seen {
 		for block, seen := range blocks {
 			if !seen {
-				v.fault("image %d, block %d: it was not looked at", image, block)
+				v.strange.add("image %d, block %d: it was not looked at", image, block)
 			}
 		}
 	}
-}
-
-// held counts the blocks of a write that hold it or a later one.
-func (v *Verifier) held(w Write) int {
-	n := 0
-	for b := range uint64(w.Blocks) {
-		if v.content[w.Image][w.First+b] >= w.Number {
-			n++
-		}
-	}
-	return n
 }
 
 // Prefix returns nil if the content is a prefix of what was written, at one position
@@ -181,6 +209,18 @@ func (v Verdict) Complete() error {
 	}
 	if v.Missing > 0 {
 		return fmt.Errorf("%d acknowledged writes (%d bytes) are missing", v.Missing, v.MissingBytes)
+	}
+	return nil
+}
+
+// Durable returns nil if the content is a prefix that holds every write that was
+// flushed.
+func (v Verdict) Durable() error {
+	if err := v.Prefix(); err != nil {
+		return err
+	}
+	if v.MissingFlushed > 0 {
+		return fmt.Errorf("%d flushed writes are missing: %s", v.MissingFlushed, v.FirstMissing)
 	}
 	return nil
 }

@@ -10,11 +10,23 @@ import (
 type Config struct {
 	Seed       uint64
 	Images     int
-	ImageBytes uint64 // a multiple of BlockSize
+	ImageBytes uint64 // a multiple of the block size
+	// BlockBytes is the unit of every write: a multiple of 8, at least 64; zero is
+	// [BlockSize].
+	BlockBytes int
 	// BlocksMax is the largest write, in blocks. It must be no more than what the
 	// system under test keeps whole: a write of which only a part is there is a fault.
 	BlocksMax int
+	// LargeMax is the size of the largest of the few large writes, in blocks; zero: none.
+	LargeMax int
+	// Zeroes makes some of the writes ones of zeroes.
+	Zeroes bool
 }
+
+const (
+	largeOneIn  = 24
+	zeroesOneIn = 5
+)
 
 // Write is one write of whole blocks.
 type Write struct {
@@ -22,46 +34,54 @@ type Write struct {
 	Image  int
 	First  uint64 // block
 	Blocks int
+	Zeroes bool // its blocks read as zeroes afterwards
+	unit   uint64
 }
 
 // Offset returns where the write begins, in bytes.
-func (w Write) Offset() uint64 { return w.First * BlockSize }
+func (w Write) Offset() uint64 { return w.First * w.unit }
 
 // Bytes returns the write's length.
-func (w Write) Bytes() int { return w.Blocks * BlockSize }
+func (w Write) Bytes() int { return w.Blocks * int(w.unit) }
 
 // Workload chooses writes and keeps the log of them. Its methods may be called by
 // several goroutines.
 type Workload struct {
 	cfg    Config
+	unit   uint64
 	blocks uint64 // of one image
 
-	mu     sync.Mutex
-	random *rand.Rand
-	clock  uint64 // ticks at each submission and acknowledgement
-	log    []record
-	busy   []map[uint64]bool // by image: blocks that a write in flight covers
-	safe   uint64            // what was acknowledged before this tick has been flushed
+	mu      sync.Mutex
+	random  *rand.Rand
+	clock   uint64     // ticks at each submission and acknowledgement
+	base    [][]uint64 // by image and block: the write it held before those of the log, 0 for zeroes
+	before  uint64     // number of the last write before the log
+	log     []record
+	busy    []map[uint64]bool // by image: blocks that a write in flight covers
+	safe    uint64            // what was acknowledged before this tick has been flushed
+	written int               // acknowledged writes, of all time
+	bytes   int64             // of those
 }
 
-// record is what is known of one write: record i is of write i+1.
+// record is what is known of one write: record i is of write before+i+1.
 type record struct {
 	Write
 	submitted    uint64
 	acknowledged uint64 // 0: never
 	at           time.Duration
+	durable      bool // it was acknowledged as safe
 }
 
 // New returns a workload that has written nothing.
 func New(cfg Config) *Workload {
-	w := &Workload{
-		cfg:    cfg,
-		blocks: cfg.ImageBytes / BlockSize,
-		random: rand.New(rand.NewPCG(cfg.Seed, 0)),
-		busy:   make([]map[uint64]bool, cfg.Images),
+	if cfg.BlockBytes == 0 {
+		cfg.BlockBytes = BlockSize
 	}
-	for i := range w.busy {
-		w.busy[i] = map[uint64]bool{}
+	w := &Workload{cfg: cfg, unit: uint64(cfg.BlockBytes), random: rand.New(rand.NewPCG(cfg.Seed, 0))}
+	w.blocks = cfg.ImageBytes / w.unit
+	for range cfg.Images {
+		w.base = append(w.base, make([]uint64, w.blocks))
+		w.busy = append(w.busy, map[uint64]bool{})
 	}
 	return w
 }
@@ -76,8 +96,8 @@ const (
 
 // Begin chooses a write to an image and notes that it is submitted: it must be called
 // before the write is sent. ok is false when no free place was found, because too many
-// writes are in flight (one that failed stays in flight for ever: nobody knows whether
-// it is there).
+// writes are in flight (one that failed stays in flight until [Workload.Continue]: nobody
+// knows whether it is there).
 func (w *Workload) Begin(image int) (next Write, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -86,7 +106,7 @@ func (w *Workload) Begin(image int) (next Write, ok bool) {
 		if !w.free(next) {
 			continue
 		}
-		next.Number = uint64(len(w.log)) + 1
+		next.Number = w.before + uint64(len(w.log)) + 1
 		for b := range uint64(next.Blocks) {
 			w.busy[image][next.First+b] = true
 		}
@@ -98,13 +118,18 @@ func (w *Workload) Begin(image int) (next Write, ok bool) {
 }
 
 func (w *Workload) choose(image int) Write {
-	n := uint64(1 + w.random.IntN(w.cfg.BlocksMax))
+	largest := w.cfg.BlocksMax
+	if w.cfg.LargeMax > 0 && w.random.IntN(largeOneIn) == 0 {
+		largest = w.cfg.LargeMax
+	}
+	n := uint64(1 + w.random.IntN(largest))
 	span := w.blocks
 	if w.random.IntN(hotShare) == 0 {
 		span = max(w.blocks/hotPart, 1)
 	}
 	first := w.random.Uint64N(span)
-	return Write{Image: image, First: first, Blocks: int(min(n, w.blocks-first))}
+	zeroes := w.cfg.Zeroes && w.random.IntN(zeroesOneIn) == 0
+	return Write{Image: image, First: first, Blocks: int(min(n, w.blocks-first)), Zeroes: zeroes, unit: w.unit}
 }
 
 func (w *Workload) free(n Write) bool {
@@ -118,9 +143,14 @@ func (w *Workload) free(n Write) bool {
 
 // Data fills p with the write's content; p is [Write.Bytes] long.
 func (w *Workload) Data(n Write, p []byte) {
+	if n.Zeroes {
+		clear(p)
+		return
+	}
+	unit := int(w.unit)
 	for b := range n.Blocks {
 		id := blockID{w.cfg.Seed, uint64(n.Image), n.First + uint64(b), n.Number}
-		id.fill(p[b*BlockSize : (b+1)*BlockSize])
+		id.fill(p[b*unit : (b+1)*unit])
 	}
 }
 
@@ -129,17 +159,38 @@ func (w *Workload) Data(n Write, p []byte) {
 func (w *Workload) Acknowledge(n Write, at time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.acknowledge(n, at)
+}
+
+func (w *Workload) acknowledge(n Write, at time.Duration) *record {
 	w.clock++
-	r := &w.log[n.Number-1]
+	r := &w.log[n.Number-w.before-1]
 	r.acknowledged, r.at = w.clock, at
 	for b := range uint64(n.Blocks) {
 		delete(w.busy[n.Image], n.First+b)
 	}
+	w.written++
+	w.bytes += int64(n.Bytes())
+	return r
+}
+
+// AcknowledgeSafe is [Workload.Acknowledge] for a write with FUA: it is safe, and so is
+// what was acknowledged before it was submitted.
+func (w *Workload) AcknowledgeSafe(n Write, at time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.acknowledge(n, at)
+	r.durable = true
+	w.safe = max(w.safe, r.submitted)
 }
 
 // BeginFlush notes that a flush is submitted, before it is sent, and returns what
 // [Workload.EndFlush] needs.
-func (w *Workload) BeginFlush() uint64 {
+func (w *Workload) BeginFlush() uint64 { return w.Tick() }
+
+// Tick returns the present time: it is after everything that was noted, and before
+// everything that will be.
+func (w *Workload) Tick() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.clock++
@@ -153,15 +204,23 @@ func (w *Workload) EndFlush(begun uint64) {
 	w.safe = max(w.safe, begun)
 }
 
+// Continue takes what a verifier was shown for the state from which the writes go on,
+// and forgets those before: none of them may be in flight any more. It is for a crash,
+// after which nobody answers what was under way.
+func (w *Workload) Continue(v *Verifier) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.before += uint64(len(w.log))
+	w.log = nil
+	w.base = v.content
+	for i := range w.busy {
+		clear(w.busy[i])
+	}
+}
+
 // Written returns how many writes, and bytes of them, were acknowledged.
 func (w *Workload) Written() (writes int, bytes int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, r := range w.log {
-		if r.acknowledged != 0 {
-			writes++
-			bytes += int64(r.Bytes())
-		}
-	}
-	return writes, bytes
+	return w.written, w.bytes
 }

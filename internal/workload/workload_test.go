@@ -32,11 +32,14 @@ type history struct {
 // play submits n writes, at most testDepth in flight; the log takes them in any order
 // and acknowledges them later, in any order.
 func play(seed uint64, n int) *history {
-	r := rand.New(rand.NewPCG(seed, 1))
+	return playWith(workload.Config{Seed: seed, BlocksMax: 4}, n)
+}
+
+func playWith(cfg workload.Config, n int) *history {
+	cfg.Images, cfg.ImageBytes = testImages, testBlocks*workload.BlockSize
+	r := rand.New(rand.NewPCG(cfg.Seed, 1))
 	h := &history{
-		load: workload.New(workload.Config{
-			Seed: seed, Images: testImages, ImageBytes: testBlocks * workload.BlockSize, BlocksMax: 4,
-		}),
+		load:  workload.New(cfg),
 		acked: map[uint64]int{}, begun: map[uint64]int{},
 	}
 	var flying, logged []workload.Write
