@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
@@ -18,40 +17,51 @@ type session struct {
 	close func()
 }
 
-// Write implements [nbd.Device]. Data longer than an entry takes becomes several
-// consecutive entries, acknowledged together.
+// Write implements [nbd.Device]. Data longer than an entry takes becomes a run of
+// entries, which come to be together.
 func (s *session) Write(ctx context.Context, p []byte, off uint64, fua bool, done func(error)) {
-	pieces := max(1, (len(p)+events.PayloadMax-1)/events.PayloadMax)
-	done = s.toClient(whenAll(pieces, done))
+	done = s.toClient(done)
 	if len(p) == 0 {
 		done(nil)
 		return
 	}
+	w := s.life.writer
+	most := w.settings.PayloadBytes
+	if len(p) <= most {
+		w.submit(ctx, s.writing(p, off, fua), done)
+		return
+	}
+	parts := make([]change, 0, (len(p)+most-1)/most)
 	for len(p) > 0 {
-		n := min(len(p), events.PayloadMax)
-		s.life.writer.submit(ctx, change{
-			image:  s.Image,
-			event:  events.Written{Image: s.Image.ID(), Offset: off, Data: p[:n]},
-			offset: off, length: uint64(n), bytes: n, safe: fua,
-		}, done)
+		n := min(len(p), most)
+		parts = append(parts, s.writing(p[:n], off, fua))
 		p, off = p[n:], off+uint64(n)
+	}
+	w.submitRun(ctx, parts, done)
+}
+
+func (s *session) writing(p []byte, off uint64, fua bool) change {
+	return change{
+		image:  s.Image,
+		event:  events.Written{Image: s.Image.ID(), Offset: off, Data: p},
+		offset: off, length: uint64(len(p)), bytes: len(p), safe: fua,
 	}
 }
 
-// Zero implements [nbd.Device]. A range of more objects than an entry names becomes
-// several entries.
+// Zero implements [nbd.Device]. A range of more objects than an entry names becomes a
+// run of entries, which come to be together.
 func (s *session) Zero(ctx context.Context, z nbd.ZeroRequest, done func(error)) {
 	step := events.ObjectsPerEntryMax * s.Image.ObjectSize()
-	pieces := (z.Offset%step + z.Length + step - 1) / step
-	done = s.toClient(whenAll(int(pieces), done))
+	var parts []change
 	for off, left := z.Offset, z.Length; left > 0; {
 		n := min(left, step-off%step)
-		s.life.writer.submit(ctx, change{
+		parts = append(parts, change{
 			image: s.Image, event: s.zeroing(z, off, n),
 			offset: off, length: n, safe: z.FUA,
-		}, done)
+		})
 		off, left = off+n, left-n
 	}
+	s.life.writer.submitRun(ctx, parts, s.toClient(done))
 }
 
 func (s *session) zeroing(z nbd.ZeroRequest, off, n uint64) events.Event {
@@ -64,6 +74,7 @@ func (s *session) zeroing(z nbd.ZeroRequest, off, n uint64) events.Event {
 // Flush implements [nbd.Device]: everything acknowledged before, on any session of the
 // directory, is safe when it is done.
 func (s *session) Flush(_ context.Context, done func(error)) {
+	s.life.writer.flushed()
 	s.life.tail.WhenSafe(s.toClient(done))
 }
 
@@ -84,29 +95,5 @@ func (s *session) toClient(done func(error)) func(error) {
 			err = fault.New(fault.CodeOf(err), "image %s: %w", s.Name, err)
 		}
 		done(err)
-	}
-}
-
-// whenAll returns a function that calls done at its n-th call, with the first error
-// among them.
-func whenAll(n int, done func(error)) func(error) {
-	if n == 1 {
-		return done
-	}
-	var left atomic.Int64
-	var first atomic.Pointer[error]
-	left.Store(int64(n))
-	return func(err error) {
-		if err != nil {
-			first.CompareAndSwap(nil, &err)
-		}
-		if left.Add(-1) > 0 {
-			return
-		}
-		if e := first.Load(); e != nil {
-			done(*e)
-			return
-		}
-		done(nil)
 	}
 }

@@ -85,7 +85,7 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 		d.enter(Failed, err)
 		d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
 		d.note(ctx, events.Failed, events.Mark{}, err.Error())
-		reason = d.nextReason(reason, err)
+		reason = d.nextReason(reason)
 		if time.Since(started) > reopenLast {
 			wait = reopenFirst
 		}
@@ -98,13 +98,10 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 
 // nextReason says why the next life claims a tag. A promotion stays one until a life has
 // claimed its tag: what may be refused to it must not become an ordinary opening.
-func (d *directory) nextReason(reason events.TagReason, err error) events.TagReason {
+func (d *directory) nextReason(reason events.TagReason) events.TagReason {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case errors.Is(err, errTagFull):
-		return events.TagFull
-	case d.opened > 0:
+	if d.opened > 0 {
 		return events.TagOpened
 	}
 	return reason
@@ -202,8 +199,8 @@ func (d *directory) becameReady(ctx context.Context, l *life) {
 	d.full = false
 	d.mu.Unlock()
 	d.enter(Ready, nil)
-	d.log.Info("directory is ready", "tag", l.claim.Tag, "position", l.claim.Mark.Position.String())
-	d.note(ctx, events.Opened, l.claim.Mark, string(l.claim.Reason))
+	d.log.Info("directory is ready", "tag", l.claim.Load().Tag, "position", l.claim.Load().Mark.Position.String())
+	d.note(ctx, events.Opened, l.claim.Load().Mark, string(l.claim.Load().Reason))
 }
 
 // becameFull notes that the log begins or ends to refuse for want of room.

@@ -25,6 +25,8 @@ type Deps struct {
 	JournalBytesMax int64
 	// Durability is shown in status: "sync", "quorum" or "relaxed".
 	Durability string
+	// Settings of the group commit; none: [DefaultSettings].
+	Settings Settings
 }
 
 // Service is the journal service of one node.
@@ -44,6 +46,9 @@ type Service struct {
 // New returns a service that holds nothing until it runs.
 func New(deps Deps) *Service {
 	clients := holder.NewClients(deps.Node)
+	if deps.Settings == (Settings{}) {
+		deps.Settings = DefaultSettings()
+	}
 	s := &Service{
 		deps: deps,
 		shared: holder.Service{
@@ -85,7 +90,7 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	d := s.start(r)
 	life, err := d.ready(ctx)
 	if err == nil {
-		return life.claim.Mark, nil
+		return life.claim.Load().Mark, nil
 	}
 	s.stop(d)
 	return events.Mark{}, d.wrap(err)

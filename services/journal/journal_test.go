@@ -101,13 +101,13 @@ func TestWriteIsReadBackAtOnceAndAfterRestart(t *testing.T) {
 	if err := dev.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	before := d.life.claim.Tag
+	before := d.life.claim.Load().Tag
 	stop()
 
 	s, _ = start(t, at)
 	d = acquire(t, s)
-	if d.life.claim.Tag <= before {
-		t.Fatalf("the tag after a restart is %d, not later than %d", d.life.claim.Tag, before)
+	if d.life.claim.Load().Tag <= before {
+		t.Fatalf("the tag after a restart is %d, not later than %d", d.life.claim.Load().Tag, before)
 	}
 	dev = open(t, s, "vms/prod/disk0")
 	if !bytes.Equal(read(t, dev, 12345, len(small)), small) || !bytes.Equal(read(t, dev, 5<<20, len(large)), large) {
@@ -126,7 +126,7 @@ func TestOvertakenWriterIsFenced(t *testing.T) {
 	// Another writer claims the next tag behind our back.
 	l := d.life
 	marks := l.tail.Marks()
-	tag, err := l.claim.Tag.Next(at.Node.Site.Number)
+	tag, err := l.claim.Load().Tag.Next(at.Node.Site.Number)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	d.life.writer.fullTime = 0
 	// A follower that is away holds everything.
 	err := s.clients.Register(t.Context(), at.Bus, events.PositionCommitted{
-		Directory: d.id, Client: "west.node", Site: at.Node.Site.UUID, Mark: d.life.claim.Mark,
+		Directory: d.id, Client: "west.node", Site: at.Node.Site.UUID, Mark: d.life.claim.Load().Mark,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,8 +29,8 @@ type life struct {
 	log       *bus.Log
 	tail      *tail.Tail
 	writer    *writer
-	claim     *events.TagClaimed
-	ended     chan struct{} // closed when requests are no longer taken
+	claim     atomic.Pointer[events.TagClaimed] // the latest of this life
+	ended     chan struct{}                     // closed when requests are no longer taken
 }
 
 // over reports whether requests are no longer taken: the state follows a little later.
@@ -228,9 +229,9 @@ func (l *life) mayClaim(reason events.TagReason) error {
 	return nil
 }
 
+// claimTag claims the tag after the log's end.
 func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
-	deps := l.directory.service.deps
-	self, err := site.Current(ctx, deps.Bus)
+	self, err := site.Current(ctx, l.directory.service.deps.Bus)
 	if err != nil {
 		return err
 	}
@@ -239,11 +240,24 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	if err != nil {
 		return err
 	}
-	claim := events.TagClaimed{
-		Tag: tag, Reason: reason, Site: self.UUID, Node: deps.Node.Name,
-		Incarnation: deps.Node.Incarnation, Predecessor: end,
+	mark, err := l.logClaim(ctx, tag, reason)
+	if err != nil {
+		return err
 	}
-	if previous := l.replica.Tag(); previous != nil {
+	l.writer = l.newWriter(mark)
+	return nil
+}
+
+// logClaim logs a tag behind the log's end, which the caller knows to be its own.
+func (l *life) logClaim(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error) {
+	deps := l.directory.service.deps
+	claim := events.TagClaimed{
+		Tag: tag, Reason: reason, Site: deps.Node.Site.UUID, Node: deps.Node.Name,
+		Incarnation: deps.Node.Incarnation, Predecessor: l.tail.Marks().Logged,
+	}
+	if last := l.claim.Load(); last != nil {
+		claim.PredecessorSite = last.Site
+	} else if previous := l.replica.Tag(); previous != nil {
 		claim.PredecessorSite = previous.Site
 	}
 	msg, mark := claim.Encode(events.InstantOf(time.Now()))
@@ -251,19 +265,38 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	subject := events.TagSubject(deps.Node.Site.Name, l.directory.id)
 	seq, err := l.log.Append(ctx, subject, msg, l.tail.LastSequence())
 	if err != nil {
-		return fmt.Errorf("claim tag %d: %w", tag, err)
+		return mark, fmt.Errorf("claim tag %d: %w", tag, err)
 	}
-	l.claim = &claim
+	l.claim.Store(&claim)
 	l.tail.Logged(&claim, seq, len(msg))
+	return mark, nil
+}
+
+// nextTag logs a tag that the writer has numbered. A site that was given another number
+// meanwhile must not use its former one: another site may have it.
+func (l *life) nextTag(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error) {
+	self, err := site.Current(ctx, l.directory.service.deps.Bus)
+	if err != nil {
+		return events.Mark{}, err
+	}
+	if self.Number != tag.Site() {
+		return events.Mark{}, fmt.Errorf("claim tag %d: the site has number %d now", tag, self.Number)
+	}
+	return l.logClaim(ctx, tag, reason)
+}
+
+func (l *life) newWriter(claim events.Mark) *writer {
+	deps := l.directory.service.deps
 	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
-	l.writer = newWriter(l.replica, l.log, l.tail, entries, mark)
-	l.writer.full = func(ctx context.Context, full bool) {
+	w := newWriter(l.replica, l.log, l.tail, entries, deps.Settings, claim)
+	w.claim = l.nextTag
+	w.full = func(ctx context.Context, full bool) {
 		l.directory.becameFull(ctx, full)
 		if full {
 			l.tail.Hurry()
 		}
 	}
-	return nil
+	return w
 }
 
 // applied is told by the tail; what is replayed before the writer exists is not its.

@@ -14,8 +14,6 @@ import (
 // removed) and returns when it is applied. It has the directory to itself: changes wait,
 // everything before it is applied, so decide sees the replica as the operation finds it.
 func (w *writer) operate(ctx context.Context, decide func() (events.Entry, error)) error {
-	w.operation.Lock()
-	defer w.operation.Unlock()
 	if err := w.pause(); err != nil {
 		return err
 	}
@@ -40,8 +38,7 @@ func (w *writer) operate(ctx context.Context, decide func() (events.Entry, error
 func (w *writer) carryOut(entry events.Entry, size int) error {
 	done := make(chan error, 1)
 	w.mu.Lock()
-	if w.failure != nil || w.next == 0 {
-		err := cmpErr(w.failure, errTagFull)
+	if err := cmpErr(w.failure, w.begin(1)); err != nil {
 		w.mu.Unlock()
 		w.tail.Return(size)
 		return err
@@ -71,26 +68,32 @@ func cmpErr(a, b error) error {
 	return b
 }
 
-// pause makes changes wait, and returns when none is on its way to the log.
+// pause makes changes wait, and returns when none is on its way to the log and the
+// caller has the directory to itself until it calls resume.
 func (w *writer) pause() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paused++
-	for (len(w.queue) > 0 || w.sealing) && w.failure == nil {
+	w.wake() // what is held back goes out
+	for (w.held || len(w.queue) > 0 || w.sealing) && w.failure == nil {
 		w.changed.Wait()
 	}
 	if w.failure != nil {
 		w.paused--
 		w.changed.Broadcast()
+		return w.failure
 	}
-	return w.failure
+	w.held = true
+	return nil
 }
 
 func (w *writer) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paused--
+	w.held = false
 	w.changed.Broadcast()
+	w.wake()
 }
 
 // Bounds of an image.

@@ -145,26 +145,39 @@ func TestRefusedPromotionStaysRefused(t *testing.T) {
 	}
 }
 
-// A tag whose entries run out is followed by another.
+// journal 28: a tag whose entries run out is followed by another, and clients notice
+// nothing.
 func TestUsedUpTagIsFollowedByAnother(t *testing.T) {
 	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
+	s, stop := start(t, at)
 	d := acquire(t, s)
 	create(t, d, "disk0", 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
-	before := d.life
-	before.writer.mu.Lock()
-	before.writer.next = events.MaxEntry
-	before.writer.mu.Unlock()
-	data := pattern(1, 4096)
-	write(t, dev, data, 0, false)
-	<-dev.Ended()
-	sitetest.Eventually(t, "the directory is opened anew", func() bool {
-		l, err := d.current()
-		return err == nil && l != before && l.claim.Reason == events.TagFull && l.claim.Tag > before.claim.Tag
-	})
-	if got := read(t, open(t, s, "vms/prod/disk0"), 0, len(data)); string(got) != string(data) {
-		t.Error("the tag's last write is lost")
+	first := d.life.claim.Load()
+	d.life.writer.maxEntry = 20
+	data := pattern(1, 700_000) // runs of three
+	for i := range 30 {
+		write(t, dev, data, uint64(i)*4096, i%7 == 0)
+	}
+	last := d.life.claim.Load()
+	if last.Reason != events.TagFull || last.Tag <= first.Tag {
+		t.Errorf("after 90 entries in tags of 20 the tag is %d (%s), which was %d", last.Tag, last.Reason, first.Tag)
+	}
+	select {
+	case <-dev.Ended():
+		t.Error("the session ended")
+	default:
+	}
+	for _, tag := range d.life.replica.Tags()[1:] {
+		if tag.Predecessor.Position.Entry() > 20 {
+			t.Errorf("tag %d follows entry %v", tag.Tag, tag.Predecessor.Position)
+		}
+	}
+	stop()
+	s, _ = start(t, at)
+	acquire(t, s)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 29*4096, len(data)); string(got) != string(data) {
+		t.Error("the last write is lost")
 	}
 }
 
@@ -203,6 +216,6 @@ func TestBrimfulJournalServesItsFollowers(t *testing.T) {
 		return err == nil
 	})
 	if l, err := s.held()[0].current(); err == nil {
-		t.Errorf("the journal still had room for tag %d", l.claim.Tag)
+		t.Errorf("the journal still had room for tag %d", l.claim.Load().Tag)
 	}
 }

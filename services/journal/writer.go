@@ -2,8 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -15,13 +13,6 @@ import (
 )
 
 const (
-	// fullTime is how long a batch waits for a full log to be trimmed: an NBD request
-	// is never blocked for ever.
-	fullTime = 30 * time.Second
-	// answerTime is how long a batch waits for a log that does not answer. Whether it
-	// was stored is then found out when the directory is opened again.
-	answerTime    = 30 * time.Second
-	fullRetryTime = 200 * time.Millisecond
 	// entryOverhead is at least what an entry takes besides data and versions, in bytes.
 	entryOverhead  = 64
 	versionBytes   = 9
@@ -30,41 +21,42 @@ const (
 	bufferBytesMin = 64 << 10
 )
 
-// errTagFull ends a tag whose entries have run out; the directory is opened anew with
-// another one.
-var errTagFull = errors.New("the tag's entries have run out")
-
 // writer gives every change of a directory its place in the log. Changes that arrive
 // while one message is under way gather in the next.
 type writer struct {
-	replica *replica.Replica
-	log     *bus.Log
-	tail    *tail.Tail
-	subject string
-	tag     events.Tag
-	now     func() time.Time
+	replica  *replica.Replica
+	log      *bus.Log
+	tail     *tail.Tail
+	subject  string
+	settings Settings
+	now      func() time.Time
+	// claim logs a tag behind the last entry, in the writer's own turn.
+	claim func(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error)
 	// full is told when the log begins and ends to refuse for want of room, and each
 	// time that it refuses.
 	full     func(ctx context.Context, full bool)
 	fullTime time.Duration
-
-	// operation serialises operations, each of which has the directory to itself.
-	operation sync.Mutex
+	// maxEntry is the last entry of a tag.
+	maxEntry uint32
 
 	mu sync.Mutex
 	// queue holds the batches that are not sealed yet, oldest first; entries go into
-	// the last one.
+	// the last one, unless cut says that a new one is to begin.
 	queue []*openBatch
-	// next is the number of the next entry; zero when the tag is used up.
+	cut   bool
+	// tag and next are where the next entry goes; next may be one behind maxEntry.
+	tag  events.Tag
 	next uint32
 	// pending holds the version of each object that has a logged or queued change
 	// which the replica does not have yet.
 	pending map[objectKey]events.Position
 	scratch []events.Position
+	marker  marker
 	paused  int  // how many want changes to wait
+	held    bool // one has the directory to itself
 	sealing bool // a batch is between queue and log
 	failure error
-	changed *sync.Cond // of mu: paused, sealing, queue or failure
+	changed *sync.Cond // of mu: paused, held, sealing, queue or failure
 	kick    chan struct{}
 
 	// logged holds the buffers of logged batches until they are applied, oldest first.
@@ -82,10 +74,16 @@ type objectKey struct {
 	index uint64
 }
 
+// openBatch is a message to be: entries of one tag, or the claim of a tag.
 type openBatch struct {
+	tag         events.Tag
+	claim       events.TagReason // of a claim, which has no entries
 	builder     *events.BatchBuilder
 	completions []completion
-	reserved    int // bytes promised by the tail's Room
+	reserved    int             // bytes promised by the tail's Room
+	forced      bool            // goes out as soon as nothing is under way
+	opened      time.Time       // when the first entry came, where messages are held back
+	published   *events.Instant // set to the message's time before its changes complete; may be nil
 }
 
 type completion struct {
@@ -94,13 +92,14 @@ type completion struct {
 }
 
 // newWriter returns a writer for a tag that was just claimed with the mark claim.
-func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, claim events.Mark) *writer {
+func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, settings Settings, claim events.Mark) *writer {
 	w := &writer{
-		replica: r, log: log, tail: t, subject: subject,
+		replica: r, log: log, tail: t, subject: subject, settings: settings,
 		tag: claim.Position.Tag(), mark: claim, next: 1,
 		now:      time.Now,
 		full:     func(context.Context, bool) {},
 		fullTime: fullTime,
+		maxEntry: events.MaxEntry,
 		pending:  map[objectKey]events.Position{},
 		kick:     make(chan struct{}, 1),
 	}
@@ -118,39 +117,68 @@ type change struct {
 	safe   bool   // complete only when safe
 }
 
+// size returns at least what a change takes in the log, in bytes.
+func (c *change) size() int {
+	_, count := replica.Objects(c.offset, c.length, c.image.ObjectSize())
+	return entryOverhead + c.bytes + int(count)*versionBytes
+}
+
 // submit gives a change its place in the log. It returns as soon as it has one; done
 // is called once when the change is logged (or safe, where that was asked), or has failed.
 func (w *writer) submit(ctx context.Context, c change, done func(error)) {
-	first, count := replica.Objects(c.offset, c.length, c.image.ObjectSize())
-	size := entryOverhead + c.bytes + int(count)*versionBytes
+	size := c.size()
 	if err := w.tail.Room(ctx, size); err != nil {
 		done(err)
 		return
 	}
-	if err := w.enqueue(c, first, count, size, done); err != nil {
+	if err := w.enqueue(&c, size, done); err != nil {
 		w.tail.Return(size)
 		done(err)
 	}
 }
 
-func (w *writer) enqueue(c change, first, count uint64, size int, done func(error)) error {
+func (w *writer) enqueue(c *change, size int, done func(error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.awaitTurn()
+	if err := w.admit(c, 1); err != nil {
+		return err
+	}
+	w.record(c, events.Part{}, size, completion{done, c.safe})
+	return nil
+}
+
+// awaitTurn returns when changes are taken, or none any more. It is called under the lock.
+func (w *writer) awaitTurn() {
 	for w.paused > 0 && w.failure == nil {
 		w.changed.Wait()
 	}
+}
+
+// admit refuses a change that its image cannot take, and makes sure that entries have a
+// place in one tag. It is called under the lock.
+func (w *writer) admit(c *change, entries uint32) error {
 	switch {
 	case w.failure != nil:
 		return w.failure
 	case w.gone(c.image):
 		return fault.New(fault.NotFound, "the image was removed")
+	case c.image.ReadOnly():
+		return errFeatureReadOnly
 	case c.offset+c.length > c.image.Size():
 		return fault.New(fault.NoSpace, "the range ends beyond the image")
-	case w.next == 0:
-		return errTagFull
 	}
+	return w.begin(entries)
+}
+
+var errFeatureReadOnly = fault.New(fault.ReadOnly, "the image has the feature %s", events.FeatureReadOnly)
+
+// record places a change with the versions that its objects have at its place. It is
+// called under the lock.
+func (w *writer) record(c *change, part events.Part, size int, done completion) {
 	position := events.At(w.tag, w.next)
 	w.scratch = w.scratch[:0]
+	first, count := replica.Objects(c.offset, c.length, c.image.ObjectSize())
 	for index := first; index < first+count; index++ {
 		key := objectKey{c.image.ID(), index}
 		version, isPending := w.pending[key]
@@ -160,8 +188,8 @@ func (w *writer) enqueue(c change, first, count uint64, size int, done func(erro
 		w.scratch = append(w.scratch, version)
 		w.pending[key] = position
 	}
-	w.place(events.Entry{Before: w.scratch, Event: c.event}, size, completion{done, c.safe})
-	return nil
+	w.marker.changed = true
+	w.place(events.Entry{Before: w.scratch, Part: part, Event: c.event}, size, done)
 }
 
 func (w *writer) gone(image *replica.Image) bool {
@@ -169,20 +197,34 @@ func (w *writer) gone(image *replica.Image) bool {
 	return !ok || now != image
 }
 
-// place puts an entry into the open batch. It is called under the lock.
-func (w *writer) place(e events.Entry, size int, c completion) {
+// place puts an entry into the open batch, and returns that. It is called under the
+// lock, after begin.
+func (w *writer) place(e events.Entry, size int, c completion) *openBatch {
 	var open *openBatch
-	if n := len(w.queue); n > 0 {
+	if n := len(w.queue); n > 0 && !w.cut {
 		open = w.queue[n-1]
 	}
-	if open == nil || open.builder.Size()+size > events.BatchBytesMax {
-		open = &openBatch{builder: events.NewBatchBuilder(w.buffer())}
+	if open == nil || open.builder.Size()+size > events.BatchBytesMax || open.builder.Size() >= w.settings.FlushBytes {
+		open = &openBatch{tag: w.tag, builder: events.NewBatchBuilder(w.buffer())}
+		if w.settings.FlushAge > 0 {
+			open.opened = w.now()
+		}
 		w.queue = append(w.queue, open)
+		w.cut = false
 	}
 	open.builder.Append(e)
-	open.completions = append(open.completions, c)
+	if c.done != nil {
+		open.completions = append(open.completions, c)
+	}
+	open.forced = open.forced || c.safe
 	open.reserved += size
-	w.next++ // wraps to zero after MaxEntry
+	w.next++
+	w.wake()
+	return open
+}
+
+// wake makes run look at the queue.
+func (w *writer) wake() {
 	select {
 	case w.kick <- struct{}{}:
 	default:
@@ -197,235 +239,4 @@ func (w *writer) buffer() []byte {
 		return b
 	}
 	return make([]byte, 0, bufferBytesMin)
-}
-
-// run publishes batches until ctx ends and the queue is empty, or one fails. The error
-// is kept: every later change gets it.
-func (w *writer) run(ctx context.Context) error {
-	for {
-		b := w.take()
-		if b != nil {
-			err := w.publish(ctx, b)
-			if errors.Is(err, bus.ErrFull) && ctx.Err() == nil {
-				err = w.refuse(ctx, err, b)
-				b = nil
-			}
-			if err == nil {
-				err, b = w.usedUp(), nil
-			}
-			if err != nil {
-				w.fail(err, b)
-				return err
-			}
-			continue
-		}
-		select {
-		case <-w.kick:
-		case <-ctx.Done():
-			if w.stop() {
-				return nil
-			}
-		}
-	}
-}
-
-// take removes the oldest batch from the queue.
-func (w *writer) take() *openBatch {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.sealing = len(w.queue) > 0
-	if !w.sealing {
-		w.changed.Broadcast()
-		return nil
-	}
-	b := w.queue[0]
-	w.queue[0] = nil
-	w.queue = w.queue[1:]
-	return b
-}
-
-// usedUp returns errTagFull once the tag's last entry was published.
-func (w *writer) usedUp() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.next == 0 && len(w.queue) == 0 {
-		return errTagFull
-	}
-	return nil
-}
-
-var errClosed = fault.New(fault.NotReady, "the directory is closing")
-
-// stop refuses further changes; it reports whether none is left.
-func (w *writer) stop() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failure == nil {
-		w.failure = errClosed
-	}
-	w.changed.Broadcast()
-	return len(w.queue) == 0
-}
-
-// publish logs a batch and completes its changes. This is the commit point of a write:
-// once Append has returned, the write survives the death of this process.
-func (w *writer) publish(ctx context.Context, b *openBatch) error {
-	msg, end := b.builder.Seal(w.tag, w.mark, w.tail.Marks().Safe.Position, events.InstantOf(w.now()))
-	seq, err := w.append(ctx, msg)
-	if err != nil {
-		return err
-	}
-	batch, err := events.DecodeBatch(msg)
-	if err != nil {
-		return fmt.Errorf("batch that was just written: %w", err)
-	}
-	w.mark = end
-	w.mu.Lock()
-	w.logged = append(w.logged, msg)
-	w.mu.Unlock()
-	w.tail.Logged(batch, seq, len(msg))
-	w.tail.Return(b.reserved)
-	w.complete(b.completions)
-	return nil
-}
-
-func (w *writer) complete(all []completion) {
-	var safe []func(error)
-	for _, c := range all {
-		if c.safe {
-			safe = append(safe, c.done)
-		} else {
-			c.done(nil)
-		}
-	}
-	if safe == nil {
-		return
-	}
-	w.tail.WhenSafe(func(err error) {
-		for _, done := range safe {
-			done(err)
-		}
-	})
-}
-
-// append stores a message behind the last one. While the log is full it waits, once:
-// when that has taken fullTime, this and all further messages are given up at once until
-// one finds room again.
-func (w *writer) append(ctx context.Context, msg []byte) (uint64, error) {
-	last := w.tail.LastSequence()
-	for {
-		seq, err := w.appendOnce(ctx, msg, last)
-		if !errors.Is(err, bus.ErrFull) {
-			if err == nil && !w.refusing.IsZero() {
-				w.refusing = time.Time{}
-				w.full(ctx, false)
-			}
-			return seq, err
-		}
-		if w.refusing.IsZero() {
-			w.refusing = w.now()
-		}
-		w.full(ctx, true)
-		if w.now().Sub(w.refusing) >= w.fullTime {
-			return 0, fault.New(fault.NoSpace, "the journal is full: %w", err)
-		}
-		again := time.NewTimer(fullRetryTime)
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return 0, fault.New(fault.NoSpace, "the journal is full: %w", err)
-		}
-	}
-}
-
-// refuse gives up the changes that a full log did not take, and makes their positions
-// free again: nobody has seen them. What was logged before stays; the directory goes on.
-func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error {
-	w.mu.Lock()
-	w.paused++
-	lost := append([]*openBatch{under}, w.queue...)
-	w.queue = nil
-	w.mu.Unlock()
-	w.giveUp(err, lost)
-	// With everything logged applied, the replica knows the version of every object.
-	err = w.tail.Drain(ctx)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	clear(w.pending)
-	w.next = w.mark.Position.Entry() + 1
-	w.paused--
-	w.changed.Broadcast()
-	return err
-}
-
-// giveUp completes changes that were not logged.
-func (w *writer) giveUp(err error, lost []*openBatch) {
-	for _, b := range lost {
-		w.tail.Return(b.reserved)
-		for _, c := range b.completions {
-			c.done(err)
-		}
-	}
-}
-
-// appendOnce stores a message even while the directory closes: it was taken.
-func (w *writer) appendOnce(ctx context.Context, msg []byte, last uint64) (uint64, error) {
-	if err := w.log.Room(); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
-	defer cancel()
-	return w.log.Append(ctx, w.subject, msg, last)
-}
-
-// fail refuses all further changes and completes those that were not logged. under is
-// the batch that was on its way, or nil.
-func (w *writer) fail(err error, under *openBatch) {
-	w.mu.Lock()
-	w.failure = err
-	lost := w.queue
-	if under != nil {
-		lost = append([]*openBatch{under}, lost...)
-	}
-	w.queue = nil
-	w.sealing = false
-	w.changed.Broadcast()
-	w.mu.Unlock()
-	w.giveUp(err, lost)
-}
-
-// applied forgets what the replica now has, and takes the batch's memory back. The tail
-// calls it in the order of the log.
-func (w *writer) applied(b *events.Batch) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i, e := range b.Entries {
-		w.forget(b.Position(i), e)
-	}
-	buf := w.logged[0]
-	w.logged[0] = nil
-	w.logged = w.logged[1:]
-	if cap(buf) <= spareBytesMax && len(w.spare) < spareBuffers {
-		w.spare = append(w.spare, buf[:0])
-	}
-}
-
-// forget is called under the lock.
-func (w *writer) forget(position events.Position, e events.Entry) {
-	image, offset, length, ok := events.Range(e.Event)
-	if !ok {
-		return
-	}
-	img, ok := w.replica.Image(image)
-	if !ok {
-		return
-	}
-	first, count := replica.Objects(offset, length, img.ObjectSize())
-	for index := first; index < first+count; index++ {
-		key := objectKey{image, index}
-		if w.pending[key] == position {
-			delete(w.pending, key)
-		}
-	}
 }

@@ -1,0 +1,305 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/replica"
+)
+
+const (
+	// fullTime is how long a batch waits for a full log to be trimmed: an NBD request
+	// is never blocked for ever.
+	fullTime = 30 * time.Second
+	// answerTime is how long a batch waits for a log that does not answer. Whether it
+	// was stored is then found out when the directory is opened again.
+	answerTime    = 30 * time.Second
+	fullRetryTime = 200 * time.Millisecond
+)
+
+// run publishes batches until ctx ends and the queue is empty, or one fails. The error
+// is kept: every later change gets it.
+func (w *writer) run(ctx context.Context) error {
+	later := time.NewTimer(time.Hour)
+	defer later.Stop()
+	for {
+		b, wait := w.take()
+		if b != nil {
+			err := w.publish(ctx, b)
+			if errors.Is(err, bus.ErrFull) && ctx.Err() == nil {
+				err = w.refuse(ctx, err, b)
+				b = nil
+			}
+			if err != nil {
+				w.fail(err, b)
+				return err
+			}
+			continue
+		}
+		var due <-chan time.Time
+		if wait >= 0 {
+			later.Reset(wait)
+			due = later.C
+		}
+		select {
+		case <-w.kick:
+		case <-due:
+		case <-ctx.Done():
+			if w.stop() {
+				return nil
+			}
+		}
+	}
+}
+
+// take removes the oldest batch from the queue if it is to go out. Otherwise it returns
+// how long until one may be, a negative time when only a kick can tell.
+func (w *writer) take() (*openBatch, time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	wait := time.Duration(-1)
+	if len(w.queue) == 0 {
+		wait = w.ripeMarker()
+	}
+	if len(w.queue) > 0 {
+		var due bool
+		if due, wait = w.due(); due {
+			b := w.queue[0]
+			w.queue[0] = nil
+			w.queue = w.queue[1:]
+			w.sealing = true
+			return b, 0
+		}
+	}
+	w.sealing = false
+	w.changed.Broadcast()
+	return nil, wait
+}
+
+// due says whether the oldest batch goes out now, and otherwise after how long. It is
+// called under the lock.
+func (w *writer) due() (bool, time.Duration) {
+	b := w.queue[0]
+	if !w.settings.holdsBack(w.marker.flushed) || b.forced || len(w.queue) > 1 || w.paused > 0 || w.failure != nil {
+		return true, 0
+	}
+	return w.settings.due(b.builder.Count(), b.builder.Size(), w.now().Sub(b.opened))
+}
+
+var errClosed = fault.New(fault.NotReady, "the directory is closing")
+
+// stop refuses further changes; it reports whether none is left.
+func (w *writer) stop() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failure == nil {
+		w.failure = errClosed
+	}
+	w.changed.Broadcast()
+	return len(w.queue) == 0
+}
+
+// publish logs a batch and completes its changes. This is the commit point of a write:
+// once Append has returned, the write survives the death of this process.
+func (w *writer) publish(ctx context.Context, b *openBatch) error {
+	if b.claim != "" {
+		return w.publishClaim(ctx, b)
+	}
+	now := events.InstantOf(w.now())
+	msg, end := b.builder.Seal(b.tag, w.mark, w.tail.Marks().Safe.Position, now)
+	err := w.whileFull(ctx, func() (err error) {
+		var seq uint64
+		if seq, err = w.append(ctx, msg, w.tail.LastSequence()); err == nil {
+			err = w.stored(msg, end, seq)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if b.published != nil {
+		*b.published = now
+	}
+	w.tail.Return(b.reserved)
+	w.complete(b.completions)
+	return nil
+}
+
+// stored hands a logged message over to the tail.
+func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
+	batch, err := events.DecodeBatch(msg)
+	if err != nil {
+		return fmt.Errorf("batch that was just written: %w", err)
+	}
+	w.mark = end
+	w.mu.Lock()
+	w.logged = append(w.logged, msg)
+	w.mu.Unlock()
+	w.tail.Logged(batch, seq, len(msg))
+	return nil
+}
+
+// publishClaim logs the claim of the tag that the next batches belong to.
+func (w *writer) publishClaim(ctx context.Context, b *openBatch) error {
+	err := w.whileFull(ctx, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+		defer cancel()
+		mark, err := w.claim(ctx, b.tag, b.claim)
+		if err == nil {
+			w.mark = mark
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	w.complete(b.completions)
+	return nil
+}
+
+func (w *writer) complete(all []completion) {
+	var safe []func(error)
+	for _, c := range all {
+		if c.safe {
+			safe = append(safe, c.done)
+		} else {
+			c.done(nil)
+		}
+	}
+	if safe == nil {
+		return
+	}
+	w.tail.WhenSafe(func(err error) {
+		for _, done := range safe {
+			done(err)
+		}
+	})
+}
+
+// whileFull tries to store a message while the log is full, once: when that has taken
+// fullTime, this and all further messages are given up at once until one finds room
+// again.
+func (w *writer) whileFull(ctx context.Context, store func() error) error {
+	for {
+		err := store()
+		if !errors.Is(err, bus.ErrFull) {
+			if err == nil && !w.refusing.IsZero() {
+				w.refusing = time.Time{}
+				w.full(ctx, false)
+			}
+			return err
+		}
+		if w.refusing.IsZero() {
+			w.refusing = w.now()
+		}
+		w.full(ctx, true)
+		if w.now().Sub(w.refusing) >= w.fullTime {
+			return fault.New(fault.NoSpace, "the journal is full: %w", err)
+		}
+		again := time.NewTimer(fullRetryTime)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return fault.New(fault.NoSpace, "the journal is full: %w", err)
+		}
+	}
+}
+
+// append stores a message behind the last one, even while the directory closes: it was
+// taken.
+func (w *writer) append(ctx context.Context, msg []byte, last uint64) (uint64, error) {
+	if err := w.log.Room(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+	defer cancel()
+	return w.log.Append(ctx, w.subject, msg, last)
+}
+
+// refuse gives up the changes that a full log did not take, and makes their positions
+// free again: nobody has seen them. What was logged before stays; the directory goes on.
+// Parts of a change that were logged already are void once anything follows them.
+func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error {
+	w.mu.Lock()
+	w.paused++
+	lost := append([]*openBatch{under}, w.queue...)
+	w.queue = nil
+	w.mu.Unlock()
+	w.giveUp(err, lost)
+	// With everything logged applied, the replica knows the version of every object.
+	err = w.tail.Drain(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.pending)
+	w.tag, w.next, w.cut = w.mark.Position.Tag(), w.mark.Position.Entry()+1, true
+	w.paused--
+	w.changed.Broadcast()
+	return err
+}
+
+// giveUp completes changes that were not logged.
+func (w *writer) giveUp(err error, lost []*openBatch) {
+	for _, b := range lost {
+		w.tail.Return(b.reserved)
+		for _, c := range b.completions {
+			c.done(err)
+		}
+	}
+}
+
+// fail refuses all further changes and completes those that were not logged. under is
+// the batch that was on its way, or nil.
+func (w *writer) fail(err error, under *openBatch) {
+	w.mu.Lock()
+	w.failure = err
+	lost := w.queue
+	if under != nil {
+		lost = append([]*openBatch{under}, lost...)
+	}
+	w.queue = nil
+	w.sealing = false
+	w.changed.Broadcast()
+	w.mu.Unlock()
+	w.giveUp(err, lost)
+}
+
+// applied forgets what the replica now has, and takes the batch's memory back. The tail
+// calls it in the order of the log.
+func (w *writer) applied(b *events.Batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, e := range b.Entries {
+		w.forget(b.Position(i), e)
+	}
+	buf := w.logged[0]
+	w.logged[0] = nil
+	w.logged = w.logged[1:]
+	if cap(buf) <= spareBytesMax && len(w.spare) < spareBuffers {
+		w.spare = append(w.spare, buf[:0])
+	}
+}
+
+// forget is called under the lock.
+func (w *writer) forget(position events.Position, e events.Entry) {
+	image, offset, length, ok := events.Range(e.Event)
+	if !ok {
+		return
+	}
+	img, ok := w.replica.Image(image)
+	if !ok {
+		return
+	}
+	first, count := replica.Objects(offset, length, img.ObjectSize())
+	for index := first; index < first+count; index++ {
+		key := objectKey{image, index}
+		if w.pending[key] == position {
+			delete(w.pending, key)
+		}
+	}
+}
