@@ -11,15 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tidemark/cmd/tidemark/internal/journaltext"
 	"tidemark/events"
 	"tidemark/internal/fault"
 )
 
 // payloadBytesMax is more than any payload takes, twice over for hexadecimal digits.
 const payloadBytesMax = 4 * events.MessageBytesMax
-
-// firstBytes is how much of written data is shown.
-const firstBytes = 16
 
 func newDecode(c *cli) *cobra.Command {
 	return &cobra.Command{
@@ -103,13 +101,13 @@ func writeLine(w io.Writer, v any) error {
 }
 
 type shownBatch struct {
-	Tag     events.Tag      `json:"tag"`
-	First   uint32          `json:"first"`
-	Count   int             `json:"count"`
-	Before  events.Chain    `json:"chain_before"`
-	Safe    events.Position `json:"safe"`
-	End     events.Mark     `json:"end"`
-	Entries []shownEntry    `json:"entries"`
+	Tag     events.Tag          `json:"tag"`
+	First   uint32              `json:"first"`
+	Count   int                 `json:"count"`
+	Before  events.Chain        `json:"chain_before"`
+	Safe    events.Position     `json:"safe"`
+	End     events.Mark         `json:"end"`
+	Entries []journaltext.Shown `json:"entries"`
 }
 
 type shownTag struct {
@@ -123,21 +121,6 @@ type shownTag struct {
 	Mark            events.Mark      `json:"mark"`
 }
 
-// shownEntry is one entry of a batch; the fields that its kind does not have are left out.
-type shownEntry struct {
-	Position   events.Position   `json:"position"`
-	Version    *events.Position  `json:"version,omitempty"` // of an entry that recovery replayed
-	Before     []events.Position `json:"before"`
-	Kind       string            `json:"kind"`
-	Image      events.ImageID    `json:"image"`
-	Offset     *uint64           `json:"offset,omitempty"`
-	Length     *uint64           `json:"length,omitempty"`
-	DataFirst  string            `json:"data_first,omitempty"` // hexadecimal
-	Name       string            `json:"name,omitempty"`
-	Size       *uint64           `json:"size,omitempty"`
-	ObjectSize *uint64           `json:"object_size,omitempty"`
-}
-
 func shownTagOf(t *events.TagClaimed) shownTag {
 	return shownTag{t.Tag, t.Reason, t.Site, t.Node, t.Incarnation, t.Predecessor, t.PredecessorSite, t.Mark}
 }
@@ -145,40 +128,10 @@ func shownTagOf(t *events.TagClaimed) shownTag {
 func shownBatchOf(b *events.Batch) shownBatch {
 	shown := shownBatch{
 		Tag: b.Tag, First: b.First, Count: len(b.Entries), Before: b.Before, Safe: b.Safe, End: b.End,
-		Entries: make([]shownEntry, 0, len(b.Entries)),
+		Entries: make([]journaltext.Shown, 0, len(b.Entries)),
 	}
 	for i, e := range b.Entries {
-		one := shownEntryOf(e)
-		one.Position = b.Position(i)
-		shown.Entries = append(shown.Entries, one)
+		shown.Entries = append(shown.Entries, journaltext.Shown{Position: b.Position(i), Entry: e})
 	}
 	return shown
-}
-
-func shownEntryOf(e events.Entry) shownEntry {
-	s := shownEntry{Before: list(e.Before)}
-	if e.Version != 0 {
-		s.Version = &e.Version
-	}
-	span := func(kind string, image events.ImageID, offset, length uint64) {
-		s.Kind, s.Image, s.Offset, s.Length = kind, image, &offset, &length
-	}
-	switch ev := e.Event.(type) {
-	case events.Written:
-		span("written", ev.Image, ev.Offset, uint64(len(ev.Data)))
-		s.DataFirst = hex.EncodeToString(ev.Data[:min(len(ev.Data), firstBytes)])
-	case events.Discarded:
-		span("discarded", ev.Image, ev.Offset, ev.Length)
-	case events.Zeroed:
-		span("zeroed", ev.Image, ev.Offset, ev.Length)
-	case events.ImageCreated:
-		s.Kind, s.Image, s.Name, s.Size, s.ObjectSize = "image_created", ev.Image, ev.Name, &ev.Size, &ev.ObjectSize
-	case events.ImageResized:
-		s.Kind, s.Image, s.Size = "image_resized", ev.Image, &ev.Size
-	case events.ImageRemoved:
-		s.Kind, s.Image = "image_removed", ev.Image
-	default:
-		s.Kind = fmt.Sprintf("%T", ev)
-	}
-	return s
 }

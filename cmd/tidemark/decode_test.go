@@ -34,6 +34,10 @@ func TestDecodeJournalMessages(t *testing.T) {
 	b.Append(events.Entry{Event: events.ImageCreated{Image: 2, Name: "disk", Size: 1 << 30, ObjectSize: 4 << 20}})
 	b.Append(events.Entry{Event: events.ImageResized{Image: 2, Size: 2 << 30}})
 	b.Append(events.Entry{Event: events.ImageRemoved{Image: 2}})
+	b.Append(events.Entry{Event: events.OperationStarted{Intent: events.SnapshotsCreated{Name: "s", Group: true, First: 7, Images: []events.ImageID{1}}}})
+	b.Append(events.Entry{Event: events.OperationFinished{Started: events.At(4097, 7), Failure: "exists"}})
+	b.Append(events.Entry{Event: events.Flushed{}})
+	b.Append(events.Entry{Part: events.Part{Index: 0, Count: 2}, Event: events.Written{Image: 1, Data: []byte{1}}})
 	batch, _ := b.Seal(4097, claim, claim.Position, now)
 
 	m := decodedJSON(t, string(tag))
@@ -46,7 +50,7 @@ func TestDecodeJournalMessages(t *testing.T) {
 		t.Errorf("raw and hexadecimal differ:\n%s\n%s", shown, same)
 	}
 	entries := raw["event"].(map[string]any)["entries"].([]any)
-	for i, kind := range []string{"written", "discarded", "zeroed", "image_created", "image_resized", "image_removed"} {
+	for i, kind := range []string{"written", "discarded", "zeroed", "image_created", "image_resized", "image_removed", "operation_started", "operation_finished", "flushed", "written"} {
 		if got := entries[i].(map[string]any)["kind"]; got != kind {
 			t.Errorf("entry %d is shown as %v, want %s", i, got, kind)
 		}
@@ -54,6 +58,12 @@ func TestDecodeJournalMessages(t *testing.T) {
 	first := entries[0].(map[string]any)
 	if first["length"] != 4096.0 || first["offset"] != 4096.0 || first["data_first"] != "abababababababababababababababab" || first["image"] != 1.0 {
 		t.Errorf("a write is shown as %v", first)
+	}
+	if intent := entries[6].(map[string]any)["intent"].(map[string]any); intent["kind"] != "snapshots_created" || intent["group"] != true || intent["first"] != 7.0 {
+		t.Errorf("an operation is shown as %v", entries[6])
+	}
+	if part := entries[9].(map[string]any)["part"].(map[string]any); part["index"] != 0.0 || part["count"] != 2.0 {
+		t.Errorf("a part is shown as %v", entries[9])
 	}
 }
 
