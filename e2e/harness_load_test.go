@@ -26,15 +26,23 @@ type load struct {
 	images []string
 	work   *workload.Workload
 	began  time.Time
+	// largest is the length of the largest write, in bytes.
+	largest int
 }
 
 // newLoad makes a load for images that are empty and of one size. It logs its seed.
 func newLoad(t testing.TB, bytes uint64, images ...string) *load {
-	seed := rand.Uint64()
-	t.Logf("load on %v: seed %d", images, seed)
-	return &load{t: t, images: images, began: time.Now(), work: workload.New(workload.Config{
-		Seed: seed, Images: len(images), ImageBytes: bytes, BlocksMax: loadBlocksMax,
-	})}
+	return newLoadOf(t, workload.Config{ImageBytes: bytes, BlocksMax: loadBlocksMax, BlockBytes: workload.BlockSize}, images...)
+}
+
+// newLoadOf is newLoad for writes of another kind.
+func newLoadOf(t testing.TB, cfg workload.Config, images ...string) *load {
+	cfg.Seed, cfg.Images = rand.Uint64(), len(images)
+	t.Logf("load on %v: seed %d", images, cfg.Seed)
+	return &load{
+		t: t, images: images, began: time.Now(), work: workload.New(cfg),
+		largest: max(cfg.BlocksMax, cfg.LargeMax) * cfg.BlockBytes,
+	}
 }
 
 // writing is a load at work.
@@ -85,29 +93,55 @@ func (w *writing) write(conn *nbdclient.Conn, image int, number uint64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	random := rand.New(rand.NewPCG(uint64(image), number))
-	buffer := make([]byte, loadBlocksMax*workload.BlockSize)
-	work := w.load.work
+	buffer := make([]byte, w.load.largest)
 	for !w.stop.Load() {
-		next, ok := work.Begin(image)
+		next, ok := w.load.work.Begin(image)
 		if !ok {
 			return fmt.Errorf("no free place: too many writes are unanswered")
 		}
-		data := buffer[:next.Bytes()]
-		work.Data(next, data)
 		fua := random.IntN(fuaOneIn) == 0
-		if err := conn.WriteAt(ctx, data, next.Offset(), fua); err != nil {
+		if err := w.load.perform(ctx, conn, next, buffer[:next.Bytes()], fua); err != nil {
 			return err
 		}
-		work.Acknowledge(next, time.Since(w.load.began))
 		w.acked.Add(1)
 		if random.IntN(flushOneIn) == 0 {
-			begun := work.BeginFlush()
-			if err := conn.Flush(ctx); err != nil {
+			if err := w.load.flush(ctx, conn); err != nil {
 				return err
 			}
-			work.EndFlush(begun)
 		}
 	}
+	return nil
+}
+
+// perform carries one write out.
+func (l *load) perform(ctx context.Context, conn *nbdclient.Conn, next workload.Write, data []byte, fua bool) error {
+	var err error
+	switch {
+	case next.Zeroes && next.Number%2 == 0:
+		err = conn.Trim(ctx, next.Offset(), uint64(next.Bytes()), fua)
+	case next.Zeroes:
+		err = conn.Zero(ctx, next.Offset(), uint64(next.Bytes()), fua)
+	default:
+		l.work.Data(next, data)
+		err = conn.WriteAt(ctx, data, next.Offset(), fua)
+	}
+	if err != nil {
+		return err
+	}
+	if fua {
+		l.work.AcknowledgeSafe(next, time.Since(l.began))
+	} else {
+		l.work.Acknowledge(next, time.Since(l.began))
+	}
+	return nil
+}
+
+func (l *load) flush(ctx context.Context, conn *nbdclient.Conn) error {
+	begun := l.work.BeginFlush()
+	if err := conn.Flush(ctx); err != nil {
+		return err
+	}
+	l.work.EndFlush(begun)
 	return nil
 }
 
@@ -139,14 +173,20 @@ func (w *writing) abandon() {
 	w.working.Wait()
 }
 
-// judge reads all images at a site and says what they amount to.
-func (l *load) judge(s *site) workload.Verdict {
+// look reads all images at a site.
+func (l *load) look(s *site) *workload.Verifier {
 	l.t.Helper()
 	v := l.work.Verify()
 	for i, image := range l.images {
 		s.contents(image, func(offset uint64, p []byte) { v.Observe(i, offset, p) })
 	}
-	return v.Verdict()
+	return v
+}
+
+// judge reads all images at a site and says what they amount to.
+func (l *load) judge(s *site) workload.Verdict {
+	l.t.Helper()
+	return l.look(s).Verdict()
 }
 
 // demandComplete fails the test unless a site holds everything that was acknowledged.
@@ -155,4 +195,15 @@ func (l *load) demandComplete(s *site) {
 	if err := l.judge(s).Complete(); err != nil {
 		l.t.Fatalf("%s: %v", s.name, err)
 	}
+}
+
+// goOn is demandComplete after a crash: what is there of the writes that nobody
+// answered is there from now on, and the rest never will be.
+func (l *load) goOn(s *site) {
+	l.t.Helper()
+	v := l.look(s)
+	if err := v.Verdict().Complete(); err != nil {
+		l.t.Fatalf("%s: %v", s.name, err)
+	}
+	l.work.Continue(v)
 }

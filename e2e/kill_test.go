@@ -1,0 +1,160 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	"tidemark/internal/workload"
+)
+
+const (
+	killImageBytes = 8 << 20
+	killCycles     = 80
+	// killTime ends a run that is slower than it should be: the machine is busy.
+	killTime = 40 * time.Second
+)
+
+// sectors makes writes of 512 bytes to 256 KiB (one journal entry), discards and zeroes.
+func sectors() workload.Config {
+	const sector = 512
+	return workload.Config{
+		ImageBytes: killImageBytes, BlockBytes: sector, BlocksMax: 64 << 10 / sector,
+		LargeMax: 256 << 10 / sector, Zeroes: true,
+	}
+}
+
+// killer kills one site again and again, at moments of different kinds.
+type killer struct {
+	t     *testing.T
+	site  *site
+	load  *load
+	count map[string]int // kills by kind
+}
+
+// kill is one way to end the process; it leaves a process that is starting or serving.
+type kill struct {
+	name   string
+	weight int
+	do     func(*killer)
+}
+
+func kills() []kill {
+	return []kill{
+		{"under writes", 10, (*killer).underWrites},
+		{"while it starts", 3, (*killer).whileItStarts},
+		{"while it stops", 2, (*killer).whileItStops},
+		{"stopped in order", 1, (*killer).inOrder},
+	}
+}
+
+// TestKill kills a site at random moments (under writes of every size and kind on many
+// connections, while it starts and replays, while it stops and takes a checkpoint) and
+// starts it again over the same data. Everything that was acknowledged must be there,
+// of a write that was not answered all or nothing, at one position over all images of
+// the directory, and what is there stays; journal 89, 97, 171-173.
+//
+// TIDEMARK_E2E_LONG=30m lets it run for so long.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, "east")
+	images := []string{"vms/kill/a", "vms/kill/b"}
+	for _, image := range images {
+		s.createImage(image, fmt.Sprint(killImageBytes), "--object-size", "1MiB")
+	}
+	k := &killer{t: t, site: s, load: newLoadOf(t, sectors(), images...), count: map[string]int{}}
+	began, limit, cycles := time.Now(), killTime, 0
+	if long := longRun(t); long > 0 {
+		limit = long
+	}
+	for time.Since(began) < limit && (cycles < killCycles || limit > killTime) {
+		k.cycle()
+		if cycles++; cycles%500 == 0 {
+			k.report(cycles, time.Since(began))
+		}
+	}
+	k.report(cycles, time.Since(began))
+	s.terminate()
+}
+
+func (k *killer) report(cycles int, took time.Duration) {
+	writes, bytes := k.load.work.Written()
+	k.t.Logf("%d cycles in %s (%.1f a second): %v; %d writes, %d MiB acknowledged; no violation",
+		cycles, took.Round(time.Second), float64(cycles)/took.Seconds(), k.count, writes, bytes>>20)
+}
+
+// cycle ends the process in one way, starts it again and judges what is there.
+func (k *killer) cycle() {
+	k.t.Helper()
+	ways, total := kills(), 0
+	for _, way := range ways {
+		total += way.weight
+	}
+	at := rand.IntN(total)
+	for _, way := range ways {
+		if at -= way.weight; at < 0 {
+			k.count[way.name]++
+			way.do(k)
+			break
+		}
+	}
+	k.load.goOn(k.site)
+}
+
+// underWrites kills the process while clients write.
+func (k *killer) underWrites() {
+	const writesAtMost = 150
+	w := k.load.start(k.site)
+	w.awaitWrites(rand.Int64N(writesAtMost))
+	k.site.kill()
+	w.abandon()
+	k.site.start()
+}
+
+// whileItStarts kills the process under writes, and then before it is ready, a few times.
+func (k *killer) whileItStarts() {
+	const longestStart = 300 * time.Millisecond
+	w := k.load.start(k.site)
+	w.awaitWrites(rand.Int64N(20))
+	k.site.kill()
+	w.abandon()
+	for range 1 + rand.IntN(3) {
+		p := k.site.launch()
+		k.killWithin(p, longestStart)
+	}
+	k.site.start()
+}
+
+// whileItStops asks the process to end under writes, which lets it take a checkpoint, and
+// kills it before it has.
+func (k *killer) whileItStops() {
+	const longestStop = 60 * time.Millisecond
+	w := k.load.start(k.site)
+	w.awaitWrites(rand.Int64N(50))
+	k.site.signal(k.t, syscall.SIGTERM)
+	k.killWithin(k.site.process, longestStop)
+	w.abandon()
+	k.site.start()
+}
+
+// inOrder stops the process under writes.
+func (k *killer) inOrder() {
+	w := k.load.start(k.site)
+	w.awaitWrites(rand.Int64N(50))
+	k.site.terminate()
+	w.abandon()
+	k.site.start()
+}
+
+// killWithin kills a process at a random moment, unless it has ended by then.
+func (k *killer) killWithin(p *process, longest time.Duration) {
+	moment := time.NewTimer(rand.N(longest))
+	defer moment.Stop()
+	select {
+	case <-moment.C:
+	case <-p.ended:
+	}
+	p.kill()
+}
