@@ -8,6 +8,7 @@ const (
 	ClientConnected    ClientState = "connected"
 	ClientSyncing      ClientState = "syncing"
 	ClientDisconnected ClientState = "disconnected"
+	ClientRemoved      ClientState = "removed" // it is no client any more, unless it is let in again
 )
 
 // PositionCommitted says how far a client of a journal has come for good: it is

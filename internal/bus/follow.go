@@ -253,11 +253,11 @@ func streamError(err error) error {
 	return err
 }
 
-// Watch gives f the newest fact of each subject that matches filter, and then every new
-// one, until ctx ends. caughtUp is called once, when f has seen all that was there at the
+// Watch gives f the newest fact of each subject that matches filter, with its sequence,
+// and then every new one, until ctx ends. caughtUp is called once, when f has seen all that was there at the
 // start. It is for streams that keep the last message of a subject, whose sequences are
 // not consecutive.
-func (b *Bus) Watch(ctx context.Context, stream, filter string, caughtUp func(), f func(events.Fact) error) error {
+func (b *Bus) Watch(ctx context.Context, stream, filter string, caughtUp func(), f func(seq uint64, fact events.Fact) error) error {
 	it, pending, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
 		FilterSubjects: []string{filter},
@@ -277,10 +277,14 @@ func (b *Bus) Watch(ctx context.Context, stream, filter string, caughtUp func(),
 			}
 			return fmt.Errorf("watch %s: %w", filter, streamError(err))
 		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", filter, err)
+		}
 		fact, err := events.Unmarshal(msg.Data())
 		if err != nil {
 			b.log.Error("message passed over: it cannot be read", "stream", stream, "subject", msg.Subject(), "error", err)
-		} else if err := f(fact); err != nil {
+		} else if err := f(meta.Sequence.Stream, fact); err != nil {
 			return err
 		}
 		if seen == pending {

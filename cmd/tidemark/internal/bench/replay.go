@@ -124,7 +124,7 @@ func (f *follower) follow(ctx context.Context) error {
 
 // level waits until the copy's commit position, as the follower publishes it, is head.
 func (f *follower) level(ctx context.Context, head events.Mark) error {
-	err := f.bus.Watch(ctx, events.StreamPositions, "tidemark.position.>", func() {}, func(fact events.Fact) error {
+	err := f.bus.Watch(ctx, events.StreamPositions, "tidemark.position.>", func() {}, func(_ uint64, fact events.Fact) error {
 		if p, ok := fact.(*events.PositionCommitted); ok && p.Mark.Same(head) {
 			return errLevel
 		}
