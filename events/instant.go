@@ -48,3 +48,6 @@ func (i *Instant) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
+
+// Sub returns the time from o to i.
+func (i Instant) Sub(o Instant) time.Duration { return time.Duration(i - o) }

@@ -3,12 +3,14 @@ package holder
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
 	"tidemark/internal/replica"
+	"tidemark/internal/tail"
 )
 
 const (
@@ -51,7 +53,8 @@ type Followers interface {
 	// Disconnected reports whether a directory's journal no longer waits for a client:
 	// what it needs may be gone.
 	Disconnected(id events.DirectoryID, client string) bool
-	// Register makes a follower known before anything that it needs can be trimmed.
+	// Register makes a follower known before anything that it needs can be trimmed;
+	// [tail.ErrTrimmed] if it was trimmed already.
 	Register(ctx context.Context, f events.PositionCommitted) error
 }
 
@@ -79,13 +82,17 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	if !s.Complete() {
 		return SyncBeginReply{}, fault.New(fault.NotReady, "the copy of %s at site %s is not complete yet", s.Name, s.Site)
 	}
-	// What this replica has committed is not trimmed before the follower's own mark is
-	// known, so the start below is still in the journal when the follower asks for it.
+	// The start below is at or after what this replica has committed, so it is still in
+	// the journal when the follower asks for it.
 	mark := r.Mark
 	if mark == (events.Mark{}) {
 		mark, _ = s.Replica.Committed()
 	}
-	if err := s.Followers.Register(ctx, events.PositionCommitted{Directory: s.ID, Client: r.Client, Site: r.Site, Mark: mark}); err != nil {
+	err := s.Followers.Register(ctx, events.PositionCommitted{Directory: s.ID, Client: r.Client, Site: r.Site, Mark: mark})
+	switch {
+	case errors.Is(err, tail.ErrTrimmed) && r.Mark != (events.Mark{}):
+		return SyncBeginReply{Site: s.Site, Stream: s.Stream, Disconnected: true}, nil
+	case err != nil:
 		return SyncBeginReply{}, err
 	}
 	start, err := s.Replica.SyncStart()

@@ -188,6 +188,8 @@ func (t *Tail) checkpoint(ctx context.Context) error {
 }
 
 func (t *Tail) trim(ctx context.Context, committed events.Mark) {
+	t.trimming.Lock()
+	defer t.trimming.Unlock()
 	if err := t.trimmer.trim(ctx, committed); err != nil && ctx.Err() == nil {
 		t.trimmer.needed = 0 // look again
 		t.cfg.Logger.Warn("journal not trimmed", "error", err)

@@ -64,11 +64,21 @@ func (p *Positions) Note(seq uint64, f events.PositionCommitted) {
 		return
 	}
 	c.seq, c.overruled = seq, false
-	out := c.fact.State == events.ClientDisconnected || c.fact.State == events.ClientRemoved
-	if out && !f.Registered && f.State != events.ClientRemoved && f.State != events.ClientDisconnected {
-		f.State, c.overruled = c.fact.State, true
+	if was := c.fact.State; stays(was, f) {
+		f.State, c.overruled = was, true
 	}
 	c.fact = f
+}
+
+// stays reports whether a client's state outlasts a word that says another.
+func stays(was events.ClientState, f events.PositionCommitted) bool {
+	switch {
+	case f.Registered || f.State == was:
+		return false
+	case was == events.ClientDisconnected:
+		return f.State != events.ClientRemoved
+	}
+	return was == events.ClientRemoved
 }
 
 // client is called under the lock.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/sitetest"
@@ -277,56 +275,3 @@ func TestFindInAPromotedLog(t *testing.T) {
 		}
 	}
 }
-
-func TestPositions(t *testing.T) {
-	site := sitetest.Start(t, "east")
-	p := NewPositions()
-	if p.Needed("d", "east.n", everybody) != 0 {
-		t.Error("something may be trimmed before it is known who needs it")
-	}
-	sitetest.Run(t, func(ctx context.Context) error {
-		if err := p.Follow(ctx, site.Bus); !errors.Is(err, context.Canceled) {
-			return err
-		}
-		return nil
-	})
-	<-p.Known()
-	if p.Needed("d", "east.n", everybody) != Everything || len(p.Clients("d")) != 0 {
-		t.Error("something is needed without clients")
-	}
-	commit := func(id events.DirectoryID, client string, state events.ClientState, entry uint32) {
-		t.Helper()
-		_, err := site.Bus.Publish(t.Context(), events.StreamPositions, &events.PositionCommitted{
-			Directory: id, Client: client, State: state, Mark: events.Mark{Position: events.At(1, entry)},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	needed := func(want events.Position) {
-		t.Helper()
-		sitetest.Eventually(t, "needed from "+want.String(), func() bool { return p.Needed("d", "east.n", everybody) == want })
-	}
-	commit("d", "east.n", events.ClientConnected, 1) // the owner does not count
-	commit("e", "west.n", events.ClientConnected, 2) // nor does another directory's client
-	commit("d", "west.n", events.ClientConnected, 30)
-	needed(events.At(1, 30))
-	commit("d", "south.n", events.ClientSyncing, 20)
-	needed(events.At(1, 20))
-	commit("d", "south.n", events.ClientDisconnected, 20)
-	needed(events.At(1, 30))
-	commit("d", "west.n", events.ClientConnected, 40)
-	needed(events.At(1, 40))
-	commit("d", "west.n", events.ClientDisconnected, 40)
-	needed(Everything)
-	got := map[string]events.Position{}
-	for _, c := range p.Clients("d") {
-		got[c.Client] = c.Mark.Position
-	}
-	want := map[string]events.Position{"east.n": events.At(1, 1), "west.n": events.At(1, 40), "south.n": events.At(1, 20)}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func everybody(events.PositionCommitted) bool { return true }

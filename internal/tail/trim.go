@@ -68,6 +68,38 @@ func (t *trimmer) trim(ctx context.Context, committed events.Mark) error {
 	return nil
 }
 
+// BetweenTrims calls f while the log is not trimmed, with the position behind which the
+// log holds everything, and returns its error: a consumer that f makes known at or behind
+// that position is heeded by the next trim.
+func (t *Tail) BetweenTrims(ctx context.Context, f func(begins events.Position) error) error {
+	t.trimming.Lock()
+	defer t.trimming.Unlock()
+	begins, err := t.Begins(ctx)
+	if err != nil {
+		return err
+	}
+	return f(begins)
+}
+
+// Begins returns the position behind which the log holds everything.
+func (t *Tail) Begins(ctx context.Context) (events.Position, error) {
+	logged := t.Marks().Logged.Position
+	state, err := t.cfg.Log.State(ctx)
+	if err != nil || state.Last < state.First {
+		return logged, err
+	}
+	m, err := t.cfg.Log.Get(ctx, state.First)
+	if err != nil {
+		return 0, err
+	}
+	message, err := events.DecodeJournal(m.Data)
+	if err != nil {
+		return 0, fmt.Errorf("message %d: %w", state.First, err)
+	}
+	begins, _ := message.Continues()
+	return begins, nil
+}
+
 func (t *trimmer) markAt(ctx context.Context, seq uint64) (events.Mark, error) {
 	m, err := t.log.Get(ctx, seq)
 	if err != nil {
@@ -106,6 +138,20 @@ func Find(ctx context.Context, log *bus.Log, mark events.Mark) (uint64, error) {
 		}
 	}
 	return first, t.connects(ctx, state, first, mark)
+}
+
+// FirstAfter returns the message that continues a history which ends at mark: see
+// [Find]. It is an error if there is none yet.
+func FirstAfter(ctx context.Context, log *bus.Log, mark events.Mark) (events.JournalMessage, error) {
+	seq, err := Find(ctx, log, mark)
+	if err != nil {
+		return nil, err
+	}
+	m, err := log.Get(ctx, seq)
+	if err != nil {
+		return nil, err
+	}
+	return events.DecodeJournal(m.Data)
 }
 
 func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mark events.Mark) error {

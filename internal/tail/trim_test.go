@@ -15,8 +15,10 @@ func TestTrim(t *testing.T) {
 	r := newRig(t)
 	positions := NewPositions()
 	close(positions.known)
+	said := uint64(0)
 	client := func(p events.Position, state events.ClientState) {
-		positions.Note(events.PositionCommitted{Directory: "d", Client: "west.n", State: state, Mark: events.Mark{Position: p}})
+		said++
+		positions.Note(said, events.PositionCommitted{Directory: "d", Client: "west.n", State: state, Mark: events.Mark{Position: p}})
 	}
 	r.open(func(cfg *Config) {
 		cfg.TrimBelow = func() events.Position { return positions.Needed("d", "east.n", everybody) }

@@ -43,7 +43,7 @@ func (l *life) sourceHandlers() []api.Handler {
 		Site:      l.directory.service.deps.Node.Site.Name,
 		Stream:    l.log.Name(),
 		Complete:  func() bool { return true }, // everything was replayed before
-		Followers: l.directory.service.shared,
+		Followers: holder.Gate{Service: l.directory.service.shared, Tail: l.tail},
 	}.Handlers()
 }
 

@@ -11,6 +11,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/tail"
 )
 
 // Back-off of a directory that failed, doubling from the first to the last.
@@ -85,6 +86,9 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 		d.enter(Failed, err)
 		d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
 		d.note(ctx, events.Failed, events.Mark{}, err.Error())
+		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
+			d.note(ctx, events.LostTail, events.Mark{}, err.Error())
+		}
 		reason = d.nextReason(reason)
 		if time.Since(started) > reopenLast {
 			wait = reopenFirst

@@ -23,6 +23,8 @@ type Deps struct {
 	Metrics prometheus.Registerer // may be nil
 	// JournalBytesMax bounds each directory's journal, in bytes; zero is no bound.
 	JournalBytesMax int64
+	// Lag says how far a follower may fall behind before the journal stops waiting for it.
+	Lag LagLimits
 	// Durability is shown in status: "sync", "quorum" or "relaxed".
 	Durability string
 	// Settings of the group commit; none: [DefaultSettings].

@@ -203,7 +203,7 @@ func TestImageOperations(t *testing.T) {
 // room: what was refused has left no trace in positions or versions.
 func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	at := sitetest.Start(t, "east")
-	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 64 << 20})
+	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 64 << 20, Lag: LagLimits{Bytes: -1}})
 	sitetest.Run(t, s.Run)
 	<-s.Ready()
 	d := acquire(t, s)

@@ -154,6 +154,7 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	}
 	defer stopSource()
 	group.Go(func() error { return l.tail.Heads(inner, l.sendHead) })
+	group.Go(func() error { return newClientCare(l).run(inner) })
 	group.Go(func() error {
 		if err := l.claimPatiently(inner, reason); err != nil {
 			return err
@@ -318,8 +319,10 @@ func (l *life) committed(ctx context.Context, mark events.Mark) error {
 
 // sendHead tells followers how far the journal is logged and safe.
 func (l *life) sendHead(marks tail.Marks) {
-	err := l.directory.service.deps.Bus.Send(&events.HeadAdvanced{
+	s := l.directory.service
+	err := s.deps.Bus.Send(&events.HeadAdvanced{
 		Directory: l.directory.id, Logged: marks.Logged, Safe: marks.Safe, At: events.InstantOf(time.Now()),
+		Disconnected: s.clients.Disconnected(l.directory.id),
 	})
 	if err != nil {
 		l.directory.log.Debug("head not sent", "error", err)

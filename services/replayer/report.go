@@ -24,7 +24,7 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
-		Followers: f.service.shared,
+		Followers: holder.Gate{Service: f.service.shared, Tail: own.tail},
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }

@@ -1,0 +1,120 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/tail"
+)
+
+// clientsAge is how often the journal looks after its clients.
+const clientsAge = time.Second
+
+// clientCare looks after the clients of a directory's journal while this node owns it:
+// it gives an alarm about those that fall behind, and stops waiting for those that
+// fall too far. The owner's own copy is not among them.
+type clientCare struct {
+	life   *life
+	limits LagLimits
+	now    func() time.Time
+	// alarmed are the clients that an alarm was given about, by name.
+	alarmed map[string]bool
+}
+
+func newClientCare(l *life) *clientCare {
+	deps := l.directory.service.deps
+	return &clientCare{life: l, limits: deps.Lag.For(deps.JournalBytesMax), now: time.Now, alarmed: map[string]bool{}}
+}
+
+// run looks once a second until ctx ends. What fails is tried again.
+func (c *clientCare) run(ctx context.Context) error {
+	again := time.NewTicker(clientsAge)
+	defer again.Stop()
+	for {
+		if err := c.look(ctx); err != nil && ctx.Err() == nil {
+			c.life.directory.log.Warn("clients of the journal not looked after", "error", err)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// look looks at every client once.
+func (c *clientCare) look(ctx context.Context) error {
+	d := c.life.directory
+	clients, bus := d.service.clients, d.service.deps.Bus
+	if err := clients.Overrule(ctx, bus, d.id); err != nil {
+		return err
+	}
+	var all error
+	for _, f := range clients.Others(d.id) {
+		if clients.Stranger(d.name.Pool, f) {
+			all = errors.Join(all, clients.Unregister(ctx, bus, d.id, f.Client))
+			delete(c.alarmed, f.Client)
+			continue
+		}
+		lag, err := c.lag(ctx, f)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("client %s: %w", f.Client, err))
+			continue
+		}
+		turn, why := c.limits.decide(lag, c.alarmed[f.Client])
+		all = errors.Join(all, c.turn(ctx, f, turn, why))
+	}
+	return all
+}
+
+// turn does what was decided about a client.
+func (c *clientCare) turn(ctx context.Context, f events.PositionCommitted, turn lagTurn, why string) error {
+	d := c.life.directory
+	switch turn {
+	case lagUnchanged:
+	case lagCalm:
+		delete(c.alarmed, f.Client)
+	case lagAlarm:
+		c.alarmed[f.Client] = true
+		d.log.Warn("a client of the journal lags", "client", f.Client, "detail", why)
+		d.note(ctx, events.Lagging, f.Mark, why)
+	case lagDisconnect:
+		if _, err := d.service.clients.Disconnect(ctx, d.service.deps.Bus, d.id, f.Client); err != nil {
+			return err
+		}
+		delete(c.alarmed, f.Client)
+		d.log.Error("the journal does not wait for a client any more", "client", f.Client, "detail", why)
+		d.note(ctx, events.Disconnected, f.Mark, why)
+	}
+	return nil
+}
+
+// lag measures how far a client is behind.
+func (c *clientCare) lag(ctx context.Context, f events.PositionCommitted) (lagged, error) {
+	head, now := c.life.tail.Marks().Logged, events.InstantOf(c.now())
+	lag := lagged{PositionCommitted: f}
+	if f.State == events.ClientDisconnected || f.Mark.Position >= head.Position {
+		return lag, nil
+	}
+	lag.bytes = head.Bytes - min(head.Bytes, f.Mark.Bytes)
+	idle := now.Sub(f.At)
+	if !over(idle, c.limits.Age, calmPart) {
+		return lag, nil // not worth reading the journal for
+	}
+	// A client that stood at the head has had something to commit only since there was.
+	lacks, err := tail.FirstAfter(ctx, c.life.log, f.Mark)
+	switch {
+	case errors.Is(err, tail.ErrTrimmed):
+		lag.cut = true
+	case errors.Is(err, tail.ErrDiverged):
+		lag.idle = idle
+	case err != nil:
+		return lag, err
+	default:
+		lag.idle = min(idle, now.Sub(lacks.Ends().Time))
+	}
+	return lag, nil
+}
