@@ -55,9 +55,7 @@ func (e *exact) start(s *site) *sync.WaitGroup {
 	return &working
 }
 
-// change makes one random change. It spans several objects now and then, and begins and
-// ends anywhere. A request of more than one journal entry may be there in part after a
-// crash, so its size is bounded.
+// change makes one random change. It begins and ends anywhere, on no block's boundary.
 func (r *region) change(conn *nbdclient.Conn) error {
 	const largestWrite, largestZero = 96 << 10, 3 << 20
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -31,6 +31,7 @@ type killer struct {
 	t     *testing.T
 	site  *site
 	load  *load
+	exact *exact
 	count map[string]int // kills by kind
 }
 
@@ -56,6 +57,14 @@ func kills() []kill {
 // of a write that was not answered all or nothing, at one position over all images of
 // the directory, and what is there stays; journal 89, 97, 171-173.
 //
+// By hand it was seen to fail when a write is acknowledged as soon as it is queued instead
+// of when it is logged (services/journal/writer.go), when a discard is acknowledged and
+// not logged (services/journal/device.go), when a logged message is damaged, and when the
+// parts of a large write are entries by themselves.
+//
+// It does not show what a power cut does: a killed process loses nothing that the kernel
+// has; see powercut_test.go.
+//
 // TIDEMARK_E2E_LONG=30m lets it run for so long.
 func TestKill(t *testing.T) {
 	t.Parallel()
@@ -64,7 +73,12 @@ func TestKill(t *testing.T) {
 	for _, image := range images {
 		s.createImage(image, fmt.Sprint(killImageBytes), "--object-size", "1MiB")
 	}
-	k := &killer{t: t, site: s, load: newLoadOf(t, sectors(), images...), count: map[string]int{}}
+	const exactImage, exactBytes = "vms/kill/exact", 4 << 20
+	s.createImage(exactImage, fmt.Sprint(exactBytes), "--object-size", "1MiB")
+	k := &killer{
+		t: t, site: s, load: newLoadOf(t, sectors(), images...), exact: newExact(t, exactImage, exactBytes),
+		count: map[string]int{},
+	}
 	began, limit, cycles := time.Now(), killTime, 0
 	if long := longRun(t); long > 0 {
 		limit = long
@@ -101,25 +115,36 @@ func (k *killer) cycle() {
 		}
 	}
 	k.load.goOn(k.site)
+	k.exact.check(k.site)
+}
+
+// writing sets all clients to work until a few writes were acknowledged. end waits for
+// them when their server is gone.
+func (k *killer) writing(most int64) (end func()) {
+	k.t.Helper()
+	w := k.load.start(k.site)
+	changing := k.exact.start(k.site)
+	w.awaitWrites(rand.Int64N(most))
+	return func() {
+		w.abandon()
+		changing.Wait()
+	}
 }
 
 // underWrites kills the process while clients write.
 func (k *killer) underWrites() {
-	const writesAtMost = 150
-	w := k.load.start(k.site)
-	w.awaitWrites(rand.Int64N(writesAtMost))
+	end := k.writing(150)
 	k.site.kill()
-	w.abandon()
+	end()
 	k.site.start()
 }
 
 // whileItStarts kills the process under writes, and then before it is ready, a few times.
 func (k *killer) whileItStarts() {
 	const longestStart = 300 * time.Millisecond
-	w := k.load.start(k.site)
-	w.awaitWrites(rand.Int64N(20))
+	end := k.writing(20)
 	k.site.kill()
-	w.abandon()
+	end()
 	for range 1 + rand.IntN(3) {
 		p := k.site.launch()
 		k.killWithin(p, longestStart)
@@ -131,20 +156,18 @@ func (k *killer) whileItStarts() {
 // kills it before it has.
 func (k *killer) whileItStops() {
 	const longestStop = 60 * time.Millisecond
-	w := k.load.start(k.site)
-	w.awaitWrites(rand.Int64N(50))
+	end := k.writing(50)
 	k.site.signal(k.t, syscall.SIGTERM)
 	k.killWithin(k.site.process, longestStop)
-	w.abandon()
+	end()
 	k.site.start()
 }
 
 // inOrder stops the process under writes.
 func (k *killer) inOrder() {
-	w := k.load.start(k.site)
-	w.awaitWrites(rand.Int64N(50))
+	end := k.writing(50)
 	k.site.terminate()
-	w.abandon()
+	end()
 	k.site.start()
 }
 

@@ -179,11 +179,11 @@ func TestKillWhileFollowing(t *testing.T) {
 	rounds := 0
 	for ; rounds < 6 || rounds < 24 && time.Since(began) < long; rounds++ {
 		w := l.start(east)
-		w.awaitWrites(rand.Int64N(writesAtMost))
+		w.awaitWrites(rand.Int64N(400))
 		if rounds%3 != 1 {
 			west.kill()
 		}
-		w.awaitWrites(rand.Int64N(writesAtMost))
+		w.awaitWrites(rand.Int64N(400))
 		if rounds%3 != 0 {
 			east.kill()
 			w.abandon()
