@@ -12,8 +12,12 @@ import (
 )
 
 // pullBytes is how much a reader asks for at a time: the server cuts a connection that
-// has more than 64 MiB outstanding.
-const pullBytes = 16 << 20
+// has more than 64 MiB outstanding. pullMessages bounds it for small messages; the
+// client keeps a slot for each, for every reader, which the garbage collector looks at.
+const (
+	pullBytes    = 16 << 20
+	pullMessages = 4096
+)
 
 // Message is one message of a stream. Data belongs to the receiver.
 type Message struct {
@@ -120,7 +124,7 @@ func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedC
 	if info := cons.CachedInfo(); info != nil {
 		pending = info.NumPending
 	}
-	if it, err = cons.Messages(jetstream.PullMaxBytes(pullBytes)); err != nil {
+	if it, err = cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes)); err != nil {
 		return nil, 0, nil, err
 	}
 	return it, pending, func() {
