@@ -32,12 +32,28 @@ func (e Exports[Directory]) List(context.Context) ([]string, error) {
 		if err != nil {
 			continue
 		}
-		for _, image := range served.Images() {
-			names = append(names, d.DirectoryName().Join(image.Name))
-		}
+		names = append(names, exported(d.DirectoryName(), served)...)
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// exported lists a copy's images under all their names, and their snapshots.
+func exported(directory events.DirectoryName, r *replica.Replica) []string {
+	var names []string
+	for _, info := range r.Images() {
+		for _, name := range info.Names {
+			names = append(names, directory.Join(name))
+		}
+		image, ok := r.Image(info.ID)
+		if !ok || info.Snapshots == 0 {
+			continue
+		}
+		for _, s := range image.Snapshots() {
+			names = append(names, directory.Join(info.Name)+"@"+s.Name)
+		}
+	}
+	return names
 }
 
 // Open implements [nbd.Exports].

@@ -1,5 +1,6 @@
 // Package holder answers the questions about a directory that every holder of a copy
-// can answer, owner or follower: which images it has and what they are.
+// can answer, owner or follower: which images and snapshots it has and what they are,
+// and what its journal is.
 package holder
 
 import (
@@ -19,18 +20,57 @@ type Copy struct {
 	Name     events.DirectoryName
 	Replica  *replica.Replica
 	ReadOnly bool // the images cannot be written here
+	// Settled returns when the copy shows everything that was answered before. It may be
+	// nil: it does always.
+	Settled func(ctx context.Context) error
+	// Journal describes the journal that the copy is filled from. Nil: it is not asked.
+	Journal *Journal
 }
 
-// Handlers answer ImageList and ImageInfo.
+// Handlers answer what can be asked about a copy without changing it.
 func (c Copy) Handlers() []api.Handler {
-	return []api.Handler{
-		api.On(api.HolderSubject(c.ID, api.ImageList), func(context.Context, api.Nothing) ([]api.Image, error) {
-			return c.Images(), nil
-		}),
-		api.On(api.HolderSubject(c.ID, api.ImageInfo), func(_ context.Context, r api.ImageRequest) (api.Image, error) {
-			return c.Image(r.Image)
+	handlers := []api.Handler{
+		on(c, api.ImageList, func(api.Nothing) ([]api.Image, error) { return c.Images(), nil }),
+		on(c, api.ImageInfo, func(r api.ImageRequest) (api.Image, error) { return c.Image(r.Image) }),
+		on(c, api.SnapList, func(r api.ImageRequest) ([]api.Snapshot, error) { return c.Snapshots(r.Image) }),
+		on(c, api.MetadataList, func(r api.ImageRequest) (map[string]string, error) {
+			image, err := c.lookup(r.Image)
+			if err != nil {
+				return nil, err
+			}
+			return image.Metadata(), nil
 		}),
 	}
+	if c.Journal != nil {
+		handlers = append(handlers, c.Journal.handlers(c)...)
+	}
+	return handlers
+}
+
+// on makes a handler of a function that looks at the settled copy.
+func on[Request, Reply any](c Copy, request string, f func(Request) (Reply, error)) api.Handler {
+	return api.On(api.HolderSubject(c.ID, request), func(ctx context.Context, r Request) (Reply, error) {
+		if err := c.settle(ctx); err != nil {
+			var none Reply
+			return none, err
+		}
+		return f(r)
+	})
+}
+
+func (c Copy) settle(ctx context.Context) error {
+	if c.Settled == nil {
+		return nil
+	}
+	return c.Settled(ctx)
+}
+
+func (c Copy) lookup(name string) (*replica.Image, error) {
+	image, ok := c.Replica.Lookup(name)
+	if !ok {
+		return nil, fault.New(fault.NotFound, "there is no image %q", c.Name.Join(name))
+	}
+	return image, nil
 }
 
 // Images describes all images, by name.
@@ -44,26 +84,90 @@ func (c Copy) Images() []api.Image {
 	return images
 }
 
-// Image describes one image; [fault.NotFound] if there is none of that name.
+// Image describes one image, under the name that it was asked by; [fault.NotFound] if
+// there is none of that name.
 func (c Copy) Image(name string) (api.Image, error) {
-	image, ok := c.Replica.Lookup(name)
-	if !ok {
-		return api.Image{}, fault.New(fault.NotFound, "there is no image %q", c.Name.Join(name))
+	image, err := c.lookup(name)
+	if err != nil {
+		return api.Image{}, err
 	}
-	return c.describe(image.Info()), nil
+	info := image.Info()
+	info.Name = name
+	return c.describe(info), nil
 }
 
 func (c Copy) describe(i replica.ImageInfo) api.Image {
+	limit := i.SnapshotLimit
+	if limit == events.SnapshotsMax {
+		limit = 0 // none of its own
+	}
 	return api.Image{
 		ID: i.ID, Name: c.Name.Join(i.Name), Image: i.Name, Size: i.Size, ObjectSize: i.ObjectSize,
-		Objects: i.Objects, UsedBytes: i.UsedBytes, ReadOnly: c.ReadOnly, Version: i.Version, Directory: c.ID,
+		Objects: i.Objects, UsedBytes: i.UsedBytes, Version: i.Version, Directory: c.ID,
+		ReadOnly: c.ReadOnly || slices.Contains(i.Features, events.FeatureReadOnly),
+		Names:    i.Names, Features: i.Features, Snapshots: i.Snapshots, SnapshotLimit: limit,
+		Parent: c.parentName(i.Parent, i.Snapshot),
+	}
+}
+
+// parentName names the snapshot that a clone stands on.
+func (c Copy) parentName(id events.ImageID, snapshot events.SnapshotID) string {
+	parent, ok := c.Replica.Image(id)
+	if !ok {
+		return ""
+	}
+	for _, s := range parent.Snapshots() {
+		if s.ID == snapshot {
+			return parent.Name() + "@" + s.Name
+		}
+	}
+	return ""
+}
+
+// Snapshots describes the snapshots of an image, or of all images where name is empty, by
+// image and position.
+func (c Copy) Snapshots(name string) ([]api.Snapshot, error) {
+	all := []api.Snapshot{}
+	if name != "" {
+		image, err := c.lookup(name)
+		if err != nil {
+			return nil, err
+		}
+		return c.appendSnapshots(all, image, name), nil
+	}
+	for _, info := range c.Replica.Images() {
+		if image, ok := c.Replica.Image(info.ID); ok {
+			all = c.appendSnapshots(all, image, info.Name)
+		}
+	}
+	return all, nil
+}
+
+func (c Copy) appendSnapshots(all []api.Snapshot, image *replica.Image, name string) []api.Snapshot {
+	for _, info := range image.Snapshots() {
+		all = append(all, c.DescribeSnapshot(name, info))
+	}
+	return all
+}
+
+// DescribeSnapshot describes a snapshot of the image of a name.
+func (c Copy) DescribeSnapshot(image string, s replica.SnapshotInfo) api.Snapshot {
+	return api.Snapshot{
+		ID: s.ID, Name: c.Name.Join(image) + "@" + s.Name, Image: image, Snapshot: s.Name, Size: s.Size,
+		Position: s.Position, Created: s.Created, Protected: s.Protected, Group: s.Group,
+		Children: s.Children, UsedBytes: s.UsedBytes,
 	}
 }
 
 // Refusals answer the requests that only a primary can serve.
 func (c Copy) Refusals() []api.Handler {
 	var handlers []api.Handler
-	for _, request := range []string{api.ImageCreate, api.ImageResize, api.ImageRemove} {
+	for _, request := range []string{
+		api.ImageCreate, api.ImageResize, api.ImageRemove, api.ImageRename, api.ImageLink, api.ImageClone,
+		api.ImageFlatten, api.ImageFeature, api.ImageFill, api.ImageCompare, api.MetadataSet, api.MetadataUnset,
+		api.SnapCreate, api.SnapRemove, api.SnapRename, api.SnapProtect, api.SnapUnprotect, api.SnapRollback,
+		api.SnapLimit, api.JournalReset, api.JournalDisconnect, api.JournalImport,
+	} {
 		handlers = append(handlers, api.On(api.HolderSubject(c.ID, request),
 			func(context.Context, any) (api.Nothing, error) {
 				return api.Nothing{}, fault.New(fault.NotPrimary,

@@ -8,11 +8,13 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/nbd"
+	"tidemark/internal/replica"
 )
 
 // session is one NBD client's handle on an image that this node owns.
 type session struct {
 	holder.View
+	image *replica.Image
 	life  *life
 	close func()
 }
@@ -42,8 +44,8 @@ func (s *session) Write(ctx context.Context, p []byte, off uint64, fua bool, don
 
 func (s *session) writing(p []byte, off uint64, fua bool) change {
 	return change{
-		image:  s.Image,
-		event:  events.Written{Image: s.Image.ID(), Offset: off, Data: p},
+		image:  s.image,
+		event:  events.Written{Image: s.image.ID(), Offset: off, Data: p},
 		offset: off, length: uint64(len(p)), bytes: len(p), safe: fua,
 	}
 }
@@ -51,12 +53,12 @@ func (s *session) writing(p []byte, off uint64, fua bool) change {
 // Zero implements [nbd.Device]. A range of more objects than an entry names becomes a
 // run of entries, which come to be together.
 func (s *session) Zero(ctx context.Context, z nbd.ZeroRequest, done func(error)) {
-	step := events.ObjectsPerEntryMax * s.Image.ObjectSize()
+	step := events.ObjectsPerEntryMax * s.image.ObjectSize()
 	var parts []change
 	for off, left := z.Offset, z.Length; left > 0; {
 		n := min(left, step-off%step)
 		parts = append(parts, change{
-			image: s.Image, event: s.zeroing(z, off, n),
+			image: s.image, event: s.zeroing(z, off, n),
 			offset: off, length: n, safe: z.FUA,
 		})
 		off, left = off+n, left-n
@@ -66,9 +68,9 @@ func (s *session) Zero(ctx context.Context, z nbd.ZeroRequest, done func(error))
 
 func (s *session) zeroing(z nbd.ZeroRequest, off, n uint64) events.Event {
 	if z.NoHole {
-		return events.Zeroed{Image: s.Image.ID(), Offset: off, Length: n}
+		return events.Zeroed{Image: s.image.ID(), Offset: off, Length: n}
 	}
-	return events.Discarded{Image: s.Image.ID(), Offset: off, Length: n}
+	return events.Discarded{Image: s.image.ID(), Offset: off, Length: n}
 }
 
 // Flush implements [nbd.Device]: everything acknowledged before, on any session of the

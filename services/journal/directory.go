@@ -34,7 +34,7 @@ type directory struct {
 	state    State
 	err      error // of the last life
 	life     *life // the latest that was ready
-	sessions map[events.ImageID]int
+	sessions map[sessionKey]int
 	opened   int           // lives so far
 	changed  chan struct{} // closed and replaced when state changes
 	full     bool          // the log refuses for want of room
@@ -49,7 +49,7 @@ func newDirectory(s *Service, r *events.AcquireRequested) *directory {
 		log:      s.deps.Log.With("directory", name.String()),
 		ended:    make(chan struct{}),
 		state:    Closed,
-		sessions: map[events.ImageID]int{},
+		sessions: map[sessionKey]int{},
 		changed:  make(chan struct{}),
 	}
 }
@@ -178,22 +178,43 @@ func (d *directory) note(ctx context.Context, what events.Lifecycle, mark events
 	})
 }
 
+// sessionKey tells apart what NBD clients have open.
+type sessionKey struct {
+	image    events.ImageID
+	snapshot events.SnapshotID // 0: the image itself
+	readOnly bool
+}
+
 // session counts a client in; the returned function counts it out.
-func (d *directory) session(image events.ImageID) func() {
+func (d *directory) session(key sessionKey) func() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sessions[image]++
+	d.sessions[key]++
 	return sync.OnceFunc(func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.sessions[image]--
+		if d.sessions[key]--; d.sessions[key] == 0 {
+			delete(d.sessions, key)
+		}
 	})
 }
 
+// openSessions returns how many sessions are open on an image.
 func (d *directory) openSessions(image events.ImageID) int {
+	return d.count(func(k sessionKey) bool { return k.image == image && k.snapshot == 0 })
+}
+
+// count returns how many sessions are open on what is asked for.
+func (d *directory) count(of func(sessionKey) bool) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.sessions[image]
+	n := 0
+	for key, open := range d.sessions {
+		if of(key) {
+			n += open
+		}
+	}
+	return n
 }
 
 func (d *directory) becameReady(ctx context.Context, l *life) {

@@ -30,9 +30,30 @@ func (d *directory) Export(name events.ImageName) (nbd.Device, error) {
 		return nil, err
 	}
 	image, ok := l.replica.Lookup(name.Image)
-	if !ok || name.Snapshot != "" {
+	if !ok {
 		return nil, fault.New(fault.NotFound, "there is no image %q", name)
 	}
-	view := holder.View{Name: name.String(), Image: image, Gone: l.ended}
-	return &session{View: view, life: l, close: d.session(image.ID())}, nil
+	if name.Snapshot != "" || image.ReadOnly() {
+		return l.openReadOnly(image, name)
+	}
+	view := holder.View{Name: name.String(), Content: image, Gone: l.ended}
+	return &session{View: view, image: image, life: l, close: d.session(sessionKey{image: image.ID()})}, nil
+}
+
+// openReadOnly opens what cannot be written though its directory is owned here.
+func (l *life) openReadOnly(image *replica.Image, name events.ImageName) (nbd.Device, error) {
+	key := sessionKey{image: image.ID(), readOnly: true}
+	if name.Snapshot != "" {
+		snapshot, ok := image.Snapshot(name.Snapshot)
+		if !ok {
+			return nil, fault.New(fault.NotFound, "there is no snapshot %q", name)
+		}
+		key.snapshot = snapshot.ID()
+	}
+	closed := l.directory.session(key)
+	e, err := holder.OpenReadOnly(l.replica, name, l.ended, closed)
+	if err != nil {
+		closed()
+	}
+	return e, err
 }

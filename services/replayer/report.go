@@ -21,12 +21,27 @@ func (f *follower) setProgress(p *api.Progress) {
 
 // handlers answer the requests about the directory's images while its copy is open.
 func (f *follower) handlers(own *ownCopy) []api.Handler {
-	images := holder.Copy{ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true}
+	images := holder.Copy{
+		ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true,
+		Journal: &holder.Journal{Log: own.journal, Info: api.Journal{Durability: f.service.deps.Durability}, State: f.journalState},
+	}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
 		Followers: holder.Gate{Service: f.service.shared, Tail: own.tail},
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
+}
+
+// journalState says how far this site's copy of the journal has come, and who follows it.
+func (f *follower) journalState() (state string, cause error, head events.Mark, clients []events.PositionCommitted) {
+	f.mu.Lock()
+	own := f.own
+	state, cause = string(f.state), f.err
+	f.mu.Unlock()
+	if own != nil {
+		head = own.tail.Marks().Logged
+	}
+	return state, cause, head, f.service.clients.Of(f.id)
 }
 
 // answerStatus answers for the directory's state whatever it is; the returned function
@@ -158,11 +173,5 @@ func (f *follower) Export(name events.ImageName) (nbd.Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, ok := own.replica.Lookup(name.Image)
-	if !ok || name.Snapshot != "" {
-		return nil, fault.New(fault.NotFound, "there is no image %q", name)
-	}
-	return holder.ReadOnlyExport{View: holder.View{
-		Name: name.String(), Image: image, ReadOnly: true, Gone: own.ended,
-	}}, nil
+	return holder.OpenReadOnly(own.replica, name, own.ended, func() {})
 }

@@ -1,0 +1,96 @@
+package holder
+
+import (
+	"context"
+	"errors"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+)
+
+// Journal is what a copy's journal is asked about.
+type Journal struct {
+	// Info holds what the copy itself does not know: settings and limits.
+	Info api.Journal
+	Log  *bus.Log
+	// State returns the state of the directory, how far the journal reaches, and its
+	// clients.
+	State func() (state string, cause error, head events.Mark, clients []events.PositionCommitted)
+}
+
+// handlers answer JournalInfo, JournalStatus and JournalTags.
+func (j *Journal) handlers(c Copy) []api.Handler {
+	return []api.Handler{
+		api.On(api.HolderSubject(c.ID, api.JournalInfo), func(context.Context, api.Nothing) (api.Journal, error) {
+			info := j.Info
+			info.Directory, info.Name, info.History = c.ID, c.Name.String(), c.Replica.Identity().History
+			info.Stream = j.Log.Name()
+			return info, nil
+		}),
+		api.On(api.HolderSubject(c.ID, api.JournalStatus), func(ctx context.Context, _ api.Nothing) (api.JournalState, error) {
+			return j.status(ctx)
+		}),
+		on(c, api.JournalTags, func(api.Nothing) ([]api.Tag, error) { return describeTags(c.Replica.Tags()), nil }),
+	}
+}
+
+func (j *Journal) status(ctx context.Context) (api.JournalState, error) {
+	log, err := j.Log.State(ctx)
+	if err != nil {
+		return api.JournalState{}, err
+	}
+	state, cause, head, clients := j.State()
+	s := api.JournalState{
+		State: state, Tag: head.Position.Tag(), Entry: head.Position.Entry(), Entries: head.Entries, Bytes: log.Bytes,
+		Clients: []api.JournalClient{},
+	}
+	if cause != nil {
+		s.Error = cause.Error()
+	}
+	for _, f := range clients {
+		s.Clients = append(s.Clients, api.JournalClient{
+			ID: f.Client, State: f.State, Commit: tagEntry(f.Mark.Position), Seen: f.At,
+			Entries: head.Entries - min(f.Mark.Entries, head.Entries),
+			Bytes:   head.Bytes - min(f.Mark.Bytes, head.Bytes),
+		})
+	}
+	s.Minimum, err = j.minimum(ctx, log)
+	return s, err
+}
+
+// minimum returns the first position that the log still holds; zero for an empty one.
+func (j *Journal) minimum(ctx context.Context, state bus.State) (events.Position, error) {
+	if state.First > state.Last {
+		return 0, nil
+	}
+	m, err := j.Log.Get(ctx, state.First)
+	if errors.Is(err, bus.ErrNotFound) {
+		return 0, fault.New(fault.NotReady, "the journal is just being trimmed; ask again: %w", err)
+	}
+	if err != nil {
+		return 0, err
+	}
+	message, err := events.DecodeJournal(m.Data)
+	if err != nil {
+		return 0, err
+	}
+	if batch, ok := message.(*events.Batch); ok {
+		return batch.Position(0), nil
+	}
+	return message.Ends().Position, nil
+}
+
+func describeTags(tags []events.TagClaimed) []api.Tag {
+	all := make([]api.Tag, len(tags))
+	for i, t := range tags {
+		all[i] = api.Tag{
+			Tag: t.Tag, Reason: t.Reason, Site: t.Site, Node: t.Node,
+			Predecessor: tagEntry(t.Predecessor.Position), Chain: t.Predecessor.Chain, At: t.Mark.Time,
+		}
+	}
+	return all
+}
+
+func tagEntry(p events.Position) api.TagEntry { return api.TagEntry{Tag: p.Tag(), Entry: p.Entry()} }
