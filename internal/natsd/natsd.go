@@ -67,6 +67,8 @@ type Config struct {
 	Listen string // HOST:PORT; port 0 takes a free one
 	Sync   SyncMode
 	Log    *slog.Logger
+	// Fsync syncs a file or folder by name; nil asks the operating system.
+	Fsync func(name string) error
 }
 
 // Server is an embedded NATS server.
@@ -122,7 +124,11 @@ func run(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("NATS server on %s with store %s did not start: is the address free?", cfg.Listen, cfg.Dir)
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
-	return &Server{server: srv, sync: cfg.Sync, files: newStreamFiles(store), space: newSpace(cfg.Dir)}, nil
+	files := newStreamFiles(store)
+	if cfg.Fsync != nil {
+		files.fsync = cfg.Fsync
+	}
+	return &Server{server: srv, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
 }
 
 // options goes through the server's own configuration language, because accounts that

@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/site"
+	"tidemark/internal/vfs"
 )
 
 // Deps is what the service needs.
@@ -27,6 +28,8 @@ type Deps struct {
 	Lag LagLimits
 	// Durability is shown in status: "sync", "quorum" or "relaxed".
 	Durability string
+	// FS holds the node's copies; nil is the operating system's.
+	FS vfs.FS
 	// Settings of the group commit; none: [DefaultSettings].
 	Settings Settings
 }
@@ -50,6 +53,9 @@ func New(deps Deps) *Service {
 	clients := holder.NewClients(deps.Node)
 	if deps.Settings == (Settings{}) {
 		deps.Settings = DefaultSettings()
+	}
+	if deps.FS == nil {
+		deps.FS = vfs.OS()
 	}
 	s := &Service{
 		deps: deps,

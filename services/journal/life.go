@@ -16,7 +16,6 @@ import (
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
-	"tidemark/internal/vfs"
 )
 
 // claimTries bounds how often a tag is claimed when a former owner is still writing.
@@ -86,14 +85,14 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 // should not be empty, Replay notices, because the log does not begin at the beginning.
 // Only a complete copy is promoted.
 func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, error) {
-	dir := d.service.deps.Node.ReplicaDir(d.id)
-	r, err := replica.Open(vfs.OS(), dir)
+	dir, fsys := d.service.deps.Node.ReplicaDir(d.id), d.service.deps.FS
+	r, err := replica.Open(fsys, dir)
 	promoting := reason == events.TagPromoted || reason == events.TagForced
 	switch {
 	case errors.Is(err, replica.ErrNotFound) && promoting:
 		return nil, fault.New(fault.NotReady, "there is no copy of %s here to promote", d.name)
 	case errors.Is(err, replica.ErrNotFound):
-		return replica.Create(vfs.OS(), dir, replica.Identity{Directory: d.id, Name: d.name, History: string(d.id)})
+		return replica.Create(fsys, dir, replica.Identity{Directory: d.id, Name: d.name, History: string(d.id)})
 	case err == nil && r.Syncing():
 		return nil, errors.Join(fault.New(fault.NotReady,
 			"the first sync of %s has not ended: its copy here is not complete", d.name), r.Close())
