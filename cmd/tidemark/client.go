@@ -129,24 +129,48 @@ func hold[Reply any](ctx context.Context, s *client, d api.Directory, request st
 		return none, err
 	}
 	reply, err := api.Call[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body)
+	return reply, heldError(ctx, d, request, err)
+}
+
+// heldError says what an unanswered request about a directory means.
+func heldError(ctx context.Context, d api.Directory, request string, err error) error {
 	switch {
 	case api.Nobody(err) && d.Error != "":
-		return none, nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: %s", d.Name, d.Error)}
+		return nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: %s", d.Name, d.Error)}
 	case api.Nobody(err):
-		return none, nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: is the journal or replayer service of a node running?", d.Name)}
-	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return none, fault.New(fault.Timeout, "directory %s: no answer to %s in time", d.Name, request)
+		return nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: is the journal or replayer service of a node running?", d.Name)}
+	case err != nil && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)):
+		return fault.New(fault.Timeout, "directory %s: no answer to %s in time", d.Name, request)
 	}
-	return reply, err
+	return err
+}
+
+// holdLong is holdSettled for a request that may take hours: silence is how long its
+// holder may say nothing.
+func holdLong[Reply any](ctx context.Context, s *client, d api.Directory, silence time.Duration, request string, body any, tell func(api.Progress)) (Reply, error) {
+	return settled(ctx, settleTime, func() (Reply, error) {
+		var none Reply
+		b, err := s.connect()
+		if err != nil {
+			return none, err
+		}
+		reply, err := api.CallLong[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body, silence, tell)
+		return reply, heldError(ctx, d, request, err)
+	})
 }
 
 // holdSettled is hold for a directory that may just be on its way to a node: while
 // nobody answers, or the node is not ready, it asks again for at most wait.
 func holdSettled[Reply any](ctx context.Context, s *client, d api.Directory, wait time.Duration, request string, body any) (Reply, error) {
+	return settled(ctx, wait, func() (Reply, error) { return hold[Reply](ctx, s, d, request, body) })
+}
+
+// settled asks until there is an answer that waiting would not change, for at most wait.
+func settled[Reply any](ctx context.Context, wait time.Duration, ask func() (Reply, error)) (Reply, error) {
 	deadline := time.Now().Add(wait)
 	var before error
 	for {
-		reply, err := hold[Reply](ctx, s, d, request, body)
+		reply, err := ask()
 		if ctx.Err() != nil && before != nil && err != nil {
 			return reply, before // the time ran out while it was asked once more
 		}

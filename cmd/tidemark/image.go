@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,8 @@ import (
 
 func newImage(c *cli) *cobra.Command {
 	return group("image", "Block devices",
-		newImageCreate(c), newImageList(c), newImageInfo(c), newImageResize(c), newImageRemove(c))
+		newImageCreate(c), newImageList(c), newImageInfo(c), newImageResize(c), newImageRemove(c),
+		newImageRename(c), newImageLink(c), newImageMeta(c), newImageFeature(c), newImageFill(c), newImageCompareAndWrite(c))
 }
 
 func newImageCreate(c *cli) *cobra.Command {
@@ -103,6 +105,11 @@ func newImageInfo(c *cli) *cobra.Command {
 				t.row("objects with data:", image.Objects)
 				t.row("used here:", formatSize(image.UsedBytes))
 				t.row("access:", access(image))
+				t.row("names:", strings.Join(image.Names, ", "))
+				t.row("features:", strings.Join(image.Features, ", "))
+				t.row("parent:", image.Parent)
+				t.row("snapshots:", image.Snapshots)
+				t.row("snapshot limit:", orNone(image.SnapshotLimit))
 				t.row("version:", image.Version)
 			})
 		}),

@@ -43,8 +43,11 @@ func (c *cli) show(result any, fill func(t *table)) error {
 }
 
 // showRemoved prints that something is gone.
-func (c *cli) showRemoved(name string) error {
-	return c.show(map[string]string{"removed": name}, func(t *table) { t.row("removed " + name) })
+func (c *cli) showRemoved(name string) error { return c.showDone("removed", name) }
+
+// showDone prints what was done to something, in one past participle in snake case.
+func (c *cli) showDone(what, name string) error {
+	return c.show(map[string]string{what: name}, func(t *table) { t.row(strings.ReplaceAll(what, "_", " ") + " " + name) })
 }
 
 // say prints a message for people; a program that reads JSON is not bothered with it.

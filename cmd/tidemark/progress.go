@@ -17,6 +17,7 @@ const (
 type progress struct {
 	w     io.Writer
 	bar   bool
+	unit  func(uint64) string // how amounts are written
 	stage string
 	drawn time.Time // last redraw of the bar
 	told  int       // percent of the last line
@@ -25,9 +26,9 @@ type progress struct {
 
 func (c *cli) progress() *progress {
 	if c.noProgress {
-		return &progress{w: io.Discard}
+		return &progress{w: io.Discard, unit: formatSize}
 	}
-	return &progress{w: c.messages, bar: onTerminal(c.messages)}
+	return &progress{w: c.messages, unit: formatSize, bar: onTerminal(c.messages)}
 }
 
 // begin starts a stage of the work.
@@ -53,10 +54,10 @@ func (p *progress) at(done, total uint64) {
 		p.drawn = time.Now()
 		filled := percent * barWidth / 100
 		p.draw(fmt.Sprintf("%s [%s%s] %3d%% of %s", p.stage,
-			strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, formatSize(total)))
+			strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), percent, p.unit(total)))
 	case !p.bar && percent >= p.told+lineStep:
 		p.told = percent - percent%lineStep
-		p.print(fmt.Sprintf("%s: %d%% of %s\n", p.stage, p.told, formatSize(total)))
+		p.print(fmt.Sprintf("%s: %d%% of %s\n", p.stage, p.told, p.unit(total)))
 	}
 }
 

@@ -31,6 +31,24 @@ func (s *size) String() string {
 // Type implements pflag.Value.
 func (s *size) Type() string { return "size" }
 
+// offset is a flag for a place in an image: a size that may be zero.
+type offset uint64
+
+// Set implements pflag.Value.
+func (o *offset) Set(text string) error {
+	if text == "0" {
+		*o = 0
+		return nil
+	}
+	return (*size)(o).Set(text)
+}
+
+// String implements pflag.Value.
+func (o *offset) String() string { return (*size)(o).String() }
+
+// Type implements pflag.Value.
+func (o *offset) Type() string { return "size" }
+
 const sizeUnits = "KMGTPE"
 
 func parseSize(text string) (uint64, error) {

@@ -23,7 +23,7 @@ const (
 	MetadataList  = "meta.list"      // ImageRequest -> map[string]string
 	MetadataUnset = "meta.remove"    // MetadataRequest -> Nothing
 	SnapCreate    = "snap.create"    // SnapRequest -> []Snapshot
-	SnapList      = "snap.list"      // ImageRequest -> []Snapshot
+	SnapList      = "snap.list"      // ImageRequest -> []Snapshot; of all images without a name
 	SnapRemove    = "snap.remove"    // SnapRequest -> Nothing
 	SnapRename    = "snap.rename"    // SnapRenameRequest -> Snapshot
 	SnapProtect   = "snap.protect"   // SnapRequest -> Snapshot
