@@ -59,7 +59,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 already exists,
 	flags.BoolVar(&c.noProgress, "no-progress", false, "do not show the progress of long work")
 	root.AddCommand(
 		newServe(c), newDemo(c), newStatus(c),
-		newPool(c), newDir(c), newImage(c), newSnap(c), newClone(c), newFlatten(c), newMirror(c),
+		newPool(c), newDir(c), newImage(c), newSnap(c), newClone(c), newFlatten(c), newJournal(c), newMirror(c),
 		newEvents(c), newDecode(c), newBench(c), newVersion(c),
 	)
 	return root
