@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -134,9 +135,12 @@ func (f *follower) keepAsking(ctx context.Context, src *source) error {
 			return nil
 		}
 		bounded, cancel := context.WithTimeout(ctx, askTime)
-		_, err := api.Call[api.Nothing](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncCheck),
-			api.SyncCheckRequest{Site: f.service.deps.Node.Site.UUID})
+		check, err := api.Call[api.SyncCheckReply](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncCheck),
+			api.SyncCheckRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID})
 		cancel()
+		if check.Disconnected {
+			return fmt.Errorf("site %s: %w", src.peer.Site, errDisconnected)
+		}
 		if code := fault.CodeOf(err); err != nil && code != fault.Timeout {
 			return fmt.Errorf("site %s: %w", src.peer.Site, err)
 		}
@@ -256,6 +260,9 @@ func (f *follower) takeHead(own *ownCopy, data []byte) error {
 		return fault.New(fault.Corrupt, "the source sent a %s for a head", fact.Kind())
 	}
 	f.noteHead(own, head)
+	if slices.Contains(head.Disconnected, f.service.clients.Self()) {
+		return errLookAgain // and be told so when registering, unless that has changed
+	}
 	if !own.inbox.allow(head.Safe.Position) {
 		f.aheadSince = time.Time{}
 		return nil

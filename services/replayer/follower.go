@@ -31,9 +31,11 @@ type follower struct {
 	name    events.DirectoryName
 	log     *slog.Logger
 	cancel  context.CancelFunc
-	keepAll atomic.Bool   // keep what was received before letting go
-	opened  chan struct{} // closed when the node's own copy was opened
-	ended   chan struct{} // closed when run has returned
+	// disconnected is set once the owner's journal waits for this copy no more.
+	disconnected atomic.Bool
+	keepAll      atomic.Bool   // keep what was received before letting go
+	opened       chan struct{} // closed when the node's own copy was opened
+	ended        chan struct{} // closed when run has returned
 
 	mu       sync.Mutex
 	own      *ownCopy // nil while it is not open
@@ -239,6 +241,10 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 // followAll follows the directory's source, whichever site that is, until ctx ends. It
 // returns an error only if the copy is of no use: errStartOver.
 func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
+	if f.remainsDisconnected(own) {
+		f.disconnect(ctx, own, errDisconnected)
+		return nil
+	}
 	wait := retryFirst
 	for ctx.Err() == nil {
 		started := time.Now()
@@ -249,6 +255,10 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 		}
 		if errors.Is(err, errStartOver) {
 			return err
+		}
+		if errors.Is(err, errDisconnected) {
+			f.disconnect(ctx, own, err)
+			return nil
 		}
 		if time.Since(started) > retryLast {
 			wait = retryFirst
@@ -349,10 +359,7 @@ func (f *follower) marks() tail.Marks {
 // committed announces the copy's commit position at both sites. The source is told on
 // a best effort: it learns the next one.
 func (f *follower) committed(ctx context.Context, mark events.Mark) error {
-	position := events.PositionCommitted{
-		Directory: f.id, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
-		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
-	}
+	position := f.position(mark)
 	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
 	f.mu.Lock()
 	src := f.source
@@ -361,6 +368,18 @@ func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 		err = errors.Join(err, src.report(ctx, position))
 	}
 	return err
+}
+
+// position is what this copy says of itself to those that keep a journal for it.
+func (f *follower) position(mark events.Mark) events.PositionCommitted {
+	state := events.ClientConnected
+	if f.disconnected.Load() {
+		state = events.ClientDisconnected
+	}
+	return events.PositionCommitted{
+		Directory: f.id, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
+		State: state, Mark: mark, At: events.InstantOf(time.Now()),
+	}
 }
 
 // note publishes a turn in the directory's life. Nothing depends on it.

@@ -234,7 +234,7 @@ func (s *script) settle() {
 
 // head says how far the journal is safe, and goes on saying so until the next head.
 func (s *script) head() {
-	head := &events.HeadAdvanced{Directory: eastID, Logged: s.end, Safe: s.end}
+	head := events.HeadAdvanced{Directory: eastID, Logged: s.end, Safe: s.end}
 	if s.silence != nil {
 		s.silence()
 	}
@@ -245,7 +245,11 @@ func (s *script) head() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
-			_ = s.at.Bus.Send(head)
+			now := head
+			if s.disconnected.Load() {
+				now.Disconnected = []string{"south.node", "west.node"}
+			}
+			_ = s.at.Bus.Send(&now)
 			select {
 			case <-tick.C:
 			case <-ctx.Done():

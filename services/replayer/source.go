@@ -96,6 +96,9 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	if err != nil {
 		return err
 	}
+	if src.begin.Disconnected {
+		return errDisconnected
+	}
 	src.journal, err = src.bus.ExistingLog(ctx, src.begin.Stream)
 	return err
 }
@@ -111,7 +114,7 @@ func (f *follower) unregister(ctx context.Context, last *source) {
 		defer b.Close()
 		err = (&source{bus: b, directory: last.directory}).report(ctx, events.PositionCommitted{
 			Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
-			State: events.ClientDisconnected, At: events.InstantOf(time.Now()),
+			State: events.ClientRemoved, At: events.InstantOf(time.Now()),
 		})
 	}
 	if err != nil {

@@ -12,7 +12,7 @@ const (
 	Replaying    State = "replaying"
 	Errored      State = "error"
 	SplitBrain   State = "split_brain"
-	Disconnected State = "disconnected" // the source no longer has what this copy needs
+	Disconnected State = "disconnected" // the source no longer has, or keeps, what this copy needs
 )
 
 // transitions lists where each state may lead.

@@ -40,6 +40,9 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 			src.peer.Site, f.name, errStartOver)
 	}
 	if empty {
+		if err := f.reconnected(ctx); err != nil {
+			return err
+		}
 		if err := own.replica.BeginSync(src.begin.Start); err != nil {
 			return err
 		}

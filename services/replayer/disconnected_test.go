@@ -1,0 +1,86 @@
+package replayer
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/sitetest"
+)
+
+// is reports whether the followed directory's status names a state, and why.
+func (s *Service) is(t *testing.T, state State, why string) func() bool {
+	return func() bool {
+		status, err := s.followers[westID].status(t.Context())
+		return err == nil && status.State == string(state) && strings.Contains(status.Error, why)
+	}
+}
+
+// A follower that the owner's journal does not wait for any more stops and says why; it stays
+// so, whatever the owner says later, until it is synced again.
+func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.random(20)
+	o.settle()
+	s, at, stop := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	kept := o.mark()
+
+	o.disconnected.Store(true) // and the heads say so
+	sitetest.Eventually(t, "west stops", s.is(t, Disconnected, "mirror add vms/prod"))
+	o.random(20)
+	o.settle()
+
+	o.disconnected.Store(false) // the owner forgets; this site does not
+	stop()
+	s, stop = follow(t, at)
+	sitetest.Eventually(t, "west stays disconnected", s.is(t, Disconnected, "mirror remove vms/prod"))
+	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
+		t.Fatalf("west went on to %v", got.Position)
+	}
+	content(t, s, "disk0", 4<<20) // what it has it still shows
+
+	if _, _, err := s.Release(t.Context(), &events.ReleaseRequested{
+		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	s, stop = follow(t, at)
+	sitetest.Eventually(t, "west is synced anew", s.level(o.mark()))
+	o.random(20)
+	o.settle()
+	sitetest.Eventually(t, "west follows", s.level(o.mark()))
+	stop()
+	s, _ = follow(t, at)
+	o.random(20)
+	o.settle()
+	sitetest.Eventually(t, "west goes on after a restart", s.level(o.mark()))
+	if !bytes.Equal(content(t, s, "disk0", 4<<20), o.want("disk0")) {
+		t.Fatal("west differs from east")
+	}
+}
+
+// One that was disconnected while it was away is told so when it registers.
+func TestFollowerIsToldThatItWasDisconnectedWhileAway(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, at, stop := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	kept := o.mark()
+	stop()
+	o.silence() // no head tells it
+	o.disconnected.Store(true)
+	o.random(20)
+	s, _ = follow(t, at)
+	sitetest.Eventually(t, "west is disconnected", s.is(t, Disconnected, errDisconnected.Error()))
+	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
+		t.Fatalf("west went on to %v", got.Position)
+	}
+	if got := s.followers[westID].position(kept).State; got != events.ClientDisconnected {
+		t.Errorf("west calls itself %s", got)
+	}
+}
