@@ -43,8 +43,9 @@ const (
 	SyncBegin       = "sync.begin"   // SyncBeginRequest -> holder.SyncBeginReply
 	SyncCheck       = "sync.check"   // SyncCheckRequest -> SyncCheckReply
 	SyncObjects     = "sync.objects" // SyncObjectsRequest -> SyncObjectsReply
-	// SyncObject is answered in binary, in several messages.
-	SyncObject = "sync.object"
+	// SyncStart and SyncObject are answered in binary, in several messages.
+	SyncStart  = "sync.start"  // SyncStartRequest
+	SyncObject = "sync.object" // SyncObjectRequest
 )
 
 // HolderSubject returns the subject of a request about a directory.
@@ -153,6 +154,8 @@ type SyncBeginRequest struct {
 	Site   string `json:"site"`   // UUID of the follower's site, a peer of the pool
 	// Mark is how far the follower's copy reaches; zero for one that is empty.
 	Mark Mark `json:"mark"`
+	// Copying: the follower is going to ask for objects.
+	Copying bool `json:"copying"`
 }
 
 // SyncCheckRequest is how a follower asks now and then whether it may still follow.
@@ -167,10 +170,17 @@ type SyncCheckReply struct {
 	Disconnected bool `json:"disconnected"`
 }
 
-// SyncObjectsRequest asks which objects of an image were ever written, from an index on.
+// SyncStartRequest asks for what a first sync begins with, which is sent like an object: its
+// JSON (replica.SyncStart) is the data of the parts of object 0 of layer 0.
+type SyncStartRequest struct {
+	Hold uint64 `json:"hold"`
+}
+
+// SyncObjectsRequest asks which objects of a layer were ever written, from an index on.
 type SyncObjectsRequest struct {
-	Image events.ImageID `json:"image"`
-	From  uint64         `json:"from"`
+	Hold  uint64 `json:"hold"` // of SyncBegin; one that has ended is refused with not_ready
+	Layer uint32 `json:"layer"`
+	From  uint64 `json:"from"`
 }
 
 // SyncObjectsReply lists objects in ascending order. Next is where to ask on; zero when
@@ -183,6 +193,7 @@ type SyncObjectsReply struct {
 // SyncObjectRequest asks for an object's content, which is sent to the request's reply
 // subject as a series of [events.ObjectPart]; an error is sent as an answer of package api.
 type SyncObjectRequest struct {
-	Image events.ImageID `json:"image"`
-	Index uint64         `json:"index"`
+	Hold  uint64 `json:"hold"` // as in SyncObjectsRequest
+	Layer uint32 `json:"layer"`
+	Index uint64 `json:"index"`
 }

@@ -3,7 +3,7 @@ package holder_test
 import (
 	"bytes"
 	"context"
-	"errors"
+	"encoding/json"
 	"slices"
 	"testing"
 	"time"
@@ -120,12 +120,13 @@ func TestSyncSource(t *testing.T) {
 	known := &followers{marks: map[string]events.Mark{}, gone: map[string]bool{}}
 	serve(t, site, holder.SyncSource{
 		Copy: own, Site: "uuid", Stream: "JOURNAL_x", Complete: func() bool { return true }, Followers: known,
+		Compaction: holder.NewCompaction(own.Replica, func() bool { return true }),
 	}.Handlers())
 
 	mark := events.Mark{Position: events.At(0x1001, 3), Chain: 5}
 	begin, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "west.n", Mark: mark})
 	if err != nil || begin.Site != "uuid" || begin.Stream != "JOURNAL_x" || known.marks["west.n"] != mark ||
-		begin.Start.Mark != own.Replica.Applied() || len(begin.Start.Images) != 1 || len(begin.Start.Tags) != 1 {
+		begin.Hold != 0 {
 		t.Errorf("begin: %+v, %v, registered %v", begin, err, known.marks)
 	}
 	if _, err := ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "evil.n"}); fault.CodeOf(err) != fault.Denied {
@@ -137,9 +138,15 @@ func TestSyncSource(t *testing.T) {
 		}
 	}
 	checkDisconnected(t, site, known)
-	checkPages(t, site)
+	begin, err = ask[holder.SyncBeginReply](t, site, api.SyncBegin, api.SyncBeginRequest{Client: "west.n", Copying: true})
+	if err != nil || begin.Hold == 0 {
+		t.Fatalf("begin to copy: %+v, %v", begin, err)
+	}
+	checkStart(t, site, begin.Hold, own.Replica)
+	layer := uint32(own.Replica.Layers()[0].ID)
+	checkPages(t, site, begin.Hold, layer)
 	for _, index := range []uint64{0, 2, 1} {
-		data := object(t, site, index)
+		data := object(t, site, api.SyncObjectRequest{Hold: begin.Hold, Layer: layer, Index: index})
 		switch {
 		case index == 0 && !bytes.Equal(data, content):
 			t.Errorf("object 0 differs: %d bytes", len(data))
@@ -205,11 +212,11 @@ func checkDisconnected(t *testing.T, site *sitetest.Site, known *followers) {
 }
 
 // checkPages lists all objects, page by page.
-func checkPages(t *testing.T, site *sitetest.Site) {
+func checkPages(t *testing.T, site *sitetest.Site, hold uint64, layer uint32) {
 	t.Helper()
 	var all []uint64
 	for from, pages := uint64(0), 0; ; pages++ {
-		page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 1, From: from})
+		page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Hold: hold, Layer: layer, From: from})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,17 +231,71 @@ func checkPages(t *testing.T, site *sitetest.Site) {
 	if len(all) != objects/2 || !slices.IsSorted(all) || all[0] != 0 || all[len(all)-1] != objects-2 {
 		t.Errorf("%d objects", len(all))
 	}
-	if page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 1, From: 1 << 60}); err != nil || len(page.Objects) != 0 || page.Next != 0 {
+	if page, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Hold: hold, Layer: layer, From: 1 << 60}); err != nil || len(page.Objects) != 0 || page.Next != 0 {
 		t.Errorf("behind the end: %+v, %v", page, err)
 	}
-	if _, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Image: 9}); fault.CodeOf(err) != fault.NotFound {
-		t.Errorf("no image: %v", err)
+	if _, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Hold: hold, Layer: 9}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("no layer: %v", err)
+	}
+	for _, other := range []uint64{0, hold + 2} {
+		if _, err := ask[api.SyncObjectsReply](t, site, api.SyncObjects, api.SyncObjectsRequest{Hold: other, Layer: layer}); fault.CodeOf(err) != fault.NotReady {
+			t.Errorf("a hold that has ended: %v", err)
+		}
+		for kind, request := range map[string]any{api.SyncStart: api.SyncStartRequest{Hold: other}, api.SyncObject: api.SyncObjectRequest{Hold: other, Layer: layer}} {
+			if _, err := series(t, site, kind, request); fault.CodeOf(err) != fault.NotReady {
+				t.Errorf("%s of a hold that has ended: %v", kind, err)
+			}
+		}
+	}
+	if _, err := series(t, site, api.SyncObject, api.SyncObjectRequest{Hold: hold, Layer: 9}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("an object of no layer: %v", err)
+	}
+}
+
+// checkStart asks for where the source stands.
+func checkStart(t *testing.T, site *sitetest.Site, hold uint64, r *replica.Replica) {
+	t.Helper()
+	parts, err := series(t, site, api.SyncStart, api.SyncStartRequest{Hold: hold})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data []byte
+	for _, p := range parts {
+		data = append(data, p.Data...)
+	}
+	var start replica.SyncStart
+	if err := json.Unmarshal(data, &start); err != nil {
+		t.Fatal(err)
+	}
+	if start.Mark != r.Applied() || len(start.Images) != 1 || len(start.Tags) != 1 {
+		t.Errorf("start: %+v", start)
 	}
 }
 
 // object fetches an object's data.
-func object(t *testing.T, site *sitetest.Site, index uint64) []byte {
+func object(t *testing.T, site *sitetest.Site, r api.SyncObjectRequest) []byte {
 	t.Helper()
+	parts, err := series(t, site, api.SyncObject, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data []byte
+	for i, p := range parts {
+		if p.Layer != r.Layer || p.Index != r.Index || len(p.Data) > events.ObjectPartBytesMax || (i > 0) && len(p.Blocks)+len(p.Hidden) > 0 {
+			t.Fatalf("part %d: %+v", i, p)
+		}
+		data = append(data, p.Data...)
+	}
+	return data
+}
+
+// series asks for something that comes in parts.
+func series(t *testing.T, site *sitetest.Site, kind string, request any) ([]*events.ObjectPart, error) {
+	t.Helper()
+	body, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
 	nc := site.Bus.Conn()
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -242,28 +303,29 @@ func object(t *testing.T, site *sitetest.Site, index uint64) []byte {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	request := []byte(`{"image":1,"index":` + string('0'+byte(index)) + `}`)
-	if err := nc.PublishRequest(api.HolderSubject(id, api.SyncObject), inbox, request); err != nil {
+	if err := nc.PublishRequest(api.HolderSubject(id, kind), inbox, body); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	var data []byte
-	for part := uint32(0); ; part++ {
+	var parts []*events.ObjectPart
+	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := api.AnsweredError(m.Data); err != nil {
+			return parts, err
+		}
 		p, err := events.DecodeObjectPart(m.Data)
 		if err != nil {
-			t.Fatal(errors.Join(err, api.AnsweredError(m.Data)))
+			t.Fatal(err)
 		}
-		if p.Part != part || p.Image != 1 || p.Index != index || len(p.Data) > events.ObjectPartBytesMax || (part > 0) && len(p.Blocks) > 0 {
-			t.Fatalf("part %d: %+v", part, p)
+		if int(p.Part) != len(parts) {
+			t.Fatalf("part %d comes after %d others", p.Part, len(parts))
 		}
-		data = append(data, p.Data...)
-		if part+1 == p.Parts {
-			return data
+		if parts = append(parts, p); p.Part+1 == p.Parts {
+			return parts, nil
 		}
 	}
 }

@@ -3,6 +3,7 @@ package holder
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"sync"
 
@@ -30,9 +31,9 @@ type SyncBeginReply struct {
 	// Disconnected tells a follower that the journal no longer waits for it, and does not
 	// let it in: it must sync again. Nothing else is said then.
 	Disconnected bool `json:"disconnected,omitempty"`
-	// Start is where the source's replica stands: a follower that is empty copies the
-	// objects of its images and replays from its mark.
-	Start replica.SyncStart `json:"start"`
+	// Hold names what keeps the source's layers together while the follower copies them;
+	// zero for one that does not.
+	Hold uint64 `json:"hold,omitempty"`
 }
 
 // SyncSource lets followers copy a directory's objects.
@@ -42,8 +43,9 @@ type SyncSource struct {
 	Stream string
 	// Complete reports whether the copy holds what its versions say. After a crash its
 	// files may be ahead of them until it has replayed what it had applied before.
-	Complete  func() bool
-	Followers Followers
+	Complete   func() bool
+	Followers  Followers
+	Compaction *Compaction
 }
 
 // Followers knows who may follow a site's directories, and who does.
@@ -58,13 +60,14 @@ type Followers interface {
 	Register(ctx context.Context, f events.PositionCommitted) error
 }
 
-// Handlers answer SyncBegin, SyncCheck, SyncObjects and SyncObject.
+// Handlers answer SyncBegin, SyncCheck, SyncStart, SyncObjects and SyncObject.
 func (s SyncSource) Handlers() []api.Handler {
 	copying := copies{source: s, slots: make(chan struct{}, copiesMax)}
 	return []api.Handler{
 		api.On(api.HolderSubject(s.ID, api.SyncBegin), s.begin),
 		api.On(api.HolderSubject(s.ID, api.SyncCheck), s.check),
 		api.On(api.HolderSubject(s.ID, api.SyncObjects), s.objects),
+		api.OnSeries(api.HolderSubject(s.ID, api.SyncStart), s.start),
 		api.OnSeries(api.HolderSubject(s.ID, api.SyncObject), copying.send),
 	}
 }
@@ -95,12 +98,32 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	case err != nil:
 		return SyncBeginReply{}, err
 	}
+	reply := SyncBeginReply{Site: s.Site, Stream: s.Stream}
+	if r.Copying {
+		reply.Hold = s.Compaction.Hold()
+	}
+	return reply, nil
+}
+
+// start sends where the source's replica stands: a follower that is empty copies the objects
+// of its layers and replays from its mark.
+func (s SyncSource) start(_ context.Context, r api.SyncStartRequest, send func([]byte) error) error {
+	if err := s.Compaction.Renew(r.Hold); err != nil {
+		return err
+	}
 	start, err := s.Replica.SyncStart()
 	if err != nil {
-		return SyncBeginReply{}, err
+		return err
+	}
+	if len(start.Layers) == 0 {
+		start.Layers = s.Replica.Layers()
 	}
 	start.Tags = start.Tags[max(0, len(start.Tags)-tagsSent):]
-	return SyncBeginReply{Site: s.Site, Stream: s.Stream, Start: start}, nil
+	data, err := json.Marshal(start)
+	if err != nil {
+		return err
+	}
+	return sendParts(api.SyncObjectRequest{}, replica.ObjectCopy{Data: data}, send)
 }
 
 func (s SyncSource) check(_ context.Context, r api.SyncCheckRequest) (api.SyncCheckReply, error) {
@@ -111,12 +134,15 @@ func (s SyncSource) check(_ context.Context, r api.SyncCheckRequest) (api.SyncCh
 }
 
 func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.SyncObjectsReply, error) {
-	image, ok := s.Replica.Image(r.Image)
-	if !ok {
-		return api.SyncObjectsReply{}, fault.New(fault.NotFound, "there is no image %d", r.Image)
+	if err := s.Compaction.Renew(r.Hold); err != nil {
+		return api.SyncObjectsReply{}, err
+	}
+	objects, err := s.Replica.LayerObjects(replica.LayerID(r.Layer))
+	if err != nil {
+		return api.SyncObjectsReply{}, err
 	}
 	reply := api.SyncObjectsReply{Objects: []uint64{}}
-	for index := range image.Objects() {
+	for index := range objects {
 		if index < r.From {
 			continue
 		}
@@ -144,16 +170,18 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	image, ok := c.source.Replica.Image(r.Image)
-	if !ok {
-		return fault.New(fault.NotFound, "there is no image %d", r.Image)
+	if err := c.source.Compaction.Renew(r.Hold); err != nil {
+		return err
 	}
 	buf, ok := c.spare.Get().(*[]byte)
 	if !ok {
 		buf = new([]byte)
 	}
 	defer c.spare.Put(buf)
-	object, err := image.CopyObject(r.Index, *buf)
+	object, err := c.source.Replica.CopyObject(replica.LayerID(r.Layer), r.Index, *buf)
+	if errors.Is(err, replica.ErrNotFound) {
+		return fault.New(fault.NotFound, "%w", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -162,23 +190,28 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 }
 
 func sendParts(r api.SyncObjectRequest, object replica.ObjectCopy, send func([]byte) error) error {
-	blocks := make([]byte, 0, 8*len(object.Blocks))
-	for _, word := range object.Blocks {
-		blocks = binary.LittleEndian.AppendUint64(blocks, word)
-	}
+	blocks, hidden := bytesOf(object.Blocks), bytesOf(object.Hidden)
 	parts := max(1, (len(object.Data)+events.ObjectPartBytesMax-1)/events.ObjectPartBytesMax)
 	data := object.Data
 	for part := range parts {
 		n := min(len(data), events.ObjectPartBytesMax)
 		message := events.ObjectPart{
-			Image: r.Image, Index: r.Index, Version: object.Version,
+			Layer: r.Layer, Index: r.Index, Version: object.Version,
 			AtLeast: object.AtLeast, AtMost: object.AtMost,
-			Part: uint32(part), Parts: uint32(parts), Blocks: blocks, Data: data[:n],
+			Part: uint32(part), Parts: uint32(parts), Blocks: blocks, Hidden: hidden, Data: data[:n],
 		}
 		if err := send(message.Encode()); err != nil {
 			return err
 		}
-		data, blocks = data[n:], nil
+		data, blocks, hidden = data[n:], nil, nil
 	}
 	return nil
+}
+
+func bytesOf(words []uint64) []byte {
+	b := make([]byte, 0, 8*len(words))
+	for _, word := range words {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	return b
 }

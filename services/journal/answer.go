@@ -39,11 +39,12 @@ func (l *life) handlers() []api.Handler {
 // sourceHandlers let followers copy and follow the directory.
 func (l *life) sourceHandlers() []api.Handler {
 	return holder.SyncSource{
-		Copy:      holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
-		Site:      l.directory.service.deps.Node.Site.Name,
-		Stream:    l.log.Name(),
-		Complete:  func() bool { return true }, // everything was replayed before
-		Followers: holder.Gate{Service: l.directory.service.shared, Tail: l.tail},
+		Copy:       holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
+		Site:       l.directory.service.deps.Node.Site.Name,
+		Stream:     l.log.Name(),
+		Complete:   func() bool { return true }, // everything was replayed before
+		Followers:  holder.Gate{Service: l.directory.service.shared, Tail: l.tail},
+		Compaction: l.compaction,
 	}.Handlers()
 }
 

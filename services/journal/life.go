@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
@@ -23,13 +24,14 @@ const claimTries = 10
 
 // life is one opening of a directory: from its last checkpoint to the end of its tag.
 type life struct {
-	directory *directory
-	replica   *replica.Replica
-	log       *bus.Log
-	tail      *tail.Tail
-	writer    *writer
-	claim     atomic.Pointer[events.TagClaimed] // the latest of this life
-	ended     chan struct{}                     // closed when requests are no longer taken
+	directory  *directory
+	replica    *replica.Replica
+	log        *bus.Log
+	tail       *tail.Tail
+	writer     *writer
+	compaction *holder.Compaction
+	claim      atomic.Pointer[events.TagClaimed] // the latest of this life
+	ended      chan struct{}                     // closed when requests are no longer taken
 }
 
 // over reports whether requests are no longer taken: the state follows a little later.
@@ -69,6 +71,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 	if err != nil {
 		return nil, errors.Join(err, l.replica.Close())
 	}
+	l.compaction = holder.NewCompaction(l.replica, func() bool { return true }) // it runs once all is replayed
 	l.tail = tail.New(tail.Config{
 		Replica:   l.replica,
 		Log:       l.log,
@@ -154,6 +157,7 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	defer stopSource()
 	group.Go(func() error { return l.tail.Heads(inner, l.sendHead) })
 	group.Go(func() error { return newClientCare(l).run(inner) })
+	group.Go(func() error { return l.compaction.Run(inner) })
 	group.Go(func() error {
 		if err := l.claimPatiently(inner, reason); err != nil {
 			return err

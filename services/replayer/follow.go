@@ -44,7 +44,7 @@ var errLookAgain = errors.New("the source is to be looked for again")
 
 // follow follows one source until ctx ends, the link is lost, or the histories part.
 func (f *follower) follow(ctx context.Context, own *ownCopy) error {
-	src, err := f.findSource(ctx, own.tail.Marks().Committed)
+	src, err := f.findSource(ctx, own.tail.Marks().Committed, own.unsynced())
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
+	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 	"tidemark/internal/tail"
 	"tidemark/internal/vfs"
@@ -70,11 +73,12 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 // ownCopy is this node's copy while it is open: from its last checkpoint to the end of
 // what was received.
 type ownCopy struct {
-	replica *replica.Replica
-	journal *bus.Log
-	tail    *tail.Tail
-	inbox   inbox
-	ended   chan struct{} // closed when the copy is about to be closed
+	replica    *replica.Replica
+	journal    *bus.Log
+	tail       *tail.Tail
+	inbox      inbox
+	compaction *holder.Compaction
+	ended      chan struct{} // closed when the copy is about to be closed
 	// floor is where the journal ended when the copy was opened: before a crash the
 	// copy had applied no more than that.
 	floor events.Position
@@ -173,12 +177,13 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	f.became(own)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	heads := make(chan error, 1)
-	go func() { heads <- own.tail.Heads(ctx, f.sendHead) }()
-	startOver := f.followAll(ctx, own)
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return own.tail.Heads(inner, f.sendHead) })
+	group.Go(func() error { return own.compaction.Run(inner) })
+	startOver := f.followAll(inner, own)
 	close(own.ended)
 	cancel()
-	return errors.Join(startOver, <-heads, f.finish(context.WithoutCancel(ctx), own))
+	return errors.Join(startOver, group.Wait(), f.finish(context.WithoutCancel(ctx), own))
 }
 
 // sendHead tells this copy's own followers how far it reaches. What it has applied is
@@ -229,13 +234,16 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return &ownCopy{replica: r, journal: journal, ended: make(chan struct{}), tail: tail.New(tail.Config{
+	own := &ownCopy{replica: r, journal: journal, ended: make(chan struct{})}
+	own.compaction = holder.NewCompaction(r, own.complete)
+	own.tail = tail.New(tail.Config{
 		Replica:   r,
 		Log:       journal,
 		Logger:    f.log,
 		OnCommit:  f.committed,
 		TrimBelow: func() events.Position { return f.service.clients.Needed(f.id, f.name.Pool, f.service.primaryOf(f.id)) },
-	})}, nil
+	})
+	return own, nil
 }
 
 // followAll follows the directory's source, whichever site that is, until ctx ends. It

@@ -27,7 +27,7 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 	}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
-		Followers: holder.Gate{Service: f.service.shared, Tail: own.tail},
+		Followers: holder.Gate{Service: f.service.shared, Tail: own.tail}, Compaction: own.compaction,
 	}
 	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
 }

@@ -21,20 +21,21 @@ import (
 // script is a directory's history as its owner would write it, together with the bytes
 // that every image must hold.
 type script struct {
-	t       testing.TB
-	at      *sitetest.Site
-	rand    *rand.Rand
-	log     *bus.Log
-	replica *replica.Replica
-	images  []*scripted
-	batch   *events.BatchBuilder
-	tag     events.Tag
-	end     events.Mark
-	seq     uint64
-	pending []events.JournalMessage
-	stored  []stored
-	silence func()                // ends the repetition of the last head
-	admit   atomic.Pointer[error] // what followers are told
+	t          testing.TB
+	at         *sitetest.Site
+	rand       *rand.Rand
+	log        *bus.Log
+	replica    *replica.Replica
+	compaction *holder.Compaction
+	images     []*scripted
+	batch      *events.BatchBuilder
+	tag        events.Tag
+	end        events.Mark
+	seq        uint64
+	pending    []events.JournalMessage
+	stored     []stored
+	silence    func()                // ends the repetition of the last head
+	admit      atomic.Pointer[error] // what followers are told
 	// disconnected is set when west's client was disconnected.
 	disconnected atomic.Bool
 }
@@ -134,6 +135,7 @@ func (s *script) begin() {
 		s.t.Fatal(err)
 	}
 	r := s.replica
+	s.compaction = holder.NewCompaction(r, func() bool { return true })
 	s.t.Cleanup(func() { _ = r.Close() })
 	s.claim()
 }
@@ -275,6 +277,7 @@ func (s *script) handlers() []api.Handler {
 		return holder.SyncSource{
 			Copy: holder.Copy{ID: eastID, Replica: s.replica}, Site: "east", Stream: s.stream().Name,
 			Complete: func() bool { return true }, Followers: s,
+			Compaction: s.compaction,
 		}
 	}
 	status := api.On(api.HolderSubject(eastID, api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {

@@ -31,7 +31,7 @@ type source struct {
 // findSource asks the pool's peers for the directory and connects to its primary.
 // While there is none, it connects to another follower: that may hold more of the
 // history than this site, above all the demotion of the last primary.
-func (f *follower) findSource(ctx context.Context, committed events.Mark) (*source, error) {
+func (f *follower) findSource(ctx context.Context, committed events.Mark, copying bool) (*source, error) {
 	peers := f.service.clients.Peers.Receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
@@ -57,7 +57,7 @@ func (f *follower) findSource(ctx context.Context, committed events.Mark) (*sour
 	if found == nil {
 		return nil, all
 	}
-	if err := f.register(ctx, found, committed); err != nil {
+	if err := f.register(ctx, found, committed, copying); err != nil {
 		found.close()
 		return nil, fmt.Errorf("site %s at %s: %w", found.peer.Site, found.peer.URL, err)
 	}
@@ -88,11 +88,11 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (src *source,
 }
 
 // register makes this site known to the source, which then trims nothing that it needs.
-func (f *follower) register(ctx context.Context, src *source, committed events.Mark) (err error) {
+func (f *follower) register(ctx context.Context, src *source, committed events.Mark, copying bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	src.begin, err = api.Call[holder.SyncBeginReply](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncBegin),
-		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed})
+		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed, Copying: copying})
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,12 @@ package replayer
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
@@ -20,8 +19,6 @@ import (
 const (
 	// copiesAtOnce is how many objects a first sync copies at a time.
 	copiesAtOnce = 8
-	// copyTime bounds the wait for the next part of an object.
-	copyTime = 20 * time.Second
 	// syncCheckpoint is how often a first sync saves what it has copied: a kill costs
 	// at most that much.
 	syncCheckpoint = 2 * time.Second
@@ -30,27 +27,31 @@ const (
 // firstSync fills an empty copy, or goes on filling one that was interrupted. A copy
 // that is complete needs nothing.
 func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) error {
-	empty := own.replica.Applied() == (events.Mark{})
-	if !empty && !own.replica.Syncing() {
+	if !own.unsynced() {
 		return nil
 	}
 	f.enter(Syncing, nil)
-	if !empty && !continues(own.replica.Tag(), src.begin.Start.Tags) {
-		return fmt.Errorf("site %s owns %s in another history than the site where its copying began: %w",
-			src.peer.Site, f.name, errStartOver)
+	start, err := src.start(ctx)
+	if err != nil {
+		return err
 	}
-	if empty {
-		if err := f.reconnected(ctx); err != nil {
+	resumed := own.replica.Syncing()
+	if !resumed {
+		err = f.beginSync(ctx, own, start)
+	} else if !continues(own.replica.Tag(), start.Tags) {
+		err = fmt.Errorf("site %s owns %s in another history than the site where its copying began: %w", src.peer.Site, f.name, errStartOver)
+	}
+	if err != nil {
+		return err
+	}
+	run := &copying{follower: f, replica: own.replica, source: src, plan: newPlan(own.replica)}
+	if resumed {
+		if err := run.plan.interrupted(&start); err != nil {
 			return err
 		}
-		if err := own.replica.BeginSync(src.begin.Start); err != nil {
-			return err
-		}
-		own.tail.Rebase()
 	}
 	f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
-	run := &copying{follower: f, replica: own.replica, source: src}
-	if err := run.all(ctx); err != nil {
+	if err := run.all(ctx, start); err != nil {
 		return err
 	}
 	// Whatever the source dropped while it was copied, it had dropped by now.
@@ -63,6 +64,23 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	}
 	f.setProgress(nil)
 	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
+	return nil
+}
+
+// unsynced reports whether the copy is empty, or its first sync has not ended.
+func (o *ownCopy) unsynced() bool {
+	return o.replica.Applied() == (events.Mark{}) || o.replica.Syncing()
+}
+
+// beginSync makes an empty copy one that waits for the objects of the source's layers.
+func (f *follower) beginSync(ctx context.Context, own *ownCopy, start replica.SyncStart) error {
+	if err := f.reconnected(ctx); err != nil {
+		return err
+	}
+	if err := own.replica.BeginSync(start); err != nil {
+		return err
+	}
+	own.tail.Rebase()
 	return nil
 }
 
@@ -90,37 +108,25 @@ type copying struct {
 	follower       *follower
 	replica        *replica.Replica
 	source         *source
+	plan           *plan
+	gone           sync.Map // layers that the source has dropped, by [replica.LayerID]
 	total          uint64
 	objects, bytes atomic.Uint64
 }
 
 type objectID struct {
-	image events.ImageID
-	layer replica.LayerID // here
+	layer replica.LayerID
 	index uint64
 }
 
 // all copies every object that this copy does not have, several at a time, and saves
-// what it has now and then.
-func (s *copying) all(ctx context.Context) error {
-	missing, err := s.list(ctx)
-	if err != nil {
-		return err
-	}
-	s.total = uint64(len(missing)) + s.objects.Load()
-	s.report()
+// what it has now and then. A layer that has meanwhile taken in what it stood on is copied
+// again: the source needs that no more, and may have dropped it.
+func (s *copying) all(ctx context.Context, start replica.SyncStart) error {
 	saving, stop := context.WithCancel(ctx)
 	saved := make(chan error, 1)
 	go func() { saved <- s.save(saving) }()
-	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(copiesAtOnce)
-	for _, id := range missing {
-		if inner.Err() != nil {
-			break
-		}
-		group.Go(func() error { return s.copy(inner, id) })
-	}
-	err = group.Wait()
+	err := s.rounds(ctx, start)
 	stop()
 	if saveErr := <-saved; err == nil {
 		err = saveErr
@@ -128,43 +134,85 @@ func (s *copying) all(ctx context.Context) error {
 	return err
 }
 
-// list returns the objects that the source has and this copy lacks. An image that was
-// removed meanwhile has none: replay removes it here too.
-func (s *copying) list(ctx context.Context) ([]objectID, error) {
+func (s *copying) rounds(ctx context.Context, start replica.SyncStart) error {
+	for round := s.plan.round(start.Layers); len(round) > 0; round = s.plan.round(start.Layers) {
+		missing, err := s.list(ctx, round)
+		if err != nil {
+			return err
+		}
+		s.total = uint64(len(missing)) + s.objects.Load()
+		s.report()
+		group, inner := errgroup.WithContext(ctx)
+		group.SetLimit(copiesAtOnce)
+		for _, id := range missing {
+			if inner.Err() != nil {
+				break
+			}
+			group.Go(func() error { return s.copy(inner, id) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		for _, layer := range round {
+			if _, gone := s.gone.Load(layer.id); !gone {
+				s.plan.copied(layer)
+			}
+		}
+		if start, err = s.source.start(ctx); err != nil {
+			return err
+		}
+	}
+	return s.plan.ended(&start)
+}
+
+// list returns the objects of the layers of a round that this copy lacks.
+func (s *copying) list(ctx context.Context, round []layerRound) ([]objectID, error) {
 	var missing []objectID
-	for _, image := range s.replica.Images() {
-		for from := uint64(0); ; {
-			page, err := api.Call[api.SyncObjectsReply](ctx, s.source.bus.Conn(),
-				api.HolderSubject(s.source.directory, api.SyncObjects), api.SyncObjectsRequest{Image: image.ID, From: from})
-			if fault.CodeOf(err) == fault.NotFound {
-				break
+	for _, layer := range round {
+		indices, err := s.indices(ctx, layer.id)
+		if fault.CodeOf(err) == fault.NotFound {
+			s.gone.Store(layer.id, true)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list objects of layer %d: %w", layer.id, err)
+		}
+		for _, index := range indices {
+			if _, have := s.replica.Synced(layer.id, index); have && !layer.again {
+				s.objects.Add(1)
+				continue
 			}
-			if err != nil {
-				return nil, fmt.Errorf("list objects of image %q: %w", image.Name, err)
-			}
-			for _, index := range page.Objects {
-				if _, have := s.replica.Synced(image.Layer, index); have {
-					s.objects.Add(1)
-					continue
-				}
-				missing = append(missing, objectID{image.ID, image.Layer, index})
-			}
-			if page.Next <= from {
-				break
-			}
-			from = page.Next
+			missing = append(missing, objectID{layer.id, index})
 		}
 	}
 	return missing, nil
 }
 
+// indices returns the objects that a layer of the source has.
+func (s *copying) indices(ctx context.Context, layer replica.LayerID) ([]uint64, error) {
+	var all []uint64
+	for from := uint64(0); ; {
+		page, err := api.Call[api.SyncObjectsReply](ctx, s.source.bus.Conn(), api.HolderSubject(s.source.directory, api.SyncObjects),
+			api.SyncObjectsRequest{Hold: s.source.begin.Hold, Layer: uint32(layer), From: from})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Objects...)
+		if page.Next <= from {
+			return all, nil
+		}
+		from = page.Next
+	}
+}
+
 func (s *copying) copy(ctx context.Context, id objectID) error {
-	object, err := s.fetch(ctx, id)
+	object, err := s.source.object(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		return nil // removed meanwhile; so will it be here
+		s.gone.Store(id.layer, true)
+		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("copy object %d of image %d: %w", id.index, id.image, err)
+		return fmt.Errorf("copy object %d of layer %d: %w", id.index, id.layer, err)
 	}
 	if err := s.replica.InstallObject(id.layer, id.index, object); err != nil {
 		return err
@@ -173,65 +221,6 @@ func (s *copying) copy(ctx context.Context, id objectID) error {
 	s.bytes.Add(uint64(len(object.Data)))
 	s.report()
 	return nil
-}
-
-// fetch asks for one object and puts its parts together.
-func (s *copying) fetch(ctx context.Context, id objectID) (replica.ObjectCopy, error) {
-	conn := s.source.bus.Conn()
-	inbox := nats.NewInbox()
-	sub, err := conn.SubscribeSync(inbox)
-	if err != nil {
-		return replica.ObjectCopy{}, err
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
-	body := fmt.Appendf(nil, `{"image":%d,"index":%d}`, id.image, id.index)
-	if err := conn.PublishRequest(api.HolderSubject(s.source.directory, api.SyncObject), inbox, body); err != nil {
-		return replica.ObjectCopy{}, err
-	}
-	var object replica.ObjectCopy
-	for next := uint32(0); ; next++ {
-		part, err := nextPart(ctx, sub)
-		switch {
-		case err != nil:
-			return object, err
-		case part.Image != id.image || part.Index != id.index || part.Part != next:
-			return object, fault.New(fault.Corrupt, "the source sent part %d of object %d instead", part.Part, part.Index)
-		}
-		if next == 0 {
-			object = replica.ObjectCopy{Version: part.Version, AtLeast: part.AtLeast, AtMost: part.AtMost, Blocks: words(part.Blocks)}
-		}
-		object.Data = append(object.Data, part.Data...)
-		if len(object.Data) > replica.ObjectSizeMax {
-			return object, fault.New(fault.Corrupt, "the source sent more than an object can hold")
-		}
-		if next+1 == part.Parts {
-			return object, nil
-		}
-	}
-}
-
-func nextPart(ctx context.Context, sub *nats.Subscription) (*events.ObjectPart, error) {
-	ctx, cancel := context.WithTimeout(ctx, copyTime)
-	defer cancel()
-	msg, err := sub.NextMsgWithContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(msg.Data) == 0 && msg.Header.Get("Status") == "503" {
-		return nil, nats.ErrNoResponders
-	}
-	if err := api.AnsweredError(msg.Data); err != nil {
-		return nil, err
-	}
-	return events.DecodeObjectPart(msg.Data)
-}
-
-func words(blocks []byte) []uint64 {
-	var out []uint64
-	for ; len(blocks) >= 8; blocks = blocks[8:] {
-		out = append(out, binary.LittleEndian.Uint64(blocks))
-	}
-	return out
 }
 
 // save checkpoints what was copied until ctx ends.
