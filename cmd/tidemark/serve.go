@@ -56,6 +56,7 @@ type serveConfig struct {
 	advertise        string // empty: where this site's own clients reach NATS
 	durability       string
 	journalBytesMax  size
+	journal          journalFlags
 	insecure         bool
 	level            slog.Level
 	patience         time.Duration // for an outside NATS server to answer
@@ -108,6 +109,7 @@ is 1. A second signal ends the process at once, with 1.`,
 	f.StringVar(&cfg.advertise, "advertise", "", "NATS `URL` under which other sites reach this one (default: where it listens)")
 	f.StringVar(&cfg.durability, "durability", durabilitySync, "when a flush is answered: sync, quorum or relaxed")
 	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal, at least 64MiB")
+	cfg.journal.register(f)
 	f.BoolVar(&cfg.insecure, "insecure", false, "allow listening beyond this host without credentials or TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -145,6 +147,9 @@ func (cfg *serveConfig) check() error {
 	}
 	if cfg.journalBytesMax < journalBytesMin {
 		return fault.New(fault.Usage, "--journal-max-bytes is at least %d MiB: a smaller journal could not be trimmed", journalBytesMin>>20)
+	}
+	if err := cfg.journal.check(); err != nil {
+		return err
 	}
 	if err := cfg.checkServices(); err != nil {
 		return err

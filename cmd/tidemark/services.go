@@ -32,6 +32,7 @@ func (p *process) assemble(context.Context) error {
 			owner := journal.New(journal.Deps{
 				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics,
 				JournalBytesMax: int64(p.cfg.journalBytesMax), Durability: p.cfg.durability,
+				Settings: p.cfg.journal.settings, Lag: p.cfg.journal.lag(),
 			})
 			p.exports = append(p.exports, owner.Exports())
 			s = owner
