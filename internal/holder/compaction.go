@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"tidemark/internal/fault"
-	"tidemark/internal/replica"
 )
 
 const (
@@ -22,11 +21,17 @@ const (
 	holdAge = 60 * time.Second
 )
 
+// Compactable is a [*replica.Replica], as far as its space is concerned.
+type Compactable interface {
+	Compact(ctx context.Context) (more bool, err error)
+	HoldCompaction() (release func())
+}
+
 // Compaction gives back the space that a copy needs no more, step by step, but not while a
 // follower copies its layers: that would have to begin again.
 type Compaction struct {
-	replica *replica.Replica
-	ready   func() bool
+	copy  Compactable
+	ready func() bool
 
 	mu      sync.Mutex
 	hold    uint64 // names the hold that is in force; zero: none
@@ -36,8 +41,8 @@ type Compaction struct {
 
 // NewCompaction returns the compaction of a copy, which does nothing until it runs, and
 // while the copy is not ready: not before it has replayed what it had applied.
-func NewCompaction(r *replica.Replica, ready func() bool) *Compaction {
-	return &Compaction{replica: r, ready: ready}
+func NewCompaction(c Compactable, ready func() bool) *Compaction {
+	return &Compaction{copy: c, ready: ready}
 }
 
 // Run takes steps until ctx ends or one fails.
@@ -57,7 +62,7 @@ func (c *Compaction) Run(ctx context.Context) error {
 		if !c.ready() {
 			continue
 		}
-		more, err := c.replica.Compact(ctx)
+		more, err := c.copy.Compact(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -75,7 +80,7 @@ func (c *Compaction) Hold() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.hold == 0 {
-		c.hold, c.release = rand.Uint64()|1, c.replica.HoldCompaction()
+		c.hold, c.release = rand.Uint64()|1, c.copy.HoldCompaction()
 	}
 	c.until = time.Now().Add(holdAge)
 	return c.hold

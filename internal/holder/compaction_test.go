@@ -1,0 +1,93 @@
+package holder_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/replica"
+)
+
+// copyOf counts what a compaction asks of a copy.
+type copyOf struct {
+	steps, more, holds int
+	err                error
+}
+
+func (c *copyOf) Compact(context.Context) (bool, error) {
+	c.steps++
+	if c.holds > 0 {
+		return false, nil
+	}
+	c.more--
+	return c.more > 0, c.err
+}
+
+func (c *copyOf) HoldCompaction() func() {
+	c.holds++
+	return func() { c.holds-- }
+}
+
+// A hold lasts for a minute after it was asked for last, and one that has ended stays so.
+func TestHoldEndsWhenNobodyAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := &copyOf{}
+		c := holder.NewCompaction(own, func() bool { return true })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(ctx) }()
+		hold := c.Hold()
+		if again := c.Hold(); again != hold || own.holds != 1 {
+			t.Errorf("two followers hold %d and %d, %d times", hold, again, own.holds)
+		}
+		for range 3 {
+			time.Sleep(59 * time.Second)
+			synctest.Wait()
+			if err := c.Renew(hold); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(62 * time.Second)
+		synctest.Wait()
+		if err := c.Renew(hold); fault.CodeOf(err) != fault.NotReady || own.holds != 0 {
+			t.Errorf("after a minute: %v, held %d times", err, own.holds)
+		}
+		if next := c.Hold(); next == hold || next == 0 {
+			t.Error("a later hold has the same name")
+		}
+		cancel()
+		if err := <-ended; err != nil || own.holds != 0 {
+			t.Errorf("ended with %v, held %d times", err, own.holds)
+		}
+	})
+}
+
+// Steps follow each other while there is more to do, not before the copy is ready, and end
+// with the first that fails.
+func TestCompactionTakesSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own, ready := &copyOf{more: 100}, false
+		c := holder.NewCompaction(own, func() bool { return ready })
+		ended := make(chan error, 1)
+		go func() { ended <- c.Run(t.Context()) }()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if own.steps != 0 {
+			t.Errorf("%d steps before the copy was ready", own.steps)
+		}
+		ready = true
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if own.more > 0 {
+			t.Errorf("%d steps left", own.more)
+		}
+		own.err = replica.ErrClosed
+		if err := <-ended; !errors.Is(err, replica.ErrClosed) {
+			t.Errorf("a step that fails: %v", err)
+		}
+	})
+}
