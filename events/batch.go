@@ -140,6 +140,21 @@ func DecodeBatch(msg []byte) (*Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r.batch(chain)
+}
+
+// DecodeSealed is [DecodeBatch] for a message that this process has just sealed and kept
+// to itself: its checksum is not computed again.
+func DecodeSealed(msg []byte) (*Batch, error) {
+	r, chain, err := parseJournalMessage(msg, batchKind, batchFields)
+	if err != nil {
+		return nil, err
+	}
+	return r.batch(chain)
+}
+
+// batch reads what follows the kind of a batch.
+func (r *reader) batch(chain Chain) (*Batch, error) {
 	b := &Batch{
 		Tag:    Tag(r.limited(1<<32-1, "the tag")),
 		First:  uint32(r.limited(MaxEntry, "the entry number")),
@@ -180,6 +195,15 @@ func (r *reader) finish() error {
 // openJournalMessage checks version, kind and chain of a journal message, and returns
 // a reader that stands behind the kind and ends before the chain.
 func openJournalMessage(msg []byte, kind string, fields int) (*reader, Chain, error) {
+	r, chain, err := parseJournalMessage(msg, kind, fields)
+	if err == nil && Chain(xxhash.Sum64(msg[:len(msg)-chainSize])) != chain {
+		return nil, 0, corrupt("its checksum is wrong")
+	}
+	return r, chain, err
+}
+
+// parseJournalMessage is openJournalMessage without a look at what the chain covers.
+func parseJournalMessage(msg []byte, kind string, fields int) (*reader, Chain, error) {
 	if len(msg) < chainSize {
 		return nil, 0, corrupt("it is too short")
 	}
@@ -198,8 +222,6 @@ func openJournalMessage(msg []byte, kind string, fields int) (*reader, Chain, er
 		return nil, 0, fmt.Errorf("format %d: %w", version, ErrFormat)
 	case n != fields:
 		return nil, 0, corrupt("it has the wrong number of fields")
-	case Chain(xxhash.Sum64(body)) != chain:
-		return nil, 0, corrupt("its checksum is wrong")
 	}
 	return r, chain, nil
 }

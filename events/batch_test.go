@@ -325,3 +325,17 @@ func BenchmarkBatch(b *testing.B) {
 		}
 	}
 }
+
+// A sealed message decodes to the same with and without its checksum being looked at.
+func TestDecodeSealed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		messages, _ := history(t)
+		for _, msg := range messages {
+			want, err := DecodeBatch(msg)
+			got, sealedErr := DecodeSealed(msg)
+			if (err == nil) != (sealedErr == nil) || !cmp.Equal(want, got, cmpopts.EquateEmpty()) {
+				t.Fatalf("checked: %v, %v; sealed: %v, %v", want, err, got, sealedErr)
+			}
+		}
+	})
+}

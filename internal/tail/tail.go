@@ -137,8 +137,8 @@ func (t *Tail) Run(ctx context.Context) error {
 }
 
 // Logged hands over a message that the log has acknowledged under a sequence: the one
-// after [Tail.LastSequence]. bytes is its size; the tail owns its memory until it is
-// applied.
+// after [Tail.LastSequence]. bytes is the memory that it holds, which the tail owns until
+// it is applied.
 func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 	if batch, ok := m.(*events.Batch); ok && t.cfg.Stage {
 		t.cfg.Replica.Stage(batch)

@@ -132,7 +132,8 @@ func (w *writer) publish(ctx context.Context, b *openBatch) error {
 
 // stored hands a logged message over to the tail.
 func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
-	batch, err := events.DecodeBatch(msg)
+	msg = w.buffers.fit(msg)
+	batch, err := events.DecodeSealed(msg)
 	if err != nil {
 		return fmt.Errorf("batch that was just written: %w", err)
 	}
@@ -140,7 +141,7 @@ func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
 	w.mu.Lock()
 	w.logged = append(w.logged, msg)
 	w.mu.Unlock()
-	w.tail.Logged(batch, seq, len(msg))
+	w.tail.Logged(batch, seq, cap(msg))
 	return nil
 }
 
@@ -280,9 +281,7 @@ func (w *writer) applied(b *events.Batch) {
 	buf := w.logged[0]
 	w.logged[0] = nil
 	w.logged = w.logged[1:]
-	if cap(buf) <= spareBytesMax && len(w.spare) < spareBuffers {
-		w.spare = append(w.spare, buf[:0])
-	}
+	w.buffers.put(buf)
 }
 
 // forget is called under the lock.

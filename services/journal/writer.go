@@ -14,11 +14,8 @@ import (
 
 const (
 	// entryOverhead is at least what an entry takes besides data and versions, in bytes.
-	entryOverhead  = 64
-	versionBytes   = 9
-	spareBuffers   = 32
-	spareBytesMax  = 2 * events.BatchBytesMax
-	bufferBytesMin = 64 << 10
+	entryOverhead = 64
+	versionBytes  = 9
 )
 
 // writer gives every change of a directory its place in the log. Changes that arrive
@@ -60,8 +57,8 @@ type writer struct {
 	kick    chan struct{}
 
 	// logged holds the buffers of logged batches until they are applied, oldest first.
-	logged [][]byte
-	spare  [][]byte
+	logged  [][]byte
+	buffers buffers
 
 	// mark is the end of the log, and refusing since when the log has been full, zero
 	// while it is not; only run uses them.
@@ -205,7 +202,7 @@ func (w *writer) place(e events.Entry, size int, c completion) *openBatch {
 		open = w.queue[n-1]
 	}
 	if open == nil || open.builder.Size()+size > events.BatchBytesMax || open.builder.Size() >= w.settings.FlushBytes {
-		open = &openBatch{tag: w.tag, builder: events.NewBatchBuilder(w.buffer())}
+		open = &openBatch{tag: w.tag, builder: events.NewBatchBuilder(w.buffers.get(batchOverhead + size))}
 		if w.settings.FlushAge > 0 {
 			open.opened = w.now()
 		}
@@ -229,14 +226,4 @@ func (w *writer) wake() {
 	case w.kick <- struct{}{}:
 	default:
 	}
-}
-
-// buffer is called under the lock.
-func (w *writer) buffer() []byte {
-	if n := len(w.spare); n > 0 {
-		b := w.spare[n-1]
-		w.spare = w.spare[:n-1]
-		return b
-	}
-	return make([]byte, 0, bufferBytesMin)
 }
