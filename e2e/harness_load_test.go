@@ -177,10 +177,16 @@ func (w *writing) abandon() {
 func (l *load) look(s *site) *workload.Verifier {
 	l.t.Helper()
 	v := l.work.Verify()
+	l.show(s, v)
+	return v
+}
+
+// show shows a verifier all images at a site.
+func (l *load) show(s *site, v *workload.Verifier) {
+	l.t.Helper()
 	for i, image := range l.images {
 		s.contents(image, func(offset uint64, p []byte) { v.Observe(i, offset, p) })
 	}
-	return v
 }
 
 // judge reads all images at a site and says what they amount to.

@@ -78,6 +78,9 @@ func JournalStream(name DirectoryName, id DirectoryID) string {
 	return journalPrefix + shorten(Token(name.Pool)) + "_" + shorten(Token(path)) + "_" + string(id)
 }
 
+// IsJournalStream reports whether a stream is the journal of a directory.
+func IsJournalStream(name string) bool { return strings.HasPrefix(name, journalPrefix) }
+
 // shorten keeps a stream's name within what the server allows (255 bytes): the two
 // shortened parts, the prefix, the id and what joins them.
 func shorten(s string) string {

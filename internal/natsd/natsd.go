@@ -105,7 +105,12 @@ func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server,
 		cfg.Sync = SyncAlways
 		return run(cfg)
 	}
-	return s, nil
+	mended, err := mendTorn(ctx, s, cfg)
+	if err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return mended, nil
 }
 
 func run(cfg Config) (*Server, error) {
@@ -124,7 +129,7 @@ func run(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("NATS server on %s with store %s did not start: is the address free?", cfg.Listen, cfg.Dir)
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
-	files := newStreamFiles(store)
+	files := newStreamFiles(store, filepath.Join(cfg.Dir, promisedFolder))
 	if cfg.Fsync != nil {
 		files.fsync = cfg.Fsync
 	}

@@ -45,15 +45,16 @@ const TrimSlack = 16 << 20
 
 // streamFiles finds the block files of each stream.
 type streamFiles struct {
-	root string
+	root     string
+	promised string // folder of the notes; see [promises]
 	// fsync syncs a file or folder by name; tests look on.
 	fsync func(name string) error
 	mu    sync.Mutex
 	open  map[string]*blockFiles
 }
 
-func newStreamFiles(root string) *streamFiles {
-	return &streamFiles{root: root, fsync: syncFile, open: map[string]*blockFiles{}}
+func newStreamFiles(root, promised string) *streamFiles {
+	return &streamFiles{root: root, promised: promised, fsync: syncFile, open: map[string]*blockFiles{}}
 }
 
 func (f *streamFiles) stream(name string) *blockFiles {
@@ -65,6 +66,9 @@ func (f *streamFiles) stream(name string) *blockFiles {
 			dir:       filepath.Join(f.root, name, "msgs"),
 			fsync:     func(name string) error { return f.fsync(name) },
 			rewritten: name == events.StreamPositions,
+		}
+		if events.IsJournalStream(name) {
+			b.promises = promises{file: filepath.Join(f.promised, name), fsync: b.fsync}
 		}
 		if _, err := os.Stat(b.dir); err == nil { // only streams that exist take memory
 			f.open[name] = b
@@ -82,6 +86,7 @@ type blockFiles struct {
 	// server drops messages from the middle of its blocks, so all of them may change. It
 	// stays small.
 	rewritten bool
+	promises  promises // of a journal
 	mu        sync.Mutex
 	// newest is the block that the last sync ended with. All older ones are synced and
 	// so are the names of all up to it. Zero: none yet.
@@ -127,6 +132,16 @@ func (b *blockFiles) syncNew() error {
 	if err := b.fsync(b.dir); err != nil {
 		return err
 	}
+	return b.reached(newest)
+}
+
+// reached notes the block that a sync ended with.
+func (b *blockFiles) reached(newest uint64) error {
+	if b.promises.file != "" {
+		if err := b.promises.note(newest); err != nil {
+			return fmt.Errorf("note block %d: %w", newest, err)
+		}
+	}
 	b.newest = newest
 	return nil
 }
@@ -160,8 +175,7 @@ func (b *blockFiles) syncAll() error {
 			return err
 		}
 	}
-	b.newest = newest
-	return nil
+	return b.reached(newest)
 }
 
 func (b *blockFiles) syncOldest() error {

@@ -1,0 +1,79 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+const (
+	cutCycles     = 60
+	cutTime       = 40 * time.Second
+	cutsPerSite   = 20 // the log grows, and is copied at each cut
+	cutImageBytes = "8388608"
+)
+
+// TestPowerCut cuts the power of a site under writes, again and again: of its log only
+// what was synced is left for certain, and of what was not, any part, torn between
+// sectors; of its copies what internal/vfs says. The site must start on what is left, hold
+// everything that was flushed or written with FUA, and hold a prefix of what was written,
+// at one position over all images; large writes are whole. Its follower at the other site,
+// which the cut does not touch, must come to hold the same; journal 89, 97, 115, 116, 123.
+//
+// The site runs in the test's process on disks that know what was synced
+// (harness_disk_test.go). TIDEMARK_E2E_LONG=30m lets it run for so long.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("cuts: seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	began, limit := time.Now(), cutTime
+	if long := longRun(t); long > 0 {
+		limit = long
+	}
+	total := &cutReport{}
+	for n := 0; total.cuts < cutCycles && time.Since(began) < limit || limit > cutTime && time.Since(began) < limit; n++ {
+		cutOneSite(t, n, random, total, began.Add(limit))
+		t.Logf("%d cuts in %s (%.1f a second): %d of %d acknowledged writes were lost, none of them flushed",
+			total.cuts, seconds(began), float64(total.cuts)/time.Since(began).Seconds(), total.lost, total.acknowledged)
+	}
+	if total.lost == 0 && total.cuts > cutsPerSite {
+		t.Error("no cut lost anything: they were none")
+	}
+}
+
+type cutReport struct{ cuts, acknowledged, lost int }
+
+// cutOneSite founds a site, and cuts its power again and again.
+func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadline time.Time) {
+	t.Helper()
+	east := newInside(t, fmt.Sprintf("east%d", n))
+	east.start()
+	images := []string{"vms/cut/a", "vms/cut/b"}
+	for _, image := range images {
+		east.createImage(image, cutImageBytes, "--object-size", "1MiB")
+	}
+	l := newLoadOf(t, sectors(), images...)
+	for range cutsPerSite {
+		w := l.start(east.site)
+		w.awaitWrites(random.Int64N(100))
+		v := l.work.Verify()
+		east.cutPower(random, func() { v = l.work.Verify() })
+		w.abandon()
+		east.start()
+		l.show(east.site, v)
+		verdict := v.Verdict()
+		if err := verdict.Durable(); err != nil {
+			t.Fatalf("after %d power cuts: %v", total.cuts+1, err)
+		}
+		l.work.Continue(v)
+		total.cuts++
+		total.lost += verdict.Missing
+		total.acknowledged += verdict.Acknowledged
+		if time.Now().After(deadline) {
+			break
+		}
+	}
+	east.stop()
+}
