@@ -3,6 +3,7 @@ package holder_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +15,28 @@ import (
 
 // copyOf counts what a compaction asks of a copy.
 type copyOf struct {
+	mu                 sync.Mutex
 	steps, more, holds int
+	ready              bool
 	err                error
 }
 
+// now gives the copy to f alone.
+func (c *copyOf) now(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+func (c *copyOf) isReady() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ready
+}
+
 func (c *copyOf) Compact(context.Context) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.steps++
 	if c.holds > 0 {
 		return false, nil
@@ -28,8 +46,8 @@ func (c *copyOf) Compact(context.Context) (bool, error) {
 }
 
 func (c *copyOf) HoldCompaction() func() {
-	c.holds++
-	return func() { c.holds-- }
+	c.now(func() { c.holds++ })
+	return func() { c.now(func() { c.holds-- }) }
 }
 
 // A hold lasts for a minute after it was asked for last, and one that has ended stays so.
@@ -70,22 +88,26 @@ func TestHoldEndsWhenNobodyAsks(t *testing.T) {
 // with the first that fails.
 func TestCompactionTakesSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		own, ready := &copyOf{more: 100}, false
-		c := holder.NewCompaction(own, func() bool { return ready })
+		own := &copyOf{more: 100}
+		c := holder.NewCompaction(own, own.isReady)
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(t.Context()) }()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if own.steps != 0 {
-			t.Errorf("%d steps before the copy was ready", own.steps)
-		}
-		ready = true
+		own.now(func() {
+			if own.steps != 0 {
+				t.Errorf("%d steps before the copy was ready", own.steps)
+			}
+			own.ready = true
+		})
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
-		if own.more > 0 {
-			t.Errorf("%d steps left", own.more)
-		}
-		own.err = replica.ErrClosed
+		own.now(func() {
+			if own.more > 0 {
+				t.Errorf("%d steps left", own.more)
+			}
+			own.err = replica.ErrClosed
+		})
 		if err := <-ended; !errors.Is(err, replica.ErrClosed) {
 			t.Errorf("a step that fails: %v", err)
 		}
