@@ -191,6 +191,10 @@ func (s *script) add(e events.Entry) {
 
 // entry adds a change, and makes it in the expected bytes.
 func (s *script) entry(image *scripted, e events.Event, offset uint64, data []byte) {
+	s.changeOf(image, e, events.Part{}, offset, data)
+}
+
+func (s *script) changeOf(image *scripted, e events.Event, part events.Part, offset uint64, data []byte) {
 	first, count := replica.Objects(offset, uint64(len(data)), replica.ObjectSizeDefault)
 	next := s.end.Position + 1
 	if s.batch != nil {
@@ -202,7 +206,7 @@ func (s *script) entry(image *scripted, e events.Event, offset uint64, data []by
 		image.versions[index] = next
 	}
 	copy(image.content[offset:], data)
-	s.add(events.Entry{Before: before, Event: e})
+	s.add(events.Entry{Before: before, Part: part, Event: e})
 }
 
 func (s *script) publish() {
