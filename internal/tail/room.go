@@ -26,6 +26,7 @@ func (t *Tail) Room(ctx context.Context, n int) error {
 	t.mu.Unlock()
 	return t.wait(ctx, func() bool {
 		if !t.hasRoom(n) {
+			t.crowded = true
 			t.wanted = t.lastSeq
 			signal(t.syncWanted)
 			return false
@@ -46,5 +47,8 @@ func (t *Tail) Return(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reserved -= n
-	t.announce()
+	if t.crowded {
+		t.crowded = false
+		t.announce()
+	}
 }

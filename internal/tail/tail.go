@@ -59,8 +59,10 @@ type Tail struct {
 	marks Marks
 	// lastSeq and safeSeq are the log sequences of marks.Logged and marks.Safe.
 	lastSeq, safeSeq uint64
-	// unapplied is the bytes in queue; reserved those that Room has promised.
+	// unapplied is the bytes in queue; reserved those that Room has promised. crowded is
+	// set when somebody found no room.
 	unapplied, reserved int
+	crowded             bool
 	// wanted is the sequence that somebody waits to be safe.
 	wanted  uint64
 	waiters []waiter
@@ -147,9 +149,11 @@ func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 	defer t.mu.Unlock()
 	t.queue = append(t.queue, item{m, seq, bytes})
 	t.unapplied += bytes
+	if t.safeSeq == t.lastSeq { // else its time is running already
+		signal(t.syncWanted)
+	}
+	// Nobody waits for this mark: waking them for each message would be in vain.
 	t.marks.Logged, t.lastSeq = m.Ends(), seq
-	signal(t.syncWanted)
-	t.announce()
 }
 
 // LastSequence returns the log's sequence of the last message handed over.
@@ -166,7 +170,8 @@ func (t *Tail) Marks() Marks {
 	return t.marks
 }
 
-// Changed returns a channel that is closed when a mark moves or the tail fails.
+// Changed returns a channel that is closed when a mark other than Logged moves or the
+// tail fails.
 func (t *Tail) Changed() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
