@@ -79,9 +79,9 @@ type ownCopy struct {
 	inbox      inbox
 	compaction *holder.Compaction
 	ended      chan struct{} // closed when the copy is about to be closed
-	// floor is where the journal ended when the copy was opened: before a crash the
-	// copy had applied no more than that.
-	floor events.Position
+	// replayed is set when all is applied again that the copy may have applied before a
+	// crash, and that its files may hold parts of.
+	replayed atomic.Bool
 }
 
 // run follows until ctx ends. A copy that fails is opened again from its last
@@ -173,13 +173,13 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 		return err
 	}
 	defer stop()
-	own.floor = own.tail.Marks().Logged.Position
 	f.became(own)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return own.tail.Heads(inner, f.sendHead) })
 	group.Go(func() error { return own.compaction.Run(inner) })
+	group.Go(func() error { return own.replay(inner) })
 	startOver := f.followAll(inner, own)
 	close(own.ended)
 	cancel()
@@ -197,11 +197,21 @@ func (f *follower) sendHead(marks tail.Marks) {
 	}
 }
 
+// replay waits until everything is applied that was stored when the copy was opened.
+func (o *ownCopy) replay(ctx context.Context) error {
+	err := o.tail.Drain(ctx)
+	if err == nil {
+		o.replayed.Store(true)
+	}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the end of ctx is how it ends
+	}
+	return err
+}
+
 // complete reports whether the copy is a disk that once was: its first sync has ended,
 // and what a crash may have left half-applied beyond the checkpoint was applied again.
-func (o *ownCopy) complete() bool {
-	return o.replica.Consistent() && o.tail.Marks().Applied.Position >= o.floor
-}
+func (o *ownCopy) complete() bool { return o.replica.Consistent() && o.replayed.Load() }
 
 // became makes a copy the one that is asked about.
 func (f *follower) became(own *ownCopy) {
