@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -24,7 +25,10 @@ type logDisk struct {
 	contents map[string][]byte
 	// names are durable: of a folder that was synced, as it was then.
 	names map[string]bool
+	gone  bool // the power
 }
+
+var errPowerGone = errors.New("the power is gone")
 
 func newLogDisk(dir string) *logDisk {
 	return &logDisk{dir: dir, lengths: map[string]int64{}, contents: map[string][]byte{}, names: map[string]bool{}}
@@ -47,6 +51,9 @@ func (d *logDisk) fsync(name string) error {
 	defer d.gate.Unlock()
 	if !strings.HasPrefix(name, d.dir) {
 		return nil // a folder above the store
+	}
+	if d.gone {
+		return errPowerGone
 	}
 	info, err := os.Stat(name)
 	if err != nil {

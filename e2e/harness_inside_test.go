@@ -127,8 +127,8 @@ func (in *inside) must(err error) {
 }
 
 // cutPower makes a folder of what the disks hold at this moment, calls then, and makes
-// the folder the site's own. Nothing that becomes durable later is in it. The site goes
-// on meanwhile, and is stopped after that.
+// the folder the site's own. Nothing becomes durable from then on, so that the site, which
+// goes on until it is stopped, tells nobody of anything that is not there.
 func (in *inside) cutPower(random *rand.Rand, then func()) {
 	in.t.Helper()
 	next, err := os.MkdirTemp(in.dir, "data")
@@ -144,6 +144,7 @@ func (in *inside) cutPower(random *rand.Rand, then func()) {
 		in.disk.survivors(in.t, filepath.Join(next, "nats"), random)
 		then()
 	}
+	in.disk.gone = true
 	in.disk.gate.Unlock()
 	in.must(err)
 	in.stop()

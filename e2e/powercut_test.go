@@ -11,6 +11,7 @@ const (
 	cutCycles     = 60
 	cutTime       = 40 * time.Second
 	cutsPerSite   = 20 // the log grows, and is copied at each cut
+	cutsPerLook   = 5  // at the follower
 	cutImageBytes = "8388608"
 )
 
@@ -48,14 +49,17 @@ type cutReport struct{ cuts, acknowledged, lost int }
 // cutOneSite founds a site, and cuts its power again and again.
 func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadline time.Time) {
 	t.Helper()
-	east := newInside(t, fmt.Sprintf("east%d", n))
+	east, west := newInside(t, fmt.Sprintf("east%d", n)), newSite(t, fmt.Sprintf("west%d", n))
 	east.start()
+	west.start()
+	peers(t, "vms", east.site, west)
 	images := []string{"vms/cut/a", "vms/cut/b"}
 	for _, image := range images {
 		east.createImage(image, cutImageBytes, "--object-size", "1MiB")
 	}
+	west.must("mirror", "add", "vms/cut")
 	l := newLoadOf(t, sectors(), images...)
-	for range cutsPerSite {
+	for cut := range cutsPerSite {
 		w := l.start(east.site)
 		w.awaitWrites(random.Int64N(100))
 		v := l.work.Verify()
@@ -71,9 +75,14 @@ func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadli
 		total.cuts++
 		total.lost += verdict.Missing
 		total.acknowledged += verdict.Acknowledged
+		if cut%cutsPerLook == 0 {
+			awaitLevel(t, east.site, west, "vms/cut")
+			sameContent(t, east.site, west, images...)
+		}
 		if time.Now().After(deadline) {
 			break
 		}
 	}
 	east.stop()
+	west.kill()
 }
