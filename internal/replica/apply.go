@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"tidemark/events"
-	"tidemark/internal/fault"
 )
 
 // verdict is what is to be done with one object of an entry.
@@ -18,60 +17,16 @@ const (
 	lack          // the object's content was never installed: see missing
 )
 
-// Apply applies a safe message of the journal that continues [Replica.Applied]. seq is
-// its sequence in the journal's stream, kept by the next checkpoint. What
-// [Replica.Stage] made visible of the message gives way to what is applied.
-//
-// A message that does not continue what was applied is a [*GapError] or, when it
-// belongs to another history, a [*DivergedError]. An entry that meets an object of the
-// wrong version is a [*MismatchError], and one that cannot be (it ends beyond its
-// image, or is about an image that is not there) has the code [fault.Corrupt]; nothing
-// of such an entry is changed. While a first sync runs it is [ErrSyncing].
-//
-// When entries before the wrong one were applied, or the files could not be changed,
-// the replica has failed: it can still be read, but this and every later Apply and
-// Checkpoint returns the error. Open it again and replay.
-func (r *Replica) Apply(m events.JournalMessage, seq uint64) error {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	if err := r.usable(); err != nil {
-		return err
-	}
-	if r.syncing {
-		return fault.New(fault.NotReady, "apply message that ends at %v: %w", m.Ends().Position, ErrSyncing)
-	}
-	if err := r.follows(m); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	r.begun = m.Ends().Position
-	r.mu.Unlock()
-	switch m := m.(type) {
-	case *events.Batch:
-		if err := r.applyBatch(m); err != nil {
-			return err
-		}
-	case *events.TagClaimed:
-		if err := r.applyTag(m); err != nil {
-			return err
-		}
-	}
-	r.mu.Lock()
-	r.applied, r.seq = m.Ends(), seq
-	r.mu.Unlock()
-	return r.checkCaughtUp()
-}
-
-// follows reports whether a message continues what was applied.
-func (r *Replica) follows(m events.JournalMessage) error {
+// follows reports whether a message continues the history up to a mark.
+func (r *Replica) follows(m events.JournalMessage, applied events.Mark) error {
 	end := m.Ends()
-	if m.Follows(r.applied) {
+	if m.Follows(applied) {
 		return nil
 	}
-	gap := &GapError{Applied: r.applied, Message: end}
-	diverged := &DivergedError{Applied: r.applied, Message: end}
-	at := r.applied.Position
-	if end.Position == at && end.Chain != r.applied.Chain {
+	gap := &GapError{Applied: applied, Message: end}
+	diverged := &DivergedError{Applied: applied, Message: end}
+	at := applied.Position
+	if end.Position == at && end.Chain != applied.Chain {
 		return diverged
 	}
 	if end.Position <= at {
@@ -125,51 +80,14 @@ func (r *Replica) applyTag(t *events.TagClaimed) error {
 	return nil
 }
 
-func (r *Replica) applyBatch(b *events.Batch) error {
-	for i := range b.Entries {
-		e := &b.Entries[i]
-		err := r.applyEntry(b.Position(i), e)
-		if err == nil {
-			continue
-		}
-		if i == 0 && refusal(err) {
-			return err // nothing was changed
-		}
-		return r.fail(err)
-	}
-	return nil
-}
-
-func (r *Replica) applyEntry(position events.Position, e *events.Entry) error {
-	version := e.Version
-	if version == 0 {
-		version = position
-	}
-	if c, ok := changeOf(e.Event); ok {
-		return r.applyChange(&c, position, version, e.Before)
-	}
-	if len(e.Before) != 1 {
-		return corrupt("entry %v carries %d versions where 1 was expected", position, len(e.Before))
-	}
-	switch ev := e.Event.(type) {
-	case events.ImageCreated:
-		return r.createImage(ev, position, version, e.Before[0])
-	case events.ImageResized:
-		return r.resizeImage(ev, position, version, e.Before[0])
-	case events.ImageRemoved:
-		return r.removeImage(ev, position, version, e.Before[0])
-	}
-	return corrupt("entry %v holds an unknown event (%T)", position, e.Event)
-}
-
 // checkChange decides for each object of a change what to do, before any is touched.
 func (r *Replica) checkChange(c *change, position, version events.Position, before []events.Position) (*Image, error) {
 	img := r.images[c.image]
 	if img == nil {
 		return nil, corrupt("entry %v: there is no image %d", position, c.image)
 	}
-	if size := img.Size(); c.length == 0 || c.offset > size || c.length > size-c.offset {
-		return nil, corrupt("entry %v: %d bytes at %d do not lie in image %d of %d bytes",
+	if size := img.Size(); !c.sound() || c.offset > size || c.length > size-c.offset {
+		return nil, corrupt("entry %v: %d bytes at %d do not lie in image %d of %d bytes, or are no whole copies",
 			position, c.length, c.offset, c.image, size)
 	}
 	first, count := Objects(c.offset, c.length, img.objectSize)
@@ -189,22 +107,19 @@ func (r *Replica) checkChange(c *change, position, version events.Position, befo
 
 // decide compares an object's version with those of an entry.
 func (r *Replica) decide(img *Image, index uint64, position, version, want events.Position) (verdict, error) {
-	var have events.Position
-	var flags objectFlags
-	if o := img.active.objects.get(index); o != nil {
-		have, flags = o.version, o.flags
-	}
+	have := img.active.version(index)
 	if have == version {
 		return skip, nil
 	}
 	if r.catchingUp() {
 		// Objects were copied at various later positions of this history, and a
 		// version only ever grows along a history: one at or above the entry's has
-		// the entry in it.
+		// the entry in it. One below what the entry wants was not brought: what shows
+		// is what lay below it.
 		switch {
 		case have > version:
 			return skip, nil
-		case flags&missing != 0, have == 0 && want != 0:
+		case have < want, img.active.objects.isMissing(index):
 			return lack, nil
 		}
 	}
@@ -267,18 +182,40 @@ func (img *Image) changeObject(o *object, c *change, p span, holes *holes) error
 	l := img.active
 	switch c.kind {
 	case writing:
-		return l.write(o, p.base, p.from, c.part(p))
+		return l.write(o, p.index, p.from, c.part(p))
+	case repeating:
+		return img.replica.writePattern(l, o, c, p)
 	case zeroing:
-		return l.zero(o, p.base, p.from, p.to)
+		return l.zero(o, p.index, p.from, p.to)
 	case discarding:
 		to := p.to
 		if p.base+to == img.Size() { // nothing lies behind it in the last block
 			to = (to + BlockSize - 1) / BlockSize * BlockSize
 		}
-		if err := l.discard(o, p.base, p.from, to); err != nil {
+		if err := l.discard(o, p.index, p.from, to); err != nil {
 			return err
 		}
 		return holes.add(l, p.base+p.from, p.base+to)
+	}
+	return nil
+}
+
+// patternRoom is how many bytes of copies of a pattern are written at once, at least.
+const patternRoom = 64 << 10
+
+// writePattern writes copies of a pattern, a bounded number of bytes at a time.
+func (r *Replica) writePattern(l *layer, o *object, c *change, p span) error {
+	for from := p.from; from < p.to; {
+		room := min(p.to-from, max(patternRoom, uint64(len(c.data))))
+		if uint64(len(r.expanded)) < room {
+			r.expanded = make([]byte, room)
+		}
+		piece := r.expanded[:room]
+		repeat(piece, c.data, c.phase(p.base+from))
+		if err := l.write(o, p.index, from, piece); err != nil {
+			return err
+		}
+		from += room
 	}
 	return nil
 }

@@ -236,7 +236,7 @@ func TestReadRange(t *testing.T) {
 	if _, err := img.ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrNotFound) {
 		t.Errorf("read of a removed image: %v", err)
 	}
-	if _, err := img.CopyObject(0, nil); !errors.Is(err, ErrNotFound) {
+	if _, err := r.CopyObject(1, 0, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("copy of a removed image: %v", err)
 	}
 	mustCheckpoint(t, r)
@@ -286,7 +286,7 @@ func TestConcurrentReads(t *testing.T) {
 	done := make(chan struct{})
 	var readers sync.WaitGroup
 	for i := range uint64(3) {
-		readers.Go(func() { watch(t, img, rand.New(rand.NewPCG(i, 9)), done) })
+		readers.Go(func() { watch(t, r, img, rand.New(rand.NewPCG(i, 9)), done) })
 	}
 	var checkpoints sync.WaitGroup
 	data := make([]byte, 0, blocks*BlockSize)
@@ -316,7 +316,7 @@ func TestConcurrentReads(t *testing.T) {
 }
 
 // watch reads the image until done.
-func watch(t *testing.T, img *Image, rng *rand.Rand, done <-chan struct{}) {
+func watch(t *testing.T, r *Replica, img *Image, rng *rand.Rand, done <-chan struct{}) {
 	last := make([]uint64, img.Size()/BlockSize)
 	p := make([]byte, img.Size())
 	for {
@@ -329,7 +329,7 @@ func watch(t *testing.T, img *Image, rng *rand.Rand, done <-chan struct{}) {
 			if _, err := img.Extents(0, img.Size()); err != nil {
 				t.Error(err)
 			}
-			if _, err := img.CopyObject(rng.Uint64N(uint64(len(last)/2)), nil); err != nil {
+			if _, err := r.CopyObject(img.Info().Layer, rng.Uint64N(uint64(len(last)/2)), nil); err != nil {
 				t.Error(err)
 			}
 		}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// bitmap says which blocks of an object are allocated. A block that is not reads as
-// zeroes, whatever the file holds there.
+// bitmap is a set of an object's blocks: those that are allocated, or that hide what
+// lies below.
 type bitmap struct {
 	count int // bits set
 	words []uint64
@@ -46,6 +46,14 @@ func (b *bitmap) clear(from, to uint64) (removed int) {
 	}
 	b.count -= removed
 	return removed
+}
+
+// recount counts the bits of words that were changed from outside.
+func (b *bitmap) recount() {
+	b.count = 0
+	for _, w := range b.words {
+		b.count += bits.OnesCount64(w)
+	}
 }
 
 // has reports whether a block is allocated. A nil bitmap has none.
@@ -89,4 +97,31 @@ func checkedBitmap(words []uint64, full *bitmap) *bitmap {
 		b.count += bits.OnesCount64(w)
 	}
 	return b
+}
+
+// meets reports whether two bitmaps, which may be nil, have a block in common.
+func (b *bitmap) meets(o *bitmap) bool {
+	if b == nil || o == nil {
+		return false
+	}
+	for i, w := range b.words {
+		if w&o.words[i] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// runs calls f with each run of blocks that are set, below limit. A nil bitmap has none.
+func (b *bitmap) runs(limit uint64, f func(from, to uint64) error) error {
+	for at := uint64(0); at < limit; {
+		set, end := b.run(at, limit)
+		if set {
+			if err := f(at, end); err != nil {
+				return err
+			}
+		}
+		at = end
+	}
+	return nil
 }

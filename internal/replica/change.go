@@ -2,13 +2,13 @@ package replica
 
 import "tidemark/events"
 
-// change is an IO event: one of Written, Discarded and Zeroed.
+// change is an IO event that changes data.
 type change struct {
 	kind   changeKind
 	image  events.ImageID
 	offset uint64 // bytes
 	length uint64 // bytes
-	data   []byte // for a write
+	data   []byte // for a write; for a pattern, one copy of it
 }
 
 type changeKind uint8
@@ -17,6 +17,7 @@ const (
 	writing changeKind = iota + 1
 	discarding
 	zeroing
+	repeating
 )
 
 // changeOf returns the IO event that an event is, if it is one.
@@ -28,8 +29,21 @@ func changeOf(e events.Event) (change, bool) {
 		return change{discarding, e.Image, e.Offset, e.Length, nil}, true
 	case events.Zeroed:
 		return change{zeroing, e.Image, e.Offset, e.Length, nil}, true
+	case events.PatternWritten:
+		return change{repeating, e.Image, e.Offset, e.Length, e.Pattern}, true
+	case events.CompareWritten:
+		return change{writing, e.Image, e.Offset, uint64(len(e.Data)), e.Data}, true
 	}
 	return change{}, false
+}
+
+// sound reports whether a change has the form that its event demands: a range, and of a
+// pattern whole copies.
+func (c *change) sound() bool {
+	if c.length == 0 || c.offset+c.length < c.offset {
+		return false
+	}
+	return c.kind != repeating || len(c.data) > 0 && c.length%uint64(len(c.data)) == 0
 }
 
 // span is the part of a change that lies in one object.
@@ -52,11 +66,17 @@ func (c *change) span(index, objectSize uint64) span {
 // segment returns the part of the change in a span as a staged segment.
 func (c *change) segment(s span, position events.Position) segment {
 	g := segment{from: uint32(s.from), to: uint32(s.to), hole: c.kind == discarding, position: position}
-	if c.kind == writing {
+	switch c.kind {
+	case writing:
 		g.data = c.part(s)
+	case repeating:
+		g.data, g.repeats, g.phase = c.data, true, uint32(c.phase(s.base+s.from))
 	}
 	return g
 }
+
+// phase returns which byte of a pattern lies at a byte of the image.
+func (c *change) phase(at uint64) uint64 { return (at - c.offset) % uint64(len(c.data)) }
 
 // part returns the data that a write has for a span.
 func (c *change) part(s span) []byte { return c.data[s.base+s.from-c.offset:][:s.to-s.from] }
@@ -73,7 +93,7 @@ func (r *Replica) Stage(b *events.Batch) {
 	}
 	for i := range b.Entries {
 		c, ok := changeOf(b.Entries[i].Event)
-		if !ok || c.length == 0 || c.offset+c.length < c.offset {
+		if !ok || !c.sound() {
 			continue
 		}
 		if img, ok := r.Image(c.image); ok {
@@ -95,6 +115,20 @@ func (img *Image) stage(c *change, position events.Position) {
 			s.staged = make(map[uint64]segments)
 		}
 		s.staged[index] = s.staged[index].insert(g)
+		s.mu.Unlock()
+	}
+}
+
+// unstage takes away all that an entry staged, which is void.
+func (img *Image) unstage(c *change, position events.Position) {
+	if c.offset+c.length > ObjectsMax*img.objectSize {
+		return
+	}
+	first, count := Objects(c.offset, c.length, img.objectSize)
+	for index := first; index < first+count; index++ {
+		s := img.stripe(index)
+		s.mu.Lock()
+		s.unstage(c.span(index, img.objectSize), position)
 		s.mu.Unlock()
 	}
 }

@@ -10,12 +10,13 @@ import (
 	"tidemark/events"
 )
 
-// snapshot is what one checkpoint makes durable.
-type snapshot struct {
+// changes is what one checkpoint makes durable.
+type changes struct {
 	commit   commit
 	files    []*layer // to sync
 	newNames bool     // sync the layers' folder too
 	doomed   []*layer // to remove once committed
+	freed    []hole   // to punch once committed
 }
 
 // Checkpoint makes what was applied durable and returns the mark that a replica opened
@@ -35,10 +36,23 @@ func (r *Replica) Checkpoint(ctx context.Context) (events.Mark, error) {
 func (r *Replica) checkpoint() (events.Mark, error) {
 	r.checkpointing.Lock()
 	defer r.checkpointing.Unlock()
-	snap, err := r.snapshot()
+	r.applying.Lock()
+	snap, err := r.gather()
+	r.applying.Unlock()
 	if err != nil {
 		return events.Mark{}, err
 	}
+	mark, err := r.commit(snap)
+	if err != nil || snap == nil || len(snap.freed) == 0 {
+		return mark, err
+	}
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	return mark, r.punchFreed(snap.freed)
+}
+
+// commit makes changes durable; none at all is fine too. checkpointing is held.
+func (r *Replica) commit(snap *changes) (events.Mark, error) {
 	if snap == nil {
 		mark, _ := r.Committed()
 		return mark, nil
@@ -58,10 +72,10 @@ func (r *Replica) checkpoint() (events.Mark, error) {
 	return snap.commit.state.commit.mark, nil
 }
 
-func (r *Replica) syncData(snap *snapshot) error {
+func (r *Replica) syncData(snap *changes) error {
 	for _, l := range snap.files {
 		if err := l.file.Sync(); err != nil {
-			return fmt.Errorf("sync layer %d: %w", l.number, err)
+			return fmt.Errorf("sync layer %d: %w", l.id, err)
 		}
 	}
 	if snap.newNames {
@@ -72,7 +86,7 @@ func (r *Replica) syncData(snap *snapshot) error {
 	return nil
 }
 
-// bury removes the files of images that are committed as removed. What cannot be
+// bury removes the files of layers that are committed as forgotten. What cannot be
 // removed now is no layer's any more, and goes when the replica is opened.
 func (r *Replica) bury(doomed []*layer) {
 	for _, l := range doomed {
@@ -81,45 +95,78 @@ func (r *Replica) bury(doomed []*layer) {
 	}
 }
 
-// snapshot gathers everything that differs from the metadata, as of the end of the
-// last message applied; nil when nothing does.
-func (r *Replica) snapshot() (*snapshot, error) {
-	r.applying.Lock()
-	defer r.applying.Unlock()
+// gather takes everything that differs from the metadata, as of the end of the last
+// message applied; nil when nothing does. applying is held.
+func (r *Replica) gather() (*changes, error) {
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
 	if !r.differs() {
 		return nil, nil
 	}
-	snap := &snapshot{newNames: r.newNames, doomed: r.doomed}
+	snap := &changes{newNames: r.newNames, doomed: r.doomed, freed: r.freed}
 	c := &snap.commit
 	objects := uint64(0)
-	for _, img := range r.images {
-		l := img.active
+	for _, l := range r.layers {
 		if l.unsynced {
 			snap.files = append(snap.files, l)
 			l.unsynced = false
 		}
 		c.addObjects(l)
 		objects += l.records
-		c.images = append(c.images, imageRecord{img.record(), l.number})
-		img.recorded = true
 	}
 	for _, l := range r.doomed {
 		if l.records > 0 {
-			c.goneLayers = append(c.goneLayers, l.number)
+			c.goneFiles = append(c.goneFiles, l.number)
 		}
 	}
-	c.identity, c.goneImages = r.identity, r.goneImages
-	c.tags = slices.Clone(r.tags[r.tagsSaved:])
-	c.state = state{
-		commit: commitPoint{r.applied, r.seq}, nextImage: r.nextImage, nextLayer: r.nextLayer, reach: r.reach, syncing: r.syncing,
-		tags: uint64(len(r.tags)), images: uint64(len(r.images)), objects: objects,
+	if r.altered {
+		r.gatherRecords(c)
 	}
+	c.identity = r.identity
+	c.tags = slices.Clone(r.tags[r.tagsSaved:])
+	c.state = r.state(objects)
 	r.tagsSaved = len(r.tags)
-	r.altered, r.newNames, r.doomed, r.goneImages = false, false, nil, nil
+	r.altered, r.newNames, r.doomed, r.freed = false, false, nil, nil
 	return snap, nil
+}
+
+// gatherRecords takes the records of images, layers, snapshots and operations that differ
+// from the metadata.
+func (r *Replica) gatherRecords(c *commit) {
+	for _, img := range r.images {
+		if img.stale {
+			c.images = append(c.images, img.record())
+		}
+		img.stale, img.recorded = false, true
+	}
+	for _, l := range r.layers {
+		if l.stale {
+			c.layers = append(c.layers, layerRecord{l.record(), l.number})
+		}
+		l.stale, l.recorded = false, true
+	}
+	for _, s := range r.snapshots {
+		if s.stale {
+			c.snapshots = append(c.snapshots, s.record())
+		}
+		s.stale, s.recorded = false, true
+	}
+	c.operations = slices.DeleteFunc(r.newOperations, func(o Operation) bool {
+		return slices.Contains(r.goneOperations, o.Started)
+	})
+	c.goneImages, c.goneSnapshots, c.goneLayers = r.goneImages, r.goneSnapshots, r.goneLayers
+	c.goneOperations = r.goneOperations
+	r.goneImages, r.goneSnapshots, r.goneLayers, r.goneOperations, r.newOperations = nil, nil, nil, nil, nil
+}
+
+func (r *Replica) state(objects uint64) state {
+	return state{
+		commit: commitPoint{r.applied, r.seq}, nextImage: r.nextImage, nextSnapshot: r.nextSnapshot,
+		nextLayer: r.nextLayer, nextFile: r.nextFile, reach: r.reach, syncing: r.syncing,
+		tags: uint64(len(r.tags)), images: uint64(len(r.images)), snapshots: uint64(len(r.snapshots)),
+		layers: uint64(len(r.layers)), operations: uint64(len(r.unfinished)), objects: objects,
+	}
 }
 
 // differs reports whether a checkpoint would change the metadata. Without objects that
@@ -128,8 +175,8 @@ func (r *Replica) differs() bool {
 	if r.altered || r.committed != (commitPoint{r.applied, r.seq}) {
 		return true
 	}
-	for _, img := range r.images {
-		if len(img.active.changed) > 0 || len(img.active.gone) > 0 {
+	for _, l := range r.layers {
+		if len(l.changed) > 0 || len(l.gone) > 0 {
 			return true
 		}
 	}
@@ -164,14 +211,37 @@ func (c *commit) addObjects(l *layer) {
 }
 
 const (
-	// objectRecordMax bounds an object's record: its bitmap, and what is around it.
-	objectRecordMax = ObjectSizeMax/BlockSize/8 + 64
+	// objectRecordMax bounds an object's record: its bitmaps, and what is around them.
+	objectRecordMax = 2*ObjectSizeMax/BlockSize/8 + 64
 	// arenaSize is how much room for records is made at once; nothing moves once made.
 	arenaSize = 64 << 10
 )
 
 func (img *Image) record() ImageRecord {
-	return ImageRecord{
-		ID: img.id, Name: img.name, Size: img.Size(), ObjectSize: img.objectSize, Version: img.Version(),
+	a := &img.attributes
+	record := ImageRecord{
+		ID: img.id, Name: a.names[0], Size: img.Size(), ObjectSize: img.objectSize, Version: img.Version(),
+		Links: a.names[1:], Layer: img.active.id, Features: a.features, Metadata: a.metadata, SnapshotLimit: a.limit,
 	}
+	if a.parent != nil {
+		record.Parent = a.parent.id
+	}
+	return record
+}
+
+func (s *Snapshot) record() SnapshotRecord {
+	return SnapshotRecord{
+		ID: s.id, Image: s.image.id, Name: s.name, Size: s.size, Position: s.position, Created: s.created,
+		Protected: s.protected, Group: s.group, Layer: s.layer.id,
+	}
+}
+
+func (l *layer) record() LayerRecord {
+	record := LayerRecord{
+		ID: l.id, Owner: l.owner, ObjectSize: l.objectSize, Size: l.size, Overlap: l.overlap, Floor: l.floor, FloorEnd: l.floorEnd,
+	}
+	if l.parent != nil {
+		record.Parent = l.parent.id
+	}
+	return record
 }

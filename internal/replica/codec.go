@@ -16,7 +16,7 @@ import (
 //
 // so that a record that is damaged, or lies under another's key, is noticed.
 const (
-	recordVersion = 1
+	recordVersion = 2 // 1 knew one layer for each image
 	recordCRCSize = 4
 	stringMax     = 4096 // bytes; no string in a record is longer
 )
@@ -134,58 +134,57 @@ func (d *decoder) identity() Identity {
 // state is the one record that a checkpoint always writes. Its counts are those of the
 // other records: one that vanished is noticed.
 type state struct {
-	commit    commitPoint
-	nextImage events.ImageID
-	nextLayer uint32
-	reach     events.Position
-	syncing   bool
-	tags      uint64
-	images    uint64
-	objects   uint64
+	commit       commitPoint
+	nextImage    events.ImageID
+	nextSnapshot events.SnapshotID
+	nextLayer    LayerID
+	nextFile     uint32
+	reach        events.Position
+	syncing      bool
+	tags         uint64
+	images       uint64
+	snapshots    uint64
+	layers       uint64
+	operations   uint64
+	objects      uint64
 }
 
 func appendState(b []byte, s state) []byte {
 	b = appendMark(b, s.commit.mark)
 	b = binary.AppendUvarint(b, s.commit.seq)
-	b = binary.AppendUvarint(b, uint64(s.nextImage))
-	b = binary.AppendUvarint(b, uint64(s.nextLayer))
-	b = binary.AppendUvarint(b, uint64(s.reach))
-	syncing := uint64(0)
-	if s.syncing {
-		syncing = 1
+	for _, v := range []uint64{
+		uint64(s.nextImage), uint64(s.nextSnapshot), uint64(s.nextLayer), uint64(s.nextFile), uint64(s.reach), number(s.syncing),
+		s.tags, s.images, s.snapshots, s.layers, s.operations, s.objects,
+	} {
+		b = binary.AppendUvarint(b, v)
 	}
-	b = binary.AppendUvarint(b, syncing)
-	b = binary.AppendUvarint(b, s.tags)
-	b = binary.AppendUvarint(b, s.images)
-	return binary.AppendUvarint(b, s.objects)
+	return b
 }
 
 func (d *decoder) state() state {
 	return state{
-		commit:    commitPoint{d.mark(), d.uint()},
-		nextImage: events.ImageID(d.uint32()),
-		nextLayer: d.uint32(),
-		reach:     events.Position(d.uint()),
-		syncing:   d.uint() == 1,
-		tags:      d.uint(), images: d.uint(), objects: d.uint(),
+		commit:       commitPoint{d.mark(), d.uint()},
+		nextImage:    events.ImageID(d.uint32()),
+		nextSnapshot: events.SnapshotID(d.uint32()),
+		nextLayer:    LayerID(d.uint32()),
+		nextFile:     d.uint32(),
+		reach:        events.Position(d.uint()),
+		syncing:      d.bool(),
+		tags:         d.uint(), images: d.uint(), snapshots: d.uint(), layers: d.uint(), operations: d.uint(), objects: d.uint(),
 	}
 }
 
-func appendImage(b []byte, record ImageRecord, layer uint32) []byte {
-	b = binary.AppendUvarint(b, uint64(record.ID))
-	b = appendString(b, record.Name)
-	b = binary.AppendUvarint(b, record.Size)
-	b = binary.AppendUvarint(b, record.ObjectSize)
-	b = binary.AppendUvarint(b, uint64(record.Version))
-	return binary.AppendUvarint(b, uint64(layer))
+func number(v bool) uint64 {
+	if v {
+		return 1
+	}
+	return 0
 }
 
-func (d *decoder) image() (record ImageRecord, layer uint32) {
-	record = ImageRecord{
-		ID: events.ImageID(d.uint32()), Name: d.string(), Size: d.uint(), ObjectSize: d.uint(),
-		Version: events.Position(d.uint()),
-	}
-	return record, d.uint32()
+func (d *decoder) bool() bool {
+	v := d.uint()
+	d.failed = d.failed || v > 1
+	return v == 1
 }
 
 // How an object's blocks are recorded.
@@ -198,14 +197,18 @@ const (
 func appendObject(b []byte, o *object, full *bitmap) []byte {
 	b = binary.AppendUvarint(b, uint64(o.version))
 	b = binary.AppendUvarint(b, uint64(o.flags&missing))
-	switch o.blocks {
+	return appendBlocks(appendBlocks(b, o.blocks, full), o.hidden, full)
+}
+
+func appendBlocks(b []byte, blocks, full *bitmap) []byte {
+	switch blocks {
 	case nil:
 		return binary.AppendUvarint(b, blocksNone)
 	case full:
 		return binary.AppendUvarint(b, blocksFull)
 	}
 	b = binary.AppendUvarint(b, blocksSome)
-	for _, w := range o.blocks.words {
+	for _, w := range blocks.words {
 		b = binary.BigEndian.AppendUint64(b, w)
 	}
 	return b
@@ -215,19 +218,23 @@ func appendObject(b []byte, o *object, full *bitmap) []byte {
 func (d *decoder) object(o *object, t *table) {
 	o.version = events.Position(d.uint())
 	o.flags = objectFlags(d.uint())&missing | recorded
+	o.blocks, o.hidden = d.blocks(t), d.blocks(t)
+	d.failed = d.failed || o.blocks.meets(o.hidden)
+}
+
+func (d *decoder) blocks(t *table) *bitmap {
 	switch d.uint() {
 	case blocksNone:
+		return nil
 	case blocksFull:
-		o.blocks = t.full
+		return t.full
 	case blocksSome:
 		if b := bitmapOf(d.bytes(uint64(len(t.full.words))*8), t.full); b != nil {
-			t.adopt(o, b)
-			return
+			return t.compact(b)
 		}
-		d.failed = true
-	default:
-		d.failed = true
 	}
+	d.failed = true
+	return nil
 }
 
 // bitmapOf reads words of eight bytes; nil when blocks are set that full does not have.

@@ -6,6 +6,14 @@ import (
 	"tidemark/events"
 )
 
+// hole is a range of a layer's file that holds nothing any more.
+type hole struct {
+	layer    *layer
+	from, to uint64 // bytes
+}
+
+func (r *Replica) punchFreed(freed []hole) error { return nil }
+
 // Compact takes one bounded step of giving back the space that removed snapshots and
 // cut-off parents hold, and reports whether there is more to do. It changes no content and
 // no version, is local and not logged, and writes go on between two steps. It does

@@ -17,17 +17,19 @@ func (img *Image) Extents(offset, length uint64) ([]Extent, error) {
 	if err := img.checkRange(offset, length); err != nil {
 		return nil, err
 	}
+	return gatherExtents(offset, length, img.objectSize, img.objectExtents), nil
+}
+
+// gatherExtents returns the extents of a range; of adds those of a part of one object.
+func gatherExtents(offset, length, objectSize uint64, of func(out []Extent, index, from, to uint64) []Extent) []Extent {
 	var out []Extent
 	for end := offset + length; offset < end && len(out) <= ExtentsMax; {
-		index, from := offset/img.objectSize, offset%img.objectSize
-		to := min(img.objectSize, from+end-offset)
-		out = img.objectExtents(out, index, from, to)
+		index, from := offset/objectSize, offset%objectSize
+		to := min(objectSize, from+end-offset)
+		out = of(out, index, from, to)
 		offset += to - from
 	}
-	if len(out) > ExtentsMax {
-		out = out[:ExtentsMax]
-	}
-	return out, nil
+	return out[:min(len(out), ExtentsMax)]
 }
 
 // objectExtents appends the extents of bytes [from, to) of an object.
@@ -35,14 +37,32 @@ func (img *Image) objectExtents(out []Extent, index, from, to uint64) []Extent {
 	s := img.stripe(index)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var blocks *bitmap
-	if o := img.active.objects.get(index); o != nil {
-		blocks = o.blocks
+	l := img.active
+	if l.parent != nil {
+		img.replica.chain.RLock()
+		defer img.replica.chain.RUnlock()
 	}
-	if segs := s.staged[index]; len(segs) > 0 {
-		var words [ObjectSizeMax / BlockSize / 64]uint64
-		blocks = segs.over(blocks, words[:wordsFor(img.objectSize/BlockSize)])
+	segs := s.staged[index]
+	var words [ObjectSizeMax / BlockSize / 64]uint64
+	blocks := l.allocation(index, words[:wordsFor(img.objectSize/BlockSize)], len(segs) > 0)
+	segs.over(blocks)
+	return appendObjectExtents(out, blocks, from, to)
+}
+
+// allocation returns the allocation of an object as a layer shows it, nil for none. words
+// are room for it, used where there is no bitmap to share or when it is to be changed.
+func (l *layer) allocation(index uint64, words []uint64, changed bool) *bitmap {
+	if l.parent != nil || changed {
+		return l.visible(index, words)
 	}
+	if o := l.objects.get(index); o != nil {
+		return o.blocks
+	}
+	return nil
+}
+
+// appendObjectExtents appends the extents of bytes [from, to) of an object.
+func appendObjectExtents(out []Extent, blocks *bitmap, from, to uint64) []Extent {
 	for from < to {
 		allocated, end := blocks.run(from/BlockSize, (to+BlockSize-1)/BlockSize)
 		next := min(to, end*BlockSize)
@@ -52,12 +72,8 @@ func (img *Image) objectExtents(out []Extent, index, from, to uint64) []Extent {
 	return out
 }
 
-// over returns the allocation of an object once its segments are applied, in words.
-func (s segments) over(blocks *bitmap, words []uint64) *bitmap {
-	out := &bitmap{words: words}
-	if blocks != nil {
-		copy(words, blocks.words)
-	}
+// over changes the allocation of an object to what it is once its segments are applied.
+func (s segments) over(out *bitmap) {
 	for i := range s {
 		from, to := uint64(s[i].from), uint64(s[i].to)
 		if !s[i].hole {
@@ -66,7 +82,6 @@ func (s segments) over(blocks *bitmap, words []uint64) *bitmap {
 			out.clear(first, end)
 		}
 	}
-	return out
 }
 
 func appendExtent(out []Extent, e Extent) []Extent {

@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,7 +25,6 @@ type stripe struct {
 type Image struct {
 	replica    *Replica
 	id         events.ImageID
-	name       string
 	objectSize uint64
 
 	stripes [stripeCount]stripe
@@ -35,6 +35,9 @@ type Image struct {
 	removed atomic.Bool
 	active  *layer // read with a stripe held
 
+	attributes // guarded by Replica.mu; only the applier changes them
+
+	stale    bool // its record differs from the metadata; the applier's
 	recorded bool // the metadata hold a record of the image; the applier's
 }
 
@@ -58,33 +61,8 @@ type ImageInfo struct {
 	Layer         LayerID           `json:"layer"`          // that writes go to
 }
 
-// Names returns the image's names, sorted.
-func (img *Image) Names() []string { return []string{img.name} }
-
-// Metadata returns a copy of what the image's users keep with it.
-func (img *Image) Metadata() map[string]string { return nil }
-
-// Features returns the features that are turned on, sorted.
-func (img *Image) Features() []string { return nil }
-
-// ReadOnly reports whether the image has [events.FeatureReadOnly]. Apply does not look at
-// it: the owner refuses writes.
-func (img *Image) ReadOnly() bool { return false }
-
-// SnapshotLimit returns how many snapshots the image may have.
-func (img *Image) SnapshotLimit() uint32 { return events.SnapshotsMax }
-
-// Parent returns the snapshot that a clone stands on; ok is false for an image that is no
-// clone, or was flattened.
-func (img *Image) Parent() (image events.ImageID, snapshot events.SnapshotID, ok bool) {
-	return 0, 0, false
-}
-
 // ID returns the image's number, which no other image of the directory ever has.
 func (img *Image) ID() events.ImageID { return img.id }
-
-// Name returns the image's name.
-func (img *Image) Name() string { return img.name }
 
 // Size returns the image's size in bytes.
 func (img *Image) Size() uint64 { return img.size.Load() }
@@ -92,7 +70,7 @@ func (img *Image) Size() uint64 { return img.size.Load() }
 // ObjectSize returns the size of the image's objects in bytes.
 func (img *Image) ObjectSize() uint64 { return img.objectSize }
 
-// Version returns the position of the entry that created or last resized the image.
+// Version returns the position of the last entry that was an operation on the image.
 func (img *Image) Version() events.Position { return events.Position(img.version.Load()) }
 
 // Info describes the image as it is between two messages.
@@ -103,11 +81,17 @@ func (img *Image) Info() ImageInfo {
 }
 
 func (img *Image) info() ImageInfo {
-	return ImageInfo{
-		ID: img.id, Name: img.name, Size: img.Size(), ObjectSize: img.objectSize, Version: img.Version(),
-		Objects: img.active.filled, UsedBytes: img.active.used * BlockSize,
-		Names: img.Names(), SnapshotLimit: img.SnapshotLimit(), Layer: LayerID(img.active.number),
+	a, l := img.attributesNow(), img.active
+	info := ImageInfo{
+		ID: img.id, Name: a.names[0], Size: img.Size(), ObjectSize: img.objectSize, Version: img.Version(),
+		Objects: l.filled, UsedBytes: l.used * BlockSize,
+		Names: slices.Sorted(slices.Values(a.names)), Features: slices.Clone(a.features),
+		Snapshots: len(a.snapshots), SnapshotLimit: a.limit, Metadata: len(a.metadata), Layer: l.id,
 	}
+	if a.parent != nil {
+		info.Parent, info.Snapshot = a.parent.image.id, a.parent.id
+	}
+	return info
 }
 
 func (img *Image) stripe(index uint64) *stripe { return &img.stripes[index%stripeCount] }
@@ -127,10 +111,10 @@ func (img *Image) unlockAll() {
 // checkRange reports whether a range lies within the image.
 func (img *Image) checkRange(offset, length uint64) error {
 	if img.removed.Load() {
-		return fmt.Errorf("image %q was removed: %w", img.name, ErrNotFound)
+		return fmt.Errorf("image %q was removed: %w", img.Name(), ErrNotFound)
 	}
 	if size := img.Size(); offset > size || length > size-offset {
-		return fmt.Errorf("%d bytes at %d of image %q, which has %d: %w", length, offset, img.name, size, ErrRange)
+		return fmt.Errorf("%d bytes at %d of image %q, which has %d: %w", length, offset, img.Name(), size, ErrRange)
 	}
 	return nil
 }
@@ -169,32 +153,35 @@ func (img *Image) readObject(index, from uint64, p []byte) error {
 	if err := img.checkRange(base+from, uint64(len(p))); err != nil {
 		return err // it shrank meanwhile
 	}
-	l := img.active
-	o := l.objects.get(index)
 	segs := s.staged[index]
 	to := from + uint64(len(p))
 	for i := segs.search(uint32(from)); i < len(segs) && uint64(segs[i].from) < to; i++ {
 		g := &segs[i]
 		if start := uint64(g.from); start > from {
-			if err := l.read(o, base, from, p[:start-from]); err != nil {
+			if err := img.readApplied(index, from, p[:start-from]); err != nil {
 				return err
 			}
 			p = p[start-from:]
 			from = start
 		}
 		n := min(uint64(g.to), to) - from
-		if g.data == nil {
-			clear(p[:n])
-		} else {
-			copy(p[:n], g.data[from-uint64(g.from):])
-		}
+		g.read(p[:n], uint32(from))
 		p = p[n:]
 		from += n
 	}
 	if from == to {
 		return nil
 	}
-	return l.read(o, base, from, p)
+	return img.readApplied(index, from, p)
+}
+
+// readApplied reads a part of one object, leaving out what is staged. The stripe is held.
+func (img *Image) readApplied(index, from uint64, p []byte) error {
+	if img.active.parent != nil {
+		img.replica.chain.RLock()
+		defer img.replica.chain.RUnlock()
+	}
+	return img.active.read(index, from, p)
 }
 
 // ObjectVersion returns the position of the last applied entry that changed an object,
@@ -203,7 +190,23 @@ func (img *Image) ObjectVersion(index uint64) events.Position {
 	s := img.stripe(index)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return img.active.objects.version(index)
+	return img.versionOf(index)
+}
+
+// versionOf is ObjectVersion for who holds the object's stripe.
+func (img *Image) versionOf(index uint64) events.Position {
+	l := img.active
+	if index >= l.objects.count {
+		return 0
+	}
+	if v := l.objects.version(index); v != 0 {
+		return v
+	}
+	if l.parent != nil {
+		img.replica.chain.RLock()
+		defer img.replica.chain.RUnlock()
+	}
+	return l.version(index)
 }
 
 // Objects yields the indices of all objects that have a version, ascending: those
@@ -226,15 +229,15 @@ func (img *Image) nextObject(index uint64) (uint64, bool) {
 	for {
 		s := img.stripe(index)
 		s.mu.RLock()
-		t := img.active.objects
+		l, t := img.active, img.active.objects
 		switch {
 		case index >= t.count:
 			s.mu.RUnlock()
 			return 0, false
-		case t.version(index) != 0:
+		case img.versionOf(index) != 0:
 			s.mu.RUnlock()
 			return index, true
-		case t.pages[index/objectsPerPage].Load() == nil:
+		case l.parent == nil && l.floor == 0 && t.pages[index/objectsPerPage].Load() == nil:
 			index = (index/objectsPerPage + 1) * objectsPerPage
 		default:
 			index++

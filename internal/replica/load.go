@@ -35,15 +35,18 @@ func (r *Replica) load() error {
 		}
 		r.committed, r.applied, r.seq = s.commit, s.commit.mark, s.commit.seq
 		r.begun = s.commit.mark.Position
-		r.nextImage, r.nextLayer, r.reach, r.syncing = s.nextImage, s.nextLayer, s.reach, s.syncing
+		r.nextImage, r.nextSnapshot, r.nextLayer, r.nextFile = s.nextImage, s.nextSnapshot, s.nextLayer, s.nextFile
+		r.reach, r.syncing = s.reach, s.syncing
 		if err := r.loadTags(tx, s.tags); err != nil {
 			return err
 		}
-		layers, err := r.loadImages(tx, s.images)
-		if err != nil {
+		if err := r.loadOperations(tx, s.operations); err != nil {
 			return err
 		}
-		return r.loadObjects(tx, s.objects, layers)
+		if err := r.loadStructure(tx, s); err != nil {
+			return err
+		}
+		return r.loadObjects(tx, s.objects)
 	})
 }
 
@@ -64,42 +67,117 @@ func (r *Replica) loadTags(tx *bbolt.Tx, count uint64) error {
 	return err
 }
 
-func (r *Replica) loadImages(tx *bbolt.Tx, count uint64) (map[uint32]*Image, error) {
-	layers := make(map[uint32]*Image)
-	err := each(tx, bucketImages, 4, count, func(key []byte, d *decoder) error {
-		record, number := d.image()
-		switch {
-		case d.failed:
-			return nil // each says so
-		case uint32(record.ID) != binary.BigEndian.Uint32(key), record.ID >= r.nextImage, number >= r.nextLayer,
-			layers[number] != nil, r.names[record.Name] != nil:
-			return corrupt("image %d in the metadata contradicts others", record.ID)
-		}
-		if err := CheckImage(record.Size, record.ObjectSize); err != nil {
-			return corrupt("image %d in the metadata: %w", record.ID, err)
-		}
-		file, err := r.fs.Open(layerPath(r.dir, number))
-		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt("the file of layer %d of image %q is missing: %w", number, record.Name, err)
-		} else if err != nil {
-			return fmt.Errorf("open layer %d: %w", number, err)
-		}
-		img := r.newImage(record, &layer{number: number, file: file})
-		img.recorded = true
-		r.images[img.id], r.names[img.name], layers[number] = img, img, img
-		return nil
+func (r *Replica) loadOperations(tx *bbolt.Tx, count uint64) error {
+	return each(tx, bucketOperations, 8, count, func(key []byte, d *decoder) error {
+		o, err := d.operation(events.Position(binary.BigEndian.Uint64(key)))
+		r.unfinished = append(r.unfinished, o)
+		return err
 	})
-	return layers, err
 }
 
-func (r *Replica) loadObjects(tx *bbolt.Tx, count uint64, layers map[uint32]*Image) error {
+// loadStructure reads images, snapshots and layers, and puts them together.
+func (r *Replica) loadStructure(tx *bbolt.Tx, s state) error {
+	rs, files, err := readRecords(tx, s)
+	if err != nil {
+		return err
+	}
+	if err := rs.check(); err != nil {
+		return fmt.Errorf("metadata: %w", err)
+	}
+	for _, record := range rs.layers {
+		if err := r.openLayer(layerRecord{record, files[record.ID]}); err != nil {
+			return err
+		}
+	}
+	for _, record := range rs.layers {
+		r.layers[record.ID].parent = r.layers[record.Parent]
+	}
+	r.arrange(&rs)
+	r.altered = false
+	for _, img := range r.images {
+		img.stale, img.recorded = false, true
+	}
+	for _, s := range r.snapshots {
+		s.stale, s.recorded = false, true
+	}
+	return nil
+}
+
+// readRecords reads images, snapshots, and layers with the numbers of their files.
+func readRecords(tx *bbolt.Tx, s state) (rs records, files map[LayerID]uint32, err error) {
+	rs.next.image, rs.next.snapshot, rs.next.layer = s.nextImage, s.nextSnapshot, s.nextLayer
+	err = each(tx, bucketImages, 4, s.images, func(key []byte, d *decoder) error {
+		record := d.image()
+		rs.images = append(rs.images, record)
+		return misplaced(d, key, uint32(record.ID))
+	})
+	if err != nil {
+		return rs, nil, err
+	}
+	err = each(tx, bucketSnapshots, 4, s.snapshots, func(key []byte, d *decoder) error {
+		record := d.snapshot()
+		rs.snapshots = append(rs.snapshots, record)
+		return misplaced(d, key, uint32(record.ID))
+	})
+	if err != nil {
+		return rs, nil, err
+	}
+	files, taken := make(map[LayerID]uint32), make(map[uint32]bool)
+	err = each(tx, bucketLayers, 4, s.layers, func(key []byte, d *decoder) error {
+		record := d.layer()
+		if !d.failed && (record.number >= s.nextFile || taken[record.number]) {
+			return corrupt("layer %d in the metadata has the file %d", record.ID, record.number)
+		}
+		files[record.ID], taken[record.number] = record.number, true
+		rs.layers = append(rs.layers, record.LayerRecord)
+		return misplaced(d, key, uint32(record.ID))
+	})
+	return rs, files, err
+}
+
+// misplaced returns an error for a record that lies under another's key. Of one that could
+// not be read each says so.
+func misplaced(d *decoder, key []byte, id uint32) error {
+	if !d.failed && id != binary.BigEndian.Uint32(key) {
+		return corrupt("record %d in the metadata lies under %x", id, key)
+	}
+	return nil
+}
+
+// openLayer opens a layer's file.
+func (r *Replica) openLayer(record layerRecord) error {
+	file, err := r.fs.Open(layerPath(r.dir, record.number))
+	if errors.Is(err, fs.ErrNotExist) {
+		return corrupt("the file of layer %d is missing: %w", record.ID, err)
+	} else if err != nil {
+		return fmt.Errorf("open layer %d: %w", record.ID, err)
+	}
+	l := newLayerOf(record.LayerRecord)
+	l.number, l.file, l.recorded = record.number, file, true
+	r.prepare(l)
+	r.layers[l.id] = l
+	return nil
+}
+
+// newLayerOf returns a layer as a record describes it, without parent, file and table.
+func newLayerOf(record LayerRecord) *layer {
+	return &layer{
+		id: record.ID, owner: record.Owner, objectSize: record.ObjectSize, size: record.Size,
+		overlap: record.Overlap, floor: record.Floor, floorEnd: record.FloorEnd,
+	}
+}
+
+func (r *Replica) loadObjects(tx *bbolt.Tx, count uint64) error {
+	files := make(map[uint32]*layer, len(r.layers))
+	for _, l := range r.layers {
+		files[l.number] = l
+	}
 	return each(tx, bucketObjects, len(objectKey{}), count, func(key []byte, d *decoder) error {
 		number, index := binary.BigEndian.Uint32(key[:4]), binary.BigEndian.Uint64(key[4:])
-		img := layers[number]
-		if img == nil || index >= img.active.objects.count {
-			return corrupt("object %d of layer %d in the metadata belongs to nothing", index, number)
+		l := files[number]
+		if l == nil || index >= l.objects.count {
+			return corrupt("object %d of file %d in the metadata belongs to nothing", index, number)
 		}
-		l := img.active
 		o := l.objects.make(index)
 		d.object(o, l.objects)
 		if o.blocks != nil {

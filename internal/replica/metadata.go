@@ -18,13 +18,22 @@ import (
 
 // Buckets and keys of the metadata.
 const (
-	bucketReplica = "replica" // keyIdentity, keyState
-	bucketTags    = "tags"    // tag, 4 bytes: the claim as the journal holds it
-	bucketImages  = "images"  // image, 4 bytes
-	bucketObjects = "objects" // layer, 4 bytes; index, 8 bytes
-	keyIdentity   = "identity"
-	keyState      = "state"
+	bucketReplica    = "replica"    // keyIdentity, keyState
+	bucketTags       = "tags"       // tag, 4 bytes: the claim as the journal holds it
+	bucketImages     = "images"     // image, 4 bytes
+	bucketSnapshots  = "snapshots"  // snapshot, 4 bytes
+	bucketLayers     = "layers"     // layer, 4 bytes
+	bucketOperations = "operations" // position of the start, 8 bytes: the start as the journal holds it
+	bucketObjects    = "objects"    // file of the layer, 4 bytes; index, 8 bytes
+	keyIdentity      = "identity"
+	keyState         = "state"
 )
+
+func buckets() []string {
+	return []string{
+		bucketReplica, bucketTags, bucketImages, bucketSnapshots, bucketLayers, bucketOperations, bucketObjects,
+	}
+}
 
 const (
 	metadataMode = 0o640
@@ -41,13 +50,15 @@ type metadata struct{ db *bbolt.DB }
 // objectKey is the key of an object's record; their order is that of the keys.
 type objectKey [12]byte
 
-func keyOfObject(layer uint32, index uint64) (k objectKey) {
-	binary.BigEndian.PutUint32(k[:4], layer)
+func keyOfObject(file uint32, index uint64) (k objectKey) {
+	binary.BigEndian.PutUint32(k[:4], file)
 	binary.BigEndian.PutUint64(k[4:], index)
 	return k
 }
 
 func keyOfNumber(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }
+
+func keyOfPosition(p events.Position) []byte { return binary.BigEndian.AppendUint64(nil, uint64(p)) }
 
 // guarded runs f and turns a panic, or a fault in the mapped file, into an error: that
 // is how bbolt meets pages that cannot be.
@@ -98,7 +109,7 @@ func createMetadata(path string, id Identity) error {
 		return err
 	}
 	err = m.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
+		for _, name := range buckets() {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}
@@ -106,7 +117,9 @@ func createMetadata(path string, id Identity) error {
 		if err := put(tx, bucketReplica, []byte(keyIdentity), appendIdentity([]byte{recordVersion}, id)); err != nil {
 			return err
 		}
-		return put(tx, bucketReplica, []byte(keyState), appendState([]byte{recordVersion}, state{nextImage: 1, nextLayer: 1}))
+		return put(tx, bucketReplica, []byte(keyState), appendState([]byte{recordVersion}, state{
+			nextImage: 1, nextSnapshot: 1, nextLayer: 1, nextFile: 1,
+		}))
 	})
 	if err := errors.Join(err, m.close()); err != nil {
 		return fmt.Errorf("create metadata %s: %w", path, err)
@@ -137,7 +150,7 @@ func put(tx *bbolt.Tx, bucket string, key, record []byte) error {
 func (m *metadata) view(f func(tx *bbolt.Tx) error) error {
 	return guarded("read metadata", func() error {
 		return m.db.View(func(tx *bbolt.Tx) error {
-			for _, name := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
+			for _, name := range buckets() {
 				if tx.Bucket([]byte(name)) == nil {
 					return corrupt("the metadata have no bucket %q", name)
 				}
@@ -187,19 +200,20 @@ func each(tx *bbolt.Tx, bucket string, keySize int, count uint64, f func(key []b
 
 // commit is what a checkpoint stores, in one transaction.
 type commit struct {
-	state       state
-	identity    Identity
-	tags        []events.TagClaimed // new ones
-	images      []imageRecord
-	goneImages  []events.ImageID
-	goneLayers  []uint32
-	goneObjects []objectKey
-	objects     []objectRecord // sorted by key
-}
-
-type imageRecord struct {
-	ImageRecord
-	layer uint32
+	state          state
+	identity       Identity
+	tags           []events.TagClaimed // new ones
+	images         []ImageRecord
+	snapshots      []SnapshotRecord
+	layers         []layerRecord
+	operations     []Operation // new ones
+	goneImages     []events.ImageID
+	goneSnapshots  []events.SnapshotID
+	goneLayers     []LayerID
+	goneOperations []events.Position
+	goneFiles      []uint32
+	goneObjects    []objectKey
+	objects        []objectRecord // sorted by key
 }
 
 type objectRecord struct {
@@ -213,23 +227,11 @@ func (m *metadata) store(c *commit) error {
 			if err := c.storeObjects(tx.Bucket([]byte(bucketObjects))); err != nil {
 				return err
 			}
-			for _, t := range c.tags {
-				msg, _ := t.Encode(t.Mark.Time)
-				record := append([]byte{recordVersion}, msg...)
-				if err := put(tx, bucketTags, keyOfNumber(uint32(t.Tag)), record); err != nil {
-					return err
-				}
+			if err := c.storeGone(tx); err != nil {
+				return err
 			}
-			for _, id := range c.goneImages {
-				if err := tx.Bucket([]byte(bucketImages)).Delete(keyOfNumber(uint32(id))); err != nil {
-					return err
-				}
-			}
-			for _, img := range c.images {
-				record := appendImage([]byte{recordVersion}, img.ImageRecord, img.layer)
-				if err := put(tx, bucketImages, keyOfNumber(uint32(img.ID)), record); err != nil {
-					return err
-				}
+			if err := c.storeRecords(tx); err != nil {
+				return err
 			}
 			if err := put(tx, bucketReplica, []byte(keyIdentity), appendIdentity([]byte{recordVersion}, c.identity)); err != nil {
 				return err
@@ -239,9 +241,68 @@ func (m *metadata) store(c *commit) error {
 	})
 }
 
+// storeGone deletes the records of what is no more.
+func (c *commit) storeGone(tx *bbolt.Tx) error {
+	if err := deleteNumbers(tx, bucketImages, c.goneImages); err != nil {
+		return err
+	}
+	if err := deleteNumbers(tx, bucketSnapshots, c.goneSnapshots); err != nil {
+		return err
+	}
+	if err := deleteNumbers(tx, bucketLayers, c.goneLayers); err != nil {
+		return err
+	}
+	for _, started := range c.goneOperations {
+		if err := tx.Bucket([]byte(bucketOperations)).Delete(keyOfPosition(started)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deleteNumbers[N ~uint32](tx *bbolt.Tx, bucket string, numbers []N) error {
+	for _, n := range numbers {
+		if err := tx.Bucket([]byte(bucket)).Delete(keyOfNumber(uint32(n))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storeRecords writes what is new or changed of everything but objects.
+func (c *commit) storeRecords(tx *bbolt.Tx) error {
+	for _, t := range c.tags {
+		msg, _ := t.Encode(t.Mark.Time)
+		if err := put(tx, bucketTags, keyOfNumber(uint32(t.Tag)), append([]byte{recordVersion}, msg...)); err != nil {
+			return err
+		}
+	}
+	for _, img := range c.images {
+		if err := put(tx, bucketImages, keyOfNumber(uint32(img.ID)), appendImage([]byte{recordVersion}, img)); err != nil {
+			return err
+		}
+	}
+	for _, s := range c.snapshots {
+		if err := put(tx, bucketSnapshots, keyOfNumber(uint32(s.ID)), appendSnapshot([]byte{recordVersion}, s)); err != nil {
+			return err
+		}
+	}
+	for _, l := range c.layers {
+		if err := put(tx, bucketLayers, keyOfNumber(uint32(l.ID)), appendLayer([]byte{recordVersion}, l)); err != nil {
+			return err
+		}
+	}
+	for _, o := range c.operations {
+		if err := put(tx, bucketOperations, keyOfPosition(o.Started), appendOperation([]byte{recordVersion}, o)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *commit) storeObjects(b *bbolt.Bucket) error {
-	for _, layer := range c.goneLayers {
-		prefix := keyOfNumber(layer)
+	for _, file := range c.goneFiles {
+		prefix := keyOfNumber(file)
 		cursor := b.Cursor()
 		// Deleting moves a cursor in ways of its own, so it looks again each time.
 		for k, _ := cursor.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cursor.Seek(prefix) {

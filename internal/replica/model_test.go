@@ -10,14 +10,22 @@ import (
 	"tidemark/events"
 )
 
-// model is a directory as a dumb program would keep it: whole images in memory.
+// model is a directory as a dumb program would keep it: whole images, and whole copies of
+// them as snapshots, in memory.
 type model struct {
-	images map[events.ImageID]*modelImage
-	next   events.ImageID
+	images       map[events.ImageID]*modelImage
+	unfinished   []Operation
+	next         events.ImageID
+	nextSnapshot events.SnapshotID
 }
 
 type modelImage struct {
-	name       string
+	names      []string
+	readOnly   bool
+	metadata   map[string]string
+	limit      uint32
+	snapshots  []*modelSnapshot
+	parent     events.SnapshotID
 	size       uint64
 	objectSize uint64
 	version    events.Position
@@ -26,14 +34,32 @@ type modelImage struct {
 	versions   map[uint64]events.Position // by object
 }
 
+// modelSnapshot is never changed.
+type modelSnapshot struct {
+	id        events.SnapshotID
+	name      string
+	size      uint64
+	at        events.Position
+	group     bool
+	protected bool
+	data      []byte
+	allocated []bool
+}
+
+func newModel() *model {
+	return &model{images: make(map[events.ImageID]*modelImage), next: 1, nextSnapshot: 1}
+}
+
 func (m *model) clone() *model {
-	out := &model{images: make(map[events.ImageID]*modelImage), next: m.next}
+	out := *m
+	out.images, out.unfinished = make(map[events.ImageID]*modelImage), slices.Clone(m.unfinished)
 	for id, img := range m.images {
 		c := *img
 		c.data, c.allocated, c.versions = slices.Clone(img.data), slices.Clone(img.allocated), maps.Clone(img.versions)
+		c.names, c.snapshots, c.metadata = slices.Clone(img.names), slices.Clone(img.snapshots), maps.Clone(img.metadata)
 		out.images[id] = &c
 	}
-	return out
+	return &out
 }
 
 func (img *modelImage) fit(size uint64) {
@@ -56,12 +82,33 @@ func (m *model) before(e events.Event) []events.Position {
 		return out
 	}
 	switch e := e.(type) {
-	case events.ImageResized:
-		return []events.Position{m.images[e.Image].version}
-	case events.ImageRemoved:
-		return []events.Position{m.images[e.Image].version}
+	case events.Flushed, events.OperationStarted:
+		return nil
+	case events.OperationFinished:
+		if o, ok := m.operation(e.Started); ok && e.Failure == "" {
+			return m.before(o.Intent)
+		}
+		return nil
+	case events.SnapshotsCreated:
+		var out []events.Position
+		for _, id := range e.Images {
+			out = append(out, m.images[id].version)
+		}
+		return out
+	}
+	if id, ok := imageOfFact(e); ok && m.images[id] != nil {
+		return []events.Position{m.images[id].version}
 	}
 	return []events.Position{0}
+}
+
+func (m *model) operation(started events.Position) (Operation, bool) {
+	for _, o := range m.unfinished {
+		if o.Started == started {
+			return o, true
+		}
+	}
+	return Operation{}, false
 }
 
 // do carries an event out at a position.
@@ -71,22 +118,119 @@ func (m *model) do(e events.Event, at events.Position) {
 		return
 	}
 	switch e := e.(type) {
+	case events.OperationStarted:
+		m.unfinished = append(m.unfinished, Operation{at, e.Intent})
+	case events.OperationFinished:
+		if o, ok := m.operation(e.Started); ok {
+			if e.Failure == "" {
+				m.do(o.Intent, at)
+			}
+			m.unfinished = slices.DeleteFunc(slices.Clone(m.unfinished), func(o Operation) bool { return o.Started == e.Started })
+		}
 	case events.ImageCreated:
-		img := &modelImage{name: e.Name, objectSize: e.ObjectSize, version: at, versions: make(map[uint64]events.Position)}
+		img := &modelImage{names: []string{e.Name}, objectSize: e.ObjectSize, version: at, limit: events.SnapshotsMax}
+		img.versions = make(map[uint64]events.Position)
 		img.fit(e.Size)
 		m.images[e.Image] = img
 		m.next = e.Image + 1
-	case events.ImageResized:
-		m.images[e.Image].resize(e.Size, at)
+	case events.ImageCloned:
+		parent := m.images[e.Parent]
+		img := &modelImage{names: []string{e.Name}, objectSize: parent.objectSize, limit: events.SnapshotsMax, parent: e.Snapshot}
+		img.restore(parent.snapshot(e.Snapshot), at)
+		m.images[e.Image] = img
+		m.next = e.Image + 1
 	case events.ImageRemoved:
 		delete(m.images, e.Image)
+	case events.SnapshotsCreated:
+		for i, id := range e.Images {
+			img := m.images[id]
+			img.version = at
+			img.snapshots = append(img.snapshots, &modelSnapshot{
+				id: e.First + events.SnapshotID(i), name: e.Name, size: img.size, at: at, group: e.Group,
+				data: slices.Clone(img.data), allocated: slices.Clone(img.allocated),
+			})
+			m.nextSnapshot = e.First + events.SnapshotID(i) + 1
+		}
+	default:
+		if id, ok := imageOfFact(e); ok {
+			m.images[id].do(e, at)
+		}
+	}
+}
+
+// do carries out a fact about one image.
+func (img *modelImage) do(e events.Event, at events.Position) {
+	img.version = at
+	_, snapshot, _ := snapshotOfFact(e)
+	img.snapshots = slices.Clone(img.snapshots)
+	which := slices.IndexFunc(img.snapshots, func(s *modelSnapshot) bool { return s.id == snapshot })
+	change := func(f func(s *modelSnapshot)) {
+		s := *img.snapshots[which]
+		f(&s)
+		img.snapshots[which] = &s
+	}
+	switch e := e.(type) {
+	case events.ImageResized:
+		img.resize(e.Size, at)
+	case events.ImageRenamed:
+		img.names[slices.Index(img.names, e.From)] = e.To
+	case events.ImageLinked:
+		img.names = append(img.names, e.Name)
+	case events.ImageUnlinked:
+		img.names = slices.DeleteFunc(img.names, func(n string) bool { return n == e.Name })
+	case events.ImageFlattened:
+		img.parent = 0
+	case events.FeatureChanged:
+		img.readOnly = e.Enabled
+	case events.MetadataSet:
+		if img.metadata == nil {
+			img.metadata = make(map[string]string)
+		}
+		img.metadata[e.Key] = e.Value
+	case events.MetadataRemoved:
+		delete(img.metadata, e.Key)
+	case events.SnapshotLimitChanged:
+		img.limit = e.Limit
+	case events.SnapshotRemoved:
+		img.snapshots = slices.Delete(img.snapshots, which, which+1)
+	case events.SnapshotRenamed:
+		change(func(s *modelSnapshot) { s.name = e.Name })
+	case events.SnapshotProtected:
+		change(func(s *modelSnapshot) { s.protected = true })
+	case events.SnapshotUnprotected:
+		change(func(s *modelSnapshot) { s.protected = false })
+	case events.SnapshotRolledBack:
+		img.restore(img.snapshots[which], at)
+	}
+}
+
+func (img *modelImage) snapshot(id events.SnapshotID) *modelSnapshot {
+	for _, s := range img.snapshots {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// restore makes an image what a snapshot holds: all objects are changed.
+func (img *modelImage) restore(s *modelSnapshot, at events.Position) {
+	img.version, img.size = at, s.size
+	img.data, img.allocated = slices.Clone(s.data), slices.Clone(s.allocated)
+	img.versions = make(map[uint64]events.Position)
+	for i := range objectCount(s.size, img.objectSize) {
+		img.versions[i] = at
 	}
 }
 
 func (img *modelImage) change(c change, at events.Position) {
 	end := c.offset + c.length
-	copy(img.data[c.offset:end], c.data)
-	if c.kind != writing {
+	switch c.kind {
+	case writing:
+		copy(img.data[c.offset:end], c.data)
+	case repeating:
+		copy(img.data[c.offset:end], bytes.Repeat(c.data, int(c.length)/len(c.data)))
+	default:
 		clear(img.data[c.offset:end])
 	}
 	for b := c.offset / BlockSize; b*BlockSize < end; b++ {
@@ -122,129 +266,6 @@ func (img *modelImage) resize(size uint64, at events.Position) {
 	img.version = at
 }
 
-// journal makes a history and keeps the model beside it, as of each of its messages.
-type journal struct {
-	intN     func(n int) int
-	mark     events.Mark
-	messages []events.JournalMessage
-	states   []*model // after each message
-	now      *model
-}
-
-func newJournal(intN func(n int) int) *journal {
-	return &journal{intN: intN, now: &model{images: make(map[events.ImageID]*modelImage), next: 1}}
-}
-
-func (j *journal) note(m events.JournalMessage) {
-	j.mark = m.Ends()
-	j.messages = append(j.messages, m)
-	j.states = append(j.states, j.now.clone())
-}
-
-// claim takes the directory over under the next tag.
-func (j *journal) claim(site uint16) {
-	tag, err := j.mark.Position.Tag().Next(site)
-	if err != nil {
-		panic(err)
-	}
-	t := events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: "s", Node: "n", Incarnation: "i", Predecessor: j.mark}
-	msg, _ := t.Encode(events.Instant(len(j.messages) + 1))
-	out, err := events.DecodeTagClaimed(msg)
-	if err != nil {
-		panic(err)
-	}
-	j.note(out)
-}
-
-// batch appends a message of these events.
-func (j *journal) batch(evs ...events.Event) *events.Batch {
-	b := events.NewBatchBuilder(nil)
-	position := j.mark.Position
-	for _, e := range evs {
-		position++
-		b.Append(events.Entry{Before: j.now.before(e), Event: e})
-		j.now.do(e, position)
-	}
-	return j.seal(b)
-}
-
-func (j *journal) seal(b *events.BatchBuilder) *events.Batch {
-	msg, _ := b.Seal(j.mark.Position.Tag(), j.mark, 0, events.Instant(len(j.messages)+1))
-	out, err := events.DecodeBatch(msg)
-	if err != nil {
-		panic(err)
-	}
-	j.note(out)
-	return out
-}
-
-// random appends a message: a batch of up to n random events, sometimes a tag.
-func (j *journal) random(n int) {
-	if j.mark.Position == 0 || j.intN(12) == 0 {
-		j.claim(1)
-		return
-	}
-	b := events.NewBatchBuilder(nil)
-	position := j.mark.Position
-	for range 1 + j.intN(n) {
-		e := j.event()
-		position++
-		b.Append(events.Entry{Before: j.now.before(e), Event: e})
-		j.now.do(e, position)
-	}
-	j.seal(b)
-}
-
-// event returns a random event that the directory can have next.
-func (j *journal) event() events.Event {
-	ids := slices.Sorted(maps.Keys(j.now.images))
-	roll := j.intN(40)
-	if len(ids) == 0 || roll == 0 && len(ids) < 4 {
-		id := j.now.next
-		return events.ImageCreated{
-			Image: id, Name: fmt.Sprintf("disk%d", id), Size: j.size(), ObjectSize: BlockSize << j.intN(4),
-		}
-	}
-	id := ids[j.intN(len(ids))]
-	img := j.now.images[id]
-	switch {
-	case roll == 1:
-		return events.ImageRemoved{Image: id}
-	case roll <= 4:
-		return events.ImageResized{Image: id, Size: j.size()}
-	}
-	offset, length := j.span(img.size)
-	switch {
-	case roll <= 10:
-		return events.Discarded{Image: id, Offset: offset, Length: length}
-	case roll <= 14:
-		return events.Zeroed{Image: id, Offset: offset, Length: length}
-	}
-	length = min(length, 20<<10)
-	data := make([]byte, length)
-	seed := byte(1 + j.intN(255))
-	for i := range data {
-		data[i] = seed + byte(i/512)
-	}
-	return events.Written{Image: id, Offset: offset, Data: data}
-}
-
-func (j *journal) size() uint64 { return uint64(1+j.intN(160)) * 512 }
-
-func (j *journal) span(size uint64) (offset, length uint64) {
-	unit := uint64(512)
-	if j.intN(2) == 0 && size >= BlockSize {
-		unit = BlockSize
-	}
-	n := int(size / unit)
-	from := j.intN(n)
-	longest := n - from
-	if j.intN(3) > 0 {
-		longest = min(longest, 6)
-	}
-	return uint64(from) * unit, uint64(1+j.intN(longest)) * unit
-}
-
 // check compares a replica with the model as of its mark.
 func (m *model) check(t testing.TB, r *Replica) {
 	t.Helper()
@@ -261,17 +282,35 @@ func (m *model) differs(r *Replica) error {
 	if got := r.NextImageID(); got != m.next {
 		return fmt.Errorf("the next image is %d where the model has %d", got, m.next)
 	}
+	if got := r.NextSnapshotID(); got != m.nextSnapshot {
+		return fmt.Errorf("the next snapshot is %d where the model has %d", got, m.nextSnapshot)
+	}
+	if got := r.Unfinished(); !slices.EqualFunc(got, m.unfinished, func(a, b Operation) bool {
+		return a.Started == b.Started && fmt.Sprint(a.Intent) == fmt.Sprint(b.Intent)
+	}) {
+		return fmt.Errorf("unfinished are %v where the model has %v", got, m.unfinished)
+	}
 	for _, info := range infos {
 		want := m.images[info.ID]
 		if want == nil {
 			return fmt.Errorf("image %d is not in the model", info.ID)
 		}
-		if info.Name != want.name || info.Size != want.size || info.Version != want.version || info.ObjectSize != want.objectSize {
-			return fmt.Errorf("image %+v where the model has %q %d %v", info, want.name, want.size, want.version)
+		if info.Name != want.names[0] || info.Size != want.size || info.Version != want.version || info.ObjectSize != want.objectSize ||
+			!slices.Equal(info.Names, slices.Sorted(slices.Values(want.names))) || info.SnapshotLimit != want.limit ||
+			info.Snapshot != want.parent || info.Snapshots != len(want.snapshots) || (len(info.Features) > 0) != want.readOnly {
+			return fmt.Errorf("image %+v where the model has %q %d %v", info, want.names, want.size, want.version)
 		}
-		img, ok := r.Lookup(info.Name)
-		if !ok {
-			return fmt.Errorf("image %q is not found by name", info.Name)
+		img, _ := r.Image(info.ID)
+		for _, name := range want.names {
+			if found, ok := r.Lookup(name); !ok || found != img {
+				return fmt.Errorf("image %q is not found by name", name)
+			}
+		}
+		if !maps.Equal(img.Metadata(), want.metadata) || img.ReadOnly() != want.readOnly {
+			return fmt.Errorf("metadata %v, read-only %v where the model has %v, %v", img.Metadata(), img.ReadOnly(), want.metadata, want.readOnly)
+		}
+		if err := want.snapshotsDiffer(m, img); err != nil {
+			return fmt.Errorf("image %d (objects of %d): %w", info.ID, want.objectSize, err)
 		}
 		if err := want.differs(img, info); err != nil {
 			return fmt.Errorf("image %d (objects of %d): %w", info.ID, want.objectSize, err)
@@ -304,23 +343,75 @@ func (m *modelImage) differs(img *Image, info ImageInfo) error {
 	if err != nil {
 		return err
 	}
-	at, used := uint64(0), uint64(0)
-	for _, e := range extents {
-		for end := at + e.Length; at < end; at += min(BlockSize, end-at) {
-			if e.Hole == m.allocated[at/BlockSize] {
-				return fmt.Errorf("hole is %v at %d where the model has allocated %v", e.Hole, at, m.allocated[at/BlockSize])
-			}
-		}
-	}
+	used := uint64(0)
 	for _, a := range m.allocated {
 		if a {
 			used += BlockSize
 		}
 	}
-	if at != m.size || info.UsedBytes != used {
-		return fmt.Errorf("extents reach to %d of %d bytes, %d bytes are used, not %d", at, m.size, info.UsedBytes, used)
+	if img.active.parent == nil && info.UsedBytes != used {
+		return fmt.Errorf("%d bytes are used, not %d", info.UsedBytes, used)
+	}
+	return extentsDiffer(extents, m.size, m.allocated)
+}
+
+func extentsDiffer(extents []Extent, size uint64, allocated []bool) error {
+	at := uint64(0)
+	for _, e := range extents {
+		for end := at + e.Length; at < end; at += min(BlockSize, end-at) {
+			if e.Hole == allocated[at/BlockSize] || e.Zero != e.Hole {
+				return fmt.Errorf("hole is %v at %d where the model has allocated %v", e.Hole, at, allocated[at/BlockSize])
+			}
+		}
+	}
+	if at != size {
+		return fmt.Errorf("extents reach to %d of %d bytes", at, size)
 	}
 	return nil
+}
+
+// snapshotsDiffer compares all snapshots of an image.
+func (m *modelImage) snapshotsDiffer(all *model, img *Image) error {
+	infos := img.Snapshots()
+	if len(infos) != len(m.snapshots) {
+		return fmt.Errorf("%d snapshots where the model has %d", len(infos), len(m.snapshots))
+	}
+	for i, want := range m.snapshots {
+		children := 0
+		for _, other := range all.images {
+			if other.parent == want.id {
+				children++
+			}
+		}
+		info := infos[i]
+		if info.ID != want.id || info.Name != want.name || info.Size != want.size || info.Position != want.at ||
+			info.Protected != want.protected || info.Group != want.group || info.Children != children || info.Created == 0 {
+			return fmt.Errorf("snapshot %+v where the model has %d %q %d %v", info, want.id, want.name, want.size, want.at)
+		}
+		s, ok := img.Snapshot(want.name)
+		if !ok {
+			return fmt.Errorf("snapshot %q is not found", want.name)
+		}
+		if err := want.differs(s); err != nil {
+			return fmt.Errorf("snapshot %q: %w", want.name, err)
+		}
+	}
+	return nil
+}
+
+func (m *modelSnapshot) differs(s *Snapshot) error {
+	got := make([]byte, m.size)
+	if _, err := s.ReadAt(got, 0); err != nil {
+		return err
+	}
+	if i := firstDifference(got, m.data[:m.size]); i >= 0 {
+		return fmt.Errorf("byte %d (block %d) is %#x where the model has %#x", i, i/BlockSize, got[i], m.data[i])
+	}
+	extents, err := s.Extents(0, m.size)
+	if err != nil {
+		return err
+	}
+	return extentsDiffer(extents, m.size, m.allocated)
 }
 
 // contentDiffers compares data alone, of an image in which changes may be staged.

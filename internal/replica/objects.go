@@ -54,7 +54,8 @@ func Boundary(from, to, objectSize uint64) (index uint64, ok bool) {
 // object is what is known of one object of a layer.
 type object struct {
 	version events.Position // of the last entry that changed it; 0: never
-	blocks  *bitmap         // nil: it has none
+	blocks  *bitmap         // allocated; nil: none
+	hidden  *bitmap         // zeroes that hide what lies below, none of them allocated; nil: none
 	flags   objectFlags
 }
 
@@ -120,6 +121,21 @@ func (t *table) version(index uint64) events.Position {
 	return 0
 }
 
+// isMissing reports whether an object is marked as missing.
+func (t *table) isMissing(index uint64) bool {
+	o := t.get(index)
+	return o != nil && o.flags&missing != 0
+}
+
+// after returns the index behind one at which the next object may be that was touched;
+// the same index at the end of the table.
+func (t *table) after(index uint64) uint64 {
+	if index < t.count && t.pages[index/objectsPerPage].Load() == nil {
+		return min(t.count, (index/objectsPerPage+1)*objectsPerPage)
+	}
+	return min(t.count, index+1)
+}
+
 // make returns an object, with a page of its own if need be. index is below count.
 func (t *table) make(index uint64) *object {
 	p := t.pages[index/objectsPerPage].Load()
@@ -147,53 +163,69 @@ func (t *table) touched(first uint64, f func(index uint64, o *object) bool) {
 }
 
 // set marks blocks [from, to) allocated and returns how many were not before.
-func (t *table) set(o *object, from, to uint64) int {
-	if o.blocks == t.full {
-		return 0
-	}
-	if o.blocks == nil {
-		if to-from == uint64(t.full.count) {
-			o.blocks = t.full
-			return t.full.count
-		}
-		o.blocks = &bitmap{words: make([]uint64, len(t.full.words))}
-	}
-	added := o.blocks.set(from, to)
-	if o.blocks.count == t.full.count {
-		o.blocks = t.full
+func (t *table) set(o *object, from, to uint64) (added int) {
+	o.blocks, added = t.with(o.blocks, from, to)
+	if o.hidden != nil {
+		o.hidden, _ = t.without(o.hidden, from, to)
 	}
 	return added
 }
 
 // clear marks blocks [from, to) free and returns how many were not before.
-func (t *table) clear(o *object, from, to uint64) int {
-	if o.blocks == nil {
-		return 0
-	}
-	if o.blocks == t.full {
-		if to-from == uint64(t.full.count) {
-			o.blocks = nil
-			return t.full.count
-		}
-		o.blocks = t.full.clone()
-	}
-	removed := o.blocks.clear(from, to)
-	if o.blocks.count == 0 {
-		o.blocks = nil
-	}
+func (t *table) clear(o *object, from, to uint64) (removed int) {
+	o.blocks, removed = t.without(o.blocks, from, to)
 	return removed
 }
 
-// adopt gives an object a bitmap of its own, in the table's compact form.
-func (t *table) adopt(o *object, b *bitmap) {
-	switch b.count {
-	case 0:
-		o.blocks = nil
-	case t.full.count:
-		o.blocks = t.full
-	default:
-		o.blocks = b
+// hide makes blocks [from, to), which are free, hide what lies below them.
+func (t *table) hide(o *object, from, to uint64) { o.hidden, _ = t.with(o.hidden, from, to) }
+
+// with returns a bitmap with blocks [from, to) set, in the table's compact form.
+func (t *table) with(b *bitmap, from, to uint64) (out *bitmap, added int) {
+	if b == t.full {
+		return b, 0
 	}
+	if b == nil {
+		if to-from == uint64(t.full.count) {
+			return t.full, t.full.count
+		}
+		b = &bitmap{words: make([]uint64, len(t.full.words))}
+	}
+	added = b.set(from, to)
+	if b.count == t.full.count {
+		return t.full, added
+	}
+	return b, added
+}
+
+// without returns a bitmap with blocks [from, to) cleared, in the table's compact form.
+func (t *table) without(b *bitmap, from, to uint64) (out *bitmap, removed int) {
+	if b == nil {
+		return nil, 0
+	}
+	if b == t.full {
+		if to-from == uint64(t.full.count) {
+			return nil, t.full.count
+		}
+		b = t.full.clone()
+	}
+	removed = b.clear(from, to)
+	if b.count == 0 {
+		return nil, removed
+	}
+	return b, removed
+}
+
+// compact returns a bitmap, which may be nil, in the table's compact form: nil when it is
+// empty, and the one that all share when it is full.
+func (t *table) compact(b *bitmap) *bitmap {
+	switch {
+	case b == nil || b.count == 0:
+		return nil
+	case b.count == t.full.count:
+		return t.full
+	}
+	return b
 }
 
 // objectName names an object in an error.

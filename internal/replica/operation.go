@@ -1,11 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"tidemark/events"
-	"tidemark/internal/fault"
 )
 
 // Operation is an operation that was started and has not finished.
@@ -45,30 +46,48 @@ func (o *Operation) UnmarshalJSON(b []byte) error {
 
 // Unfinished returns the operations that were started and have neither finished nor
 // failed, as of the messages applied, oldest first.
-func (r *Replica) Unfinished() []Operation { return nil }
+func (r *Replica) Unfinished() []Operation {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	return slices.Clone(r.unfinished)
+}
 
 // NextSnapshotID returns a number above that of every snapshot there ever was, as of the
 // messages applied.
-func (r *Replica) NextSnapshotID() events.SnapshotID { return 1 }
-
-// Check reports whether what an operation intends could be made true now, as of the
-// messages applied, and returns the versions that the entry names which makes it true. It
-// looks at metadata only and changes nothing. The owner decides by it, recovery does, and
-// so does Apply. An error has one of the codes exists, not_found, busy, usage, read_only
-// and no_space.
-func (r *Replica) Check(intent events.Event) (before []events.Position, err error) {
-	return nil, fault.New(fault.Internal, "check %T: not built yet", intent)
+func (r *Replica) NextSnapshotID() events.SnapshotID {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	return r.nextSnapshot
 }
 
-// ApplyRun applies consecutive messages as one step: no checkpoint falls between them. It
-// is what a change of several entries needs that spans messages; the parts of one that is
-// not complete within ms are void. seq is the sequence of the last message. Errors are
-// those of [Replica.Apply], which is ApplyRun of one message.
-func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
-	for _, m := range ms {
-		if err := r.Apply(m, seq); err != nil {
+// startOperation notes an operation that has begun. Nothing else changes.
+func (r *Replica) startOperation(e events.OperationStarted, at stamp) error {
+	if e.Intent == nil {
+		return corrupt("entry %v starts no operation", at.position)
+	}
+	o := Operation{at.position, e.Intent}
+	r.unfinished = append(r.unfinished, o)
+	r.newOperations = append(r.newOperations, o)
+	r.altered = true
+	return nil
+}
+
+// finishOperation makes the intent of an operation true, or forgets it when it failed. One
+// whose start is not known changes nothing.
+func (r *Replica) finishOperation(e events.OperationFinished, at stamp, before []events.Position) error {
+	i, found := slices.BinarySearchFunc(r.unfinished, e.Started, func(o Operation, at events.Position) int {
+		return cmp.Compare(o.Started, at)
+	})
+	if !found {
+		return nil
+	}
+	if e.Failure == "" {
+		if err := r.applyFact(r.unfinished[i].Intent, at, before); err != nil {
 			return err
 		}
 	}
+	r.unfinished = slices.Delete(r.unfinished, i, i+1)
+	r.goneOperations = append(r.goneOperations, e.Started)
+	r.altered = true
 	return nil
 }

@@ -48,7 +48,8 @@ func (id Identity) check() error {
 // but [Replica.Apply] by one goroutine, the applier, and [Replica.Stage] in the order
 // of the journal.
 //
-// Locks are taken in the order checkpointing, applying, stripes of an image by number, mu.
+// Locks are taken in the order compacting, checkpointing, applying, stripes of an image by
+// number, chain, mu.
 type Replica struct {
 	fs     vfs.FS
 	dir    string
@@ -56,29 +57,51 @@ type Replica struct {
 	meta   *metadata
 	zeroes []byte // one block, never written
 
+	// compacting makes steps of compaction serial.
+	compacting sync.Mutex
+
 	// checkpointing makes checkpoints serial.
 	checkpointing sync.Mutex
 
 	// applying makes what changes the replica serial: between two holders of it the
 	// replica is between two messages. It protects what follows.
-	applying   sync.Mutex
-	verdicts   []verdict
-	nextImage  events.ImageID
-	nextLayer  uint32
-	reach      events.Position // the last position that an installed object may include
-	lost       int             // objects that are missing
-	syncing    bool
-	altered    bool // something other than objects differs from the metadata
-	newNames   bool // the layers' folder has names that are not synced
-	tagsSaved  int
-	goneImages []events.ImageID // recorded ones that were removed
-	doomed     []*layer         // of removed images, until a checkpoint
+	applying     sync.Mutex
+	verdicts     []verdict
+	expanded     []byte // room for copies of a pattern
+	snapshots    map[events.SnapshotID]*Snapshot
+	unfinished   []Operation // by start
+	nextImage    events.ImageID
+	nextSnapshot events.SnapshotID
+	nextLayer    LayerID
+	nextFile     uint32
+	reach        events.Position // the last position that an installed object may include
+	lost         int             // objects that are missing
+	syncing      bool
+	altered      bool // something other than objects differs from the metadata
+	newNames     bool // the layers' folder has names that are not synced
+	tagsSaved    int
+	holds        int  // calls of HoldCompaction in force
+	cutRuns      bool // parts are applied although their run reaches beyond the message
+
+	// What the next checkpoint forgets, and what it does afterwards.
+	goneImages     []events.ImageID
+	goneSnapshots  []events.SnapshotID
+	goneLayers     []LayerID
+	goneOperations []events.Position
+	newOperations  []Operation
+	doomed         []*layer // dropped ones
+	freed          []hole   // of closed layers, to be punched
+
+	// chain protects the layers below active ones: their tables, and what stands on what.
+	// Only holders of applying change them.
+	chain sync.RWMutex
 
 	// mu protects what follows. Only holders of applying or checkpointing change it.
 	mu        sync.RWMutex
 	identity  Identity
 	images    map[events.ImageID]*Image
 	names     map[string]*Image
+	layers    map[LayerID]*layer
 	tags      []events.TagClaimed
 	begun     events.Position // where the message ends that is being applied, or was
 	applied   events.Mark
@@ -197,6 +220,7 @@ func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 		fs: fsys, dir: dir, lock: lock, zeroes: make([]byte, BlockSize),
 		images: make(map[events.ImageID]*Image),
 		names:  make(map[string]*Image),
+		layers: make(map[LayerID]*layer), snapshots: make(map[events.SnapshotID]*Snapshot),
 	}
 	err := r.load()
 	if err == nil {
@@ -208,17 +232,17 @@ func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 	return r, nil
 }
 
-// removeOrphans removes layers that no image has: made after the last checkpoint, or
-// left over from an image that it removed.
+// removeOrphans removes files that no layer has: made after the last checkpoint, or left
+// over from a layer that it forgot.
 func (r *Replica) removeOrphans() error {
 	folder := filepath.Join(r.dir, layersFolder)
 	names, err := r.fs.ReadDir(folder)
 	if err != nil {
 		return fmt.Errorf("list layers: %w", err)
 	}
-	used := make(map[string]bool, len(r.images))
-	for _, img := range r.images {
-		used[filepath.Base(layerPath(r.dir, img.active.number))] = true
+	used := make(map[string]bool, len(r.layers))
+	for _, l := range r.layers {
+		used[filepath.Base(layerPath(r.dir, l.number))] = true
 	}
 	for _, name := range names {
 		if used[name] {
@@ -252,8 +276,8 @@ func (r *Replica) Close() error {
 
 func (r *Replica) closeFiles() error {
 	var errs []error
-	for _, img := range r.images {
-		errs = append(errs, img.active.file.Close())
+	for _, l := range r.layers {
+		errs = append(errs, l.file.Close())
 	}
 	for _, l := range r.doomed {
 		errs = append(errs, l.file.Close())

@@ -13,6 +13,10 @@ type segment struct {
 	hole     bool            // given back; false with nil data: zeroes
 	position events.Position // of the entry that staged it
 	data     []byte          // to-from bytes that the batch owns, or nil
+	// repeats says that data is a pattern of any length, of which byte number phase comes
+	// first.
+	repeats bool
+	phase   uint32
 }
 
 // segments are the staged changes of one object: sorted, not overlapping, the newest
@@ -34,11 +38,35 @@ func (s segments) search(at uint32) int {
 
 // part returns the piece [from, to) of a segment that covers it.
 func (g segment) part(from, to uint32) segment {
-	if g.data != nil {
+	switch {
+	case g.repeats:
+		g.phase = (g.phase + from - g.from) % uint32(len(g.data))
+	case g.data != nil:
 		g.data = g.data[from-g.from : to-g.from]
 	}
 	g.from, g.to = from, to
 	return g
+}
+
+// read fills p with the segment's bytes from byte at of the object on.
+func (g *segment) read(p []byte, at uint32) {
+	switch {
+	case g.repeats:
+		repeat(p, g.data, uint64(g.phase+at-g.from)%uint64(len(g.data)))
+	case g.data == nil:
+		clear(p)
+	default:
+		copy(p, g.data[at-g.from:])
+	}
+}
+
+// repeat fills p with copies of a pattern, of which byte number phase comes first.
+func repeat(p, pattern []byte, phase uint64) {
+	n := copy(p, pattern[phase:])
+	n += copy(p[n:], pattern[:phase])
+	for n < len(p) { // what is there begins at the same phase
+		n += copy(p[n:], p[:n/len(pattern)*len(pattern)])
+	}
 }
 
 // insert lays a segment over what is there: older ones are trimmed, split or replaced.

@@ -132,7 +132,7 @@ func TestStagedReads(t *testing.T) {
 			if got, want := img.ObjectVersion(object), j.states[applied-1].images[1].versions[object]; got != want {
 				t.Fatalf("object %d has version %v, not %v", object, got, want)
 			}
-			c, err := img.CopyObject(object, nil)
+			c, err := r.CopyObject(img.active.id, object, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,14 +141,4 @@ func TestStagedReads(t *testing.T) {
 			}
 		}
 	})
-}
-
-// io returns a random event that is no change of images.
-func (j *journal) io() events.Event {
-	for {
-		e := j.event()
-		if _, ok := changeOf(e); ok {
-			return e
-		}
-	}
 }

@@ -70,7 +70,8 @@ type ObjectCopy struct {
 }
 
 // SyncStart returns what a follower begins a first sync from this replica with. It
-// then copies the objects in any order, and afterwards replays from the mark. It fails
+// then copies the objects of all layers in any order, and afterwards replays from the
+// mark. Until they are copied [Replica.HoldCompaction] should be in force. It fails
 // with [ErrSyncing] while this replica is not consistent itself.
 func (r *Replica) SyncStart() (SyncStart, error) {
 	r.applying.Lock()
@@ -78,16 +79,24 @@ func (r *Replica) SyncStart() (SyncStart, error) {
 	if r.syncing || r.catchingUp() {
 		return SyncStart{}, fault.New(fault.NotReady, "be the source of a sync: %w", ErrSyncing)
 	}
-	s := SyncStart{History: r.Identity().History, Mark: r.Applied(), Tags: r.Tags(), NextImage: r.nextImage}
+	s := SyncStart{
+		History: r.Identity().History, Mark: r.Applied(), Tags: r.Tags(), Layers: r.layerRecords(), Unfinished: slices.Clone(r.unfinished),
+		NextImage: r.nextImage, NextSnapshot: r.nextSnapshot, NextLayer: r.nextLayer,
+	}
 	for _, img := range r.images {
 		s.Images = append(s.Images, img.record())
 	}
+	for _, snapshot := range r.snapshots {
+		s.Snapshots = append(s.Snapshots, snapshot.record())
+	}
 	slices.SortFunc(s.Images, func(a, b ImageRecord) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(s.Snapshots, func(a, b SnapshotRecord) int { return cmp.Compare(a.ID, b.ID) })
 	return s, nil
 }
 
 // BeginSync makes an empty replica one that is being synced: it adopts the source's
-// history, mark, tags and images, durably, and waits for their objects. It fails with
+// history, mark, tags, images, snapshots, layers and unfinished operations, durably, and
+// waits for the objects. It fails with
 // [ErrExists] when the replica is not empty, also when a sync began before: that one
 // goes on where it was.
 func (r *Replica) BeginSync(start SyncStart) error {
@@ -106,10 +115,11 @@ func (r *Replica) adopt(start SyncStart) error {
 	if err := r.usable(); err != nil {
 		return err
 	}
-	if r.syncing || r.applied != (events.Mark{}) || len(r.images) > 0 || r.nextImage > 1 {
+	if r.syncing || r.applied != (events.Mark{}) || len(r.layers) > 0 || r.nextImage > 1 {
 		return fault.New(fault.Exists, "the replica holds something: it %w", ErrExists)
 	}
-	if err := start.check(); err != nil {
+	rs, err := start.check()
+	if err != nil {
 		return err
 	}
 	identity := r.identity
@@ -117,13 +127,17 @@ func (r *Replica) adopt(start SyncStart) error {
 	if err := identity.check(); err != nil {
 		return err
 	}
-	for _, record := range start.Images {
-		if err := r.addImage(record); err != nil {
+	for _, record := range rs.layers {
+		l := newLayerOf(record)
+		l.parent = r.layers[record.Parent]
+		if err := r.addLayer(l); err != nil {
 			return r.fail(err)
 		}
 	}
+	r.arrange(rs)
+	r.unfinished, r.newOperations = slices.Clone(start.Unfinished), slices.Clone(start.Unfinished)
 	r.syncing, r.altered, r.reach = true, true, start.Mark.Position
-	r.nextImage = max(r.nextImage, start.NextImage)
+	r.nextImage, r.nextSnapshot, r.nextLayer = start.NextImage, start.NextSnapshot, start.NextLayer
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.identity, r.applied, r.begun = identity, start.Mark, start.Mark.Position
@@ -132,72 +146,27 @@ func (r *Replica) adopt(start SyncStart) error {
 }
 
 // check refuses a start that no source can have sent.
-func (s *SyncStart) check() error {
-	ids, names := make(map[events.ImageID]bool), make(map[string]bool)
-	for _, img := range s.Images {
-		if err := events.CheckName(img.Name); err != nil {
-			return corrupt("image %d of the source: %w", img.ID, err)
-		}
-		if err := CheckImage(img.Size, img.ObjectSize); err != nil {
-			return corrupt("image %d of the source: %w", img.ID, err)
-		}
-		if img.ID == 0 || img.ID >= s.NextImage || ids[img.ID] || names[img.Name] {
-			return corrupt("image %d of the source contradicts others", img.ID)
-		}
-		ids[img.ID], names[img.Name] = true, true
+func (s *SyncStart) check() (*records, error) {
+	rs := &records{images: slices.Clone(s.Images), snapshots: slices.Clone(s.Snapshots), layers: slices.Clone(s.Layers)}
+	rs.next.image, rs.next.snapshot, rs.next.layer = s.NextImage, s.NextSnapshot, s.NextLayer
+	if s.NextImage == 0 || s.NextSnapshot == 0 || s.NextLayer == 0 {
+		return nil, corrupt("the source counts from zero")
+	}
+	slices.SortFunc(rs.layers, func(a, b LayerRecord) int { return cmp.Compare(a.ID, b.ID) })
+	if err := rs.check(); err != nil {
+		return nil, fmt.Errorf("the source: %w", err)
 	}
 	for i, t := range s.Tags {
 		if _, mark := t.Encode(t.Mark.Time); !mark.Same(t.Mark) || i > 0 && t.Tag <= s.Tags[i-1].Tag {
-			return corrupt("tag %d of the source is damaged", t.Tag)
+			return nil, corrupt("tag %d of the source is damaged", t.Tag)
 		}
 	}
-	return nil
-}
-
-// CopyObject returns one object as it is: what was applied to it, never what is only
-// staged, and its version, both of one moment. Data uses the room of buf if it
-// suffices. A removed image is [ErrNotFound]; an object that the image does not have,
-// or that was never touched, has version 0 and no data.
-//
-// After a crash files may be ahead of versions, so a replica is no source until it has
-// replayed what it had applied before.
-func (img *Image) CopyObject(index uint64, buf []byte) (ObjectCopy, error) {
-	r := img.replica
-	atLeast := r.Applied().Position
-	s := img.stripe(index)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if img.removed.Load() {
-		return ObjectCopy{}, fmt.Errorf("copy %s: %w", objectName(img.id, index), ErrNotFound)
-	}
-	r.mu.RLock()
-	atMost := r.begun
-	r.mu.RUnlock()
-	out := ObjectCopy{AtLeast: atLeast, AtMost: atMost, Data: buf[:0]}
-	l := img.active
-	o := l.objects.get(index)
-	if o == nil {
-		return out, nil
-	}
-	out.Version = o.version
-	if o.blocks == nil {
-		return out, nil
-	}
-	out.Blocks = slices.Clone(o.blocks.words)
-	out.Data = slices.Grow(out.Data, o.blocks.count*BlockSize)
-	blocks := img.objectSize / BlockSize
-	for at := uint64(0); at < blocks; {
-		allocated, end := o.blocks.run(at, blocks)
-		if allocated {
-			have := len(out.Data)
-			out.Data = out.Data[:have+int(end-at)*BlockSize]
-			if err := l.readFile(index*img.objectSize+at*BlockSize, out.Data[have:]); err != nil {
-				return ObjectCopy{}, fmt.Errorf("copy %s: %w", objectName(img.id, index), err)
-			}
+	for i, o := range s.Unfinished {
+		if o.Intent == nil || o.Started > s.Mark.Position || i > 0 && o.Started <= s.Unfinished[i-1].Started {
+			return nil, corrupt("operation %v of the source contradicts others", o.Started)
 		}
-		at = end
 	}
-	return out, nil
+	return rs, nil
 }
 
 // InstallObject puts a copy of a layer's object in place of what is there; the next
@@ -213,51 +182,48 @@ func (r *Replica) InstallObject(layer LayerID, index uint64, c ObjectCopy) error
 	if !r.syncing {
 		return fault.New(fault.NotReady, "install %s: %w", layerObjectName(layer, index), ErrNotSyncing)
 	}
-	var img *Image
-	for _, i := range r.images {
-		if LayerID(i.active.number) == layer {
-			img = i
-		}
-	}
-	if img == nil {
+	l := r.layers[layer]
+	if l == nil {
 		return fault.New(fault.NotFound, "install %s: %w", layerObjectName(layer, index), ErrNotFound)
 	}
-	l := img.active
 	if index >= l.objects.count {
 		return nil
 	}
-	blocks, err := c.check(r.applied.Position, l.objects.full)
+	blocks, hidden, err := c.check(r.applied.Position, l.objects.full)
 	if err != nil {
 		return fmt.Errorf("install %s: %w", layerObjectName(layer, index), err)
 	}
-	s := img.stripe(index)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := l.install(index, c, blocks); err != nil {
+	defer r.lockObject(l, index)()
+	if err := l.install(index, c, blocks, hidden); err != nil {
 		return r.fail(fmt.Errorf("install %s: %w", layerObjectName(layer, index), err))
 	}
 	r.reach = max(r.reach, c.Version, c.AtMost)
 	return nil
 }
 
-// check returns the copy's bitmap.
-func (c *ObjectCopy) check(start events.Position, full *bitmap) (*bitmap, error) {
+// check returns the copy's bitmaps.
+func (c *ObjectCopy) check(start events.Position, full *bitmap) (blocks, hidden *bitmap, err error) {
 	if c.AtLeast < start {
-		return nil, fault.New(fault.NotReady, "copy of %v, sync from %v: %w", c.AtLeast, start, ErrStale)
+		return nil, nil, fault.New(fault.NotReady, "copy of %v, sync from %v: %w", c.AtLeast, start, ErrStale)
 	}
-	words := c.Blocks
+	blocks, hidden = copiedBitmap(c.Blocks, full), copiedBitmap(c.Hidden, full)
+	if blocks == nil || hidden == nil || blocks.meets(hidden) || blocks.count*BlockSize != len(c.Data) ||
+		c.Version == 0 && blocks.count+hidden.count > 0 {
+		return nil, nil, corrupt("a copy with %d bytes contradicts itself", len(c.Data))
+	}
+	return blocks, hidden, nil
+}
+
+// copiedBitmap returns the bitmap that a copy carries, nil when it cannot be.
+func copiedBitmap(words []uint64, full *bitmap) *bitmap {
 	if words == nil {
-		words = make([]uint64, len(full.words))
+		return &bitmap{words: make([]uint64, len(full.words))}
 	}
-	blocks := checkedBitmap(slices.Clone(words), full)
-	if blocks == nil || blocks.count*BlockSize != len(c.Data) || c.Version == 0 && blocks.count > 0 {
-		return nil, corrupt("a copy with %d bytes contradicts itself", len(c.Data))
-	}
-	return blocks, nil
+	return checkedBitmap(slices.Clone(words), full)
 }
 
 // install writes a copy into the layer. The object's stripe is held.
-func (l *layer) install(index uint64, c ObjectCopy, blocks *bitmap) error {
+func (l *layer) install(index uint64, c ObjectCopy, blocks, hidden *bitmap) error {
 	base := index * l.objectSize
 	if o := l.objects.get(index); o != nil && o.blocks != nil {
 		if err := l.punch(base, base+l.objectSize); err != nil {
@@ -281,7 +247,7 @@ func (l *layer) install(index uint64, c ObjectCopy, blocks *bitmap) error {
 		return nil
 	}
 	o := l.objects.make(index)
-	l.replace(o, blocks)
+	l.replace(o, blocks, hidden)
 	o.version = c.Version
 	l.touch(o, index)
 	return nil
@@ -290,13 +256,15 @@ func (l *layer) install(index uint64, c ObjectCopy, blocks *bitmap) error {
 // Synced reports whether a first sync has installed an object, and in which version:
 // after [Open] the last checkpoint says which, so that a sync that was killed copies
 // only the others. An object that the source never touched is not told apart from one
-// that is still to come.
+// that is still to come. See [Replica.Layers] for when to copy it all the same.
 func (r *Replica) Synced(layer LayerID, index uint64) (version events.Position, ok bool) {
-	img := r.imageOf(layer)
-	if img == nil {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	l := r.layers[layer]
+	if l == nil {
 		return 0, false
 	}
-	version = img.ObjectVersion(index)
+	version = l.objects.version(index)
 	return version, version != 0
 }
 
@@ -355,11 +323,11 @@ func (r *Replica) checkCaughtUp() error {
 	if r.lost == 0 || r.catchingUp() {
 		return nil
 	}
-	for _, img := range r.images {
+	for _, l := range r.layers {
 		var err error
-		img.active.objects.touched(0, func(index uint64, o *object) bool {
+		l.objects.touched(0, func(index uint64, o *object) bool {
 			if o.flags&missing != 0 {
-				err = &MismatchError{Position: r.applied.Position, Image: img.id, Object: index, Want: o.version}
+				err = &MismatchError{Position: r.applied.Position, Image: l.owner, Object: index, Want: o.version}
 			}
 			return err == nil
 		})

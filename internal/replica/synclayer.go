@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
@@ -16,6 +18,7 @@ type LayerID uint32
 type LayerRecord struct {
 	ID         LayerID         `json:"id"`
 	Parent     LayerID         `json:"parent"`      // the layer that it stands on; 0: none
+	Owner      events.ImageID  `json:"owner"`       // the image that it was made for
 	ObjectSize uint64          `json:"object_size"` // bytes
 	Size       uint64          `json:"size"`        // bytes: of the image or snapshot that it holds
 	Overlap    uint64          `json:"overlap"`     // bytes of the parent that show through
@@ -35,21 +38,88 @@ type LayerRecord struct {
 func (r *Replica) Layers() []LayerRecord {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	var out []LayerRecord
-	for _, img := range r.images {
-		out = append(out, LayerRecord{ID: LayerID(img.active.number), ObjectSize: img.objectSize, Size: img.Size()})
+	return r.layerRecords()
+}
+
+func (r *Replica) layerRecords() []LayerRecord {
+	out := make([]LayerRecord, 0, len(r.layers))
+	for _, l := range r.layers {
+		out = append(out, l.record())
 	}
+	slices.SortFunc(out, func(a, b LayerRecord) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
+// lockObject protects an object of a layer from readers until the returned function is
+// called: applying is held.
+func (r *Replica) lockObject(l *layer, index uint64) (unlock func()) {
+	var s *stripe
+	if img := r.images[l.owner]; img != nil && img.active == l {
+		s = img.stripe(index)
+		s.mu.Lock()
+	}
+	r.chain.Lock()
+	return func() {
+		r.chain.Unlock()
+		if s != nil {
+			s.mu.Unlock()
+		}
+	}
+}
+
+// withObject calls f with an object of a layer, nil if it was never touched, which does
+// not change meanwhile. ok is false when there is no such layer.
+func (r *Replica) withObject(id LayerID, index uint64, f func(l *layer, o *object) error) (ok bool, err error) {
+	r.mu.RLock()
+	l := r.layers[id]
+	var img *Image
+	if l != nil {
+		img = r.images[l.owner]
+	}
+	r.mu.RUnlock()
+	if l == nil {
+		return false, nil
+	}
+	if img != nil { // the layer may be its active one
+		s := img.stripe(index)
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+	}
+	r.chain.RLock()
+	defer r.chain.RUnlock()
+	r.mu.RLock()
+	there := r.layers[id] == l
+	r.mu.RUnlock()
+	if !there {
+		return false, nil
+	}
+	return true, f(l, l.objects.get(index))
+}
+
 // LayerObjects yields the indices of all objects that a layer itself has, ascending. An
-// object that comes to be meanwhile may be missed. A layer that is not there is [ErrNotFound].
+// object that comes to be meanwhile may be missed. A layer that is not there is
+// [ErrNotFound]; one that goes meanwhile ends the sequence.
 func (r *Replica) LayerObjects(id LayerID) (iter.Seq[uint64], error) {
-	img := r.imageOf(id)
-	if img == nil {
+	r.mu.RLock()
+	l := r.layers[id]
+	r.mu.RUnlock()
+	if l == nil {
 		return nil, fault.New(fault.NotFound, "layer %d: %w", id, ErrNotFound)
 	}
-	return img.Objects(), nil
+	return func(yield func(uint64) bool) {
+		for index, more := uint64(0), true; more; {
+			found, next := false, index
+			// Nothing in here fails; a layer that is gone leaves more false.
+			more, _ = r.withObject(id, index, func(l *layer, o *object) error {
+				found, next = o != nil && o.version != 0, l.objects.after(index)
+				return nil
+			})
+			if found && !yield(index) || next == index {
+				return
+			}
+			index = next
+		}
+	}, nil
 }
 
 // CopyObject returns one object of a layer as it is: what was applied to it, never what is
@@ -60,22 +130,41 @@ func (r *Replica) LayerObjects(id LayerID) (iter.Seq[uint64], error) {
 // After a crash files may be ahead of versions, so a replica is no source until it has
 // replayed what it had applied before.
 func (r *Replica) CopyObject(id LayerID, index uint64, buf []byte) (ObjectCopy, error) {
-	img := r.imageOf(id)
-	if img == nil {
+	out := ObjectCopy{AtLeast: r.Applied().Position, Data: buf[:0]}
+	ok, err := r.withObject(id, index, func(l *layer, o *object) error {
+		r.mu.RLock()
+		out.AtMost = r.begun
+		r.mu.RUnlock()
+		if o == nil {
+			return nil
+		}
+		return l.copyTo(&out, o, index)
+	})
+	switch {
+	case err != nil:
+		return ObjectCopy{}, fmt.Errorf("copy %s: %w", layerObjectName(id, index), err)
+	case !ok:
 		return ObjectCopy{}, fault.New(fault.NotFound, "copy %s: %w", layerObjectName(id, index), ErrNotFound)
 	}
-	return img.CopyObject(index, buf)
+	return out, nil
 }
 
-func (r *Replica) imageOf(id LayerID) *Image {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	for _, img := range r.images {
-		if LayerID(img.active.number) == id {
-			return img
-		}
+// copyTo copies version, bitmaps and data of an object.
+func (l *layer) copyTo(out *ObjectCopy, o *object, index uint64) error {
+	out.Version = o.version
+	if o.hidden != nil {
+		out.Hidden = slices.Clone(o.hidden.words)
 	}
-	return nil
+	if o.blocks == nil {
+		return nil
+	}
+	out.Blocks = slices.Clone(o.blocks.words)
+	out.Data = slices.Grow(out.Data, o.blocks.count*BlockSize)
+	return o.blocks.runs(l.objectSize/BlockSize, func(from, to uint64) error {
+		have := len(out.Data)
+		out.Data = out.Data[:have+int(to-from)*BlockSize]
+		return l.readFile(index*l.objectSize+from*BlockSize, out.Data[have:])
+	})
 }
 
 // layerObjectName names an object in an error.
