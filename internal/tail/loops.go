@@ -76,9 +76,13 @@ func (t *Tail) becameSafe(mark events.Mark, seq uint64) {
 
 // applyLoop applies what is safe, in order.
 func (t *Tail) applyLoop(ctx context.Context) error {
+	var messages []events.JournalMessage
 	for {
-		next, ok := t.applicable()
-		if !ok {
+		next, err := t.applicable()
+		switch {
+		case err != nil:
+			return err
+		case len(next) == 0:
 			select {
 			case <-t.applyReady:
 				continue
@@ -86,39 +90,49 @@ func (t *Tail) applyLoop(ctx context.Context) error {
 				return nil
 			}
 		}
-		if err := t.cfg.Replica.Apply(next.message, next.seq); err != nil {
+		messages = messages[:0]
+		for _, it := range next {
+			messages = append(messages, it.message)
+		}
+		if err := t.cfg.Replica.ApplyRun(messages, next[len(next)-1].seq); err != nil {
 			return fmt.Errorf("apply: %w", err)
 		}
 		if t.cfg.OnApplied != nil {
-			t.cfg.OnApplied(next.message)
+			for _, m := range messages {
+				t.cfg.OnApplied(m)
+			}
 		}
 		t.applied(next)
+		clear(messages)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 	}
 }
 
-func (t *Tail) applicable() (item, bool) {
+// applicable returns what is to be applied next, as one step: nothing while that is
+// not known or not safe.
+func (t *Tail) applicable() ([]item, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == 0 {
-		return item{}, false
+	next, err := nextStep(t.queue)
+	if err != nil || next.decided == 0 || next.decided > t.safeSeq {
+		return nil, err
 	}
-	next := t.queue[0]
-	if next.seq > t.safeSeq {
-		return item{}, false
-	}
-	return next, true
+	return t.queue[:next.messages:next.messages], nil
 }
 
-func (t *Tail) applied(it item) {
+// applied takes the items at the head of the queue away.
+func (t *Tail) applied(items []item) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.queue[0] = item{}
-	t.queue = t.queue[1:]
-	t.unapplied -= it.bytes
-	t.marks.Applied = it.message.Ends()
+	n := len(items)
+	for _, it := range items {
+		t.unapplied -= it.bytes
+	}
+	t.marks.Applied = items[n-1].message.Ends()
+	clear(t.queue[:n])
+	t.queue = t.queue[n:]
 	signal(t.checkpointDue)
 	if t.marks.Applied.Bytes-t.marks.Committed.Bytes >= CheckpointBytes {
 		signal(t.hurry)

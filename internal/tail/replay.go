@@ -21,14 +21,21 @@ func (t *Tail) Replay(ctx context.Context) error {
 	marks := t.Marks()
 	start := t.LastSequence() + 1
 	if state.Last+1 < start {
-		return fmt.Errorf("journal %s ends at message %d, but its message %d was checkpointed at %v: %w",
-			t.cfg.Log.Name(), state.Last, start-1, marks.Logged.Position, ErrLostTail)
+		return t.lostTail(ctx, state, marks.Logged)
 	}
 	if err := t.checkReplayed(ctx, state, start-1, marks.Logged); err != nil {
 		return err
 	}
-	previous := marks.Logged
-	err = t.cfg.Log.ReadTo(ctx, start, state.Last, func(m bus.Message) error {
+	err = t.cfg.Log.ReadTo(ctx, start, state.Last, t.replayer(ctx, marks.Logged))
+	if err != nil {
+		return fmt.Errorf("replay: %w", err)
+	}
+	return nil
+}
+
+// replayer returns what takes the messages that continue previous, in order.
+func (t *Tail) replayer(ctx context.Context, previous events.Mark) func(bus.Message) error {
+	return func(m bus.Message) error {
 		message, err := events.DecodeJournal(m.Data)
 		if err != nil {
 			return fmt.Errorf("message %d of journal %s: %w", m.Sequence, t.cfg.Log.Name(), err)
@@ -44,11 +51,22 @@ func (t *Tail) Replay(ctx context.Context) error {
 		t.Logged(message, m.Sequence, len(m.Data))
 		t.Return(len(m.Data))
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("replay: %w", err)
 	}
-	return nil
+}
+
+// repair says what to do about a journal that is not the one that a copy is of.
+const repair = "bring back the newer files of the journal, or promote the copy of another site, or give the lost part up with \"tidemark journal reset\""
+
+// lostTail says what a log lacks that ends before the copy does.
+func (t *Tail) lostTail(ctx context.Context, state bus.State, copied events.Mark) error {
+	ends := "is empty"
+	if state.Last >= state.First {
+		if end, err := t.trimmer.markAt(ctx, state.Last); err == nil {
+			ends = fmt.Sprintf("ends at %v", end.Position)
+		}
+	}
+	return fmt.Errorf("journal %s %s (message %d), but the copy here was checkpointed at %v (message %d): %w; %s",
+		t.cfg.Log.Name(), ends, state.Last, copied.Position, t.LastSequence(), ErrLostTail, repair)
 }
 
 // checkReplayed refuses a log whose message at seq, where it still holds one, is not
@@ -63,8 +81,8 @@ func (t *Tail) checkReplayed(ctx context.Context, state bus.State, seq uint64, m
 	case err != nil:
 		return err
 	case !found.Same(mark):
-		return fmt.Errorf("message %d of journal %s ends at %v under another chain than the copy at %v: %w",
-			seq, t.cfg.Log.Name(), found.Position, mark.Position, ErrDiverged)
+		return fmt.Errorf("message %d of journal %s ends at %v (chain %v), where the copy here was checkpointed at %v (chain %v): %w; %s",
+			seq, t.cfg.Log.Name(), found.Position, found.Chain, mark.Position, mark.Chain, ErrDiverged, repair)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package tail
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 var (
@@ -12,21 +13,30 @@ var (
 	ErrDiverged = errors.New("the journal holds another history")
 )
 
+// roomWaiter is one who waits for room.
+type roomWaiter struct{ bytes int } // not empty, so that each has its own address
+
 // Room waits until n bytes more may become unapplied, and promises them to the caller,
 // who gives the promise back with [Tail.Return] after handing the bytes over (or giving
-// them up). A single request larger than the bound is let through when nothing else is
-// under way.
+// them up). Who came first is served first. A single request larger than the bound is let
+// through when nothing else is under way. For a run the promise is asked for as a whole,
+// before its first part is logged.
 func (t *Tail) Room(ctx context.Context, n int) error {
 	t.mu.Lock()
-	if t.failure == nil && t.hasRoom(n) {
+	if t.failure == nil && len(t.line) == 0 && t.hasRoom(n) {
 		t.reserved += n
 		t.mu.Unlock()
 		return nil
 	}
+	me := &roomWaiter{n}
+	t.line = append(t.line, me)
 	t.mu.Unlock()
+	defer t.leave(me)
 	return t.wait(ctx, func() bool {
-		if !t.hasRoom(n) {
-			t.crowded = true
+		switch {
+		case t.line[0] != me:
+			return false
+		case !t.hasRoom(n):
 			t.wanted = t.lastSeq
 			signal(t.syncWanted)
 			return false
@@ -34,6 +44,14 @@ func (t *Tail) Room(ctx context.Context, n int) error {
 		t.reserved += n
 		return true
 	})
+}
+
+// leave takes somebody out of the line; the next one looks whether there is room.
+func (t *Tail) leave(me *roomWaiter) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line = slices.DeleteFunc(t.line, func(w *roomWaiter) bool { return w == me })
+	t.announce()
 }
 
 // hasRoom is called under the lock.
@@ -47,8 +65,7 @@ func (t *Tail) Return(n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reserved -= n
-	if t.crowded {
-		t.crowded = false
+	if len(t.line) > 0 {
 		t.announce()
 	}
 }

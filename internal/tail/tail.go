@@ -53,16 +53,20 @@ type Tail struct {
 	// trimming is held from the moment that a trim asks what may go until that is gone.
 	trimming sync.Mutex
 	trimmer  trimmer
+	// unstaged is the run that the log ends in, which readers do not see yet. Only
+	// Logged uses it.
+	unstaged []*events.Batch
 
 	mu    sync.Mutex
 	queue []item // logged and not yet applied, in log order
 	marks Marks
 	// lastSeq and safeSeq are the log sequences of marks.Logged and marks.Safe.
 	lastSeq, safeSeq uint64
-	// unapplied is the bytes in queue; reserved those that Room has promised. crowded is
-	// set when somebody found no room.
+	// unapplied is the bytes in queue; reserved those that Room has promised.
 	unapplied, reserved int
-	crowded             bool
+	// line is those who wait for room, the first of whom is served next: else a large
+	// request would never find any while small ones come.
+	line []*roomWaiter
 	// wanted is the sequence that somebody waits to be safe.
 	wanted  uint64
 	waiters []waiter
@@ -140,10 +144,10 @@ func (t *Tail) Run(ctx context.Context) error {
 
 // Logged hands over a message that the log has acknowledged under a sequence: the one
 // after [Tail.LastSequence]. bytes is the memory that it holds, which the tail owns until
-// it is applied.
+// it is applied. It is called by one at a time.
 func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
-	if batch, ok := m.(*events.Batch); ok && t.cfg.Stage {
-		t.cfg.Replica.Stage(batch)
+	if t.cfg.Stage {
+		t.stage(m)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -154,6 +158,27 @@ func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 	}
 	// Nobody waits for this mark: waking them for each message would be in vain.
 	t.marks.Logged, t.lastSeq = m.Ends(), seq
+}
+
+// stage makes a message visible to readers; one that belongs to a run that spans messages
+// not before the run is complete. One that breaks off is never seen.
+func (t *Tail) stage(m events.JournalMessage) {
+	batch, ok := m.(*events.Batch)
+	if n := len(t.unstaged); n > 0 && !continues(t.unstaged[n-1], m) {
+		t.unstaged = nil
+	}
+	switch {
+	case !ok:
+		return
+	case batch.Open():
+		t.unstaged = append(t.unstaged, batch)
+		return
+	}
+	for _, part := range t.unstaged {
+		t.cfg.Replica.Stage(part)
+	}
+	t.unstaged = nil
+	t.cfg.Replica.Stage(batch)
 }
 
 // LastSequence returns the log's sequence of the last message handed over.
@@ -184,99 +209,4 @@ func (t *Tail) change() <-chan struct{} {
 		t.changed = make(chan struct{})
 	}
 	return t.changed
-}
-
-// WhenSafe calls done once everything logged so far is safe, or the tail has failed.
-func (t *Tail) WhenSafe(done func(error)) {
-	t.mu.Lock()
-	if t.safeSeq >= t.lastSeq { // whatever has become of the tail
-		t.mu.Unlock()
-		done(nil)
-		return
-	}
-	if t.failure == nil {
-		t.waiters = append(t.waiters, waiter{t.lastSeq, done})
-		t.wanted = t.lastSeq
-		signal(t.syncWanted)
-		t.mu.Unlock()
-		return
-	}
-	err := t.failure
-	t.mu.Unlock()
-	done(err)
-}
-
-// Sync returns when everything logged so far is safe.
-func (t *Tail) Sync(ctx context.Context) error {
-	done := make(chan error, 1)
-	t.WhenSafe(func(err error) { done <- err })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// Drain returns when everything logged so far is safe and applied.
-func (t *Tail) Drain(ctx context.Context) error {
-	target := t.Marks().Logged
-	if err := t.Sync(ctx); err != nil {
-		return err
-	}
-	return t.wait(ctx, func() bool { return t.marks.Applied.Position >= target.Position || len(t.queue) == 0 })
-}
-
-// wait returns when ok, which is called under the lock, is true.
-func (t *Tail) wait(ctx context.Context, ok func() bool) error {
-	for {
-		t.mu.Lock()
-		satisfied, failure, changed := t.failure == nil && ok(), t.failure, t.change()
-		t.mu.Unlock()
-		switch {
-		case failure != nil:
-			return failure
-		case satisfied:
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// announce wakes all who wait for a change. It is called under the lock.
-func (t *Tail) announce() {
-	if t.changed != nil {
-		close(t.changed)
-		t.changed = nil
-	}
-}
-
-// fail ends the tail: every waiter, present and future, gets the error.
-func (t *Tail) fail(err error) {
-	if err == nil {
-		err = context.Canceled
-	}
-	t.mu.Lock()
-	if t.failure == nil {
-		t.failure = err
-	}
-	err = t.failure
-	waiters := t.waiters
-	t.waiters = nil
-	t.announce()
-	t.mu.Unlock()
-	for _, w := range waiters {
-		w.done(err)
-	}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }

@@ -373,8 +373,10 @@ func (c *crowd) apply(ended <-chan struct{}) {
 		logged, seq := t.marks.Logged, t.lastSeq
 		t.mu.Unlock()
 		t.becameSafe(logged, seq)
-		for next, ok := t.applicable(); ok; next, ok = t.applicable() {
-			c.outstanding.Add(-int64(next.bytes))
+		for next, _ := t.applicable(); len(next) > 0; next, _ = t.applicable() {
+			for _, it := range next {
+				c.outstanding.Add(-int64(it.bytes))
+			}
 			t.applied(next)
 		}
 		if last {

@@ -1,0 +1,182 @@
+package tail
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
+)
+
+// slowDisk lets each operation of a kind wait until it may go on.
+type slowDisk struct {
+	kind    vfs.OpKind
+	waiting atomic.Int64 // operations that wait or have waited
+	pass    chan struct{}
+}
+
+func (s *slowDisk) under(r *rig) {
+	s.pass = make(chan struct{})
+	ctx := r.t.Context() // ends before the tail is told to
+	r.fs = vfs.NewFaulty(r.fs, func(op vfs.Op) error {
+		if op.Kind == s.kind {
+			s.waiting.Add(1)
+			select {
+			case <-s.pass:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+}
+
+// journal 31: nothing is committed before it is time or asked for; then it is at once,
+// and announced. journal 30: what is committed is the contiguous prefix that is applied.
+func TestCommit(t *testing.T) {
+	r := newRig(t)
+	disk := &slowDisk{kind: vfs.OpSync}
+	disk.under(r)
+	var announced atomic.Uint64
+	r.open(func(cfg *Config) {
+		cfg.OnCommit = func(_ context.Context, mark events.Mark) error {
+			announced.Store(uint64(mark.Position))
+			return nil
+		}
+	})
+	stop := r.run()
+	if mark, err := r.tail.Commit(r.ctx()); err != nil || mark != (events.Mark{}) {
+		t.Errorf("with nothing to commit: %v, %v", mark, err)
+	}
+	r.begin()
+	r.put(r.batch(0, written(1, 10)))
+	r.drain()
+	first := r.mark
+	results := make(chan events.Mark, 3)
+	commit := func() {
+		mark, err := r.tail.Commit(r.ctx())
+		if err != nil {
+			t.Error(err)
+		}
+		results <- mark
+	}
+	go commit()
+	sitetest.Eventually(t, "a checkpoint", func() bool { return disk.waiting.Load() == 1 })
+	go commit() // joins the one under way
+	r.put(r.batch(0, written(2, 10)))
+	r.drain()
+	if got := r.tail.Marks(); got.Committed != (events.Mark{}) || announced.Load() != 0 {
+		t.Errorf("committed %v before the checkpoint", got.Committed.Position)
+	}
+	go commit() // needs another
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.tail.Commit(impatient); !errors.Is(err, context.Canceled) {
+		t.Errorf("of a caller that is gone: %v", err)
+	}
+	close(disk.pass)
+	for range 3 {
+		if mark := <-results; mark.Position < first.Position {
+			t.Errorf("committed %v of %v", mark.Position, first.Position)
+		}
+	}
+	if got := r.tail.Marks().Committed; got != r.mark {
+		t.Errorf("committed %v of %v", got.Position, r.mark.Position)
+	}
+	sitetest.Eventually(t, "announced", func() bool { return events.Position(announced.Load()) == r.mark.Position })
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	r.tail.marks.Applied.Position++
+	if _, err := r.tail.Commit(r.ctx()); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestAwaitApplied: who waits for a position does not wait for the sync's own time.
+func TestAwaitApplied(t *testing.T) {
+	r := newRig(t)
+	r.open(owner)
+	stop := r.run()
+	r.begin()
+	later := r.mark.Position + 2
+	done := make(chan error, 1)
+	go func() { done <- r.tail.AwaitApplied(r.ctx(), later) }()
+	for i := range uint64(2) {
+		if err := r.tail.AwaitApplied(r.ctx(), r.mark.Position); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.tail.Marks().Applied; got.Position < r.mark.Position {
+			t.Errorf("applied %v of %v", got.Position, r.mark.Position)
+		}
+		select {
+		case err := <-done:
+			t.Fatalf("%v is taken for applied at %v: %v", later, r.mark.Position, err)
+		default:
+		}
+		r.put(r.batch(0, written(i, 10)))
+	}
+	if err := <-done; err != nil || r.tail.Marks().Applied.Position < later {
+		t.Errorf("applied %v of %v: %v", r.tail.Marks().Applied.Position, later, err)
+	}
+	if err := stop(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := r.tail.AwaitApplied(r.ctx(), later+1); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestMemoryIsBounded: a writer that is faster than the disk waits; at no moment is more
+// unapplied than the bound. What is staged is the same memory, and none of it stays.
+func TestMemoryIsBounded(t *testing.T) {
+	r := newRig(t)
+	disk := &slowDisk{kind: vfs.OpWrite}
+	disk.under(r)
+	r.open(func(cfg *Config) { cfg.Stage = true })
+	r.run()
+	r.begin()
+	r.drain()
+	const total = 2 * UnappliedBytesMax
+	var most, sent atomic.Int64
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := uint64(0); sent.Load() < total; i++ {
+			msg := r.batch(0, written(i, events.PayloadMax), written(i, events.PayloadMax))
+			r.put(msg)
+			sent.Add(int64(len(msg)))
+			used, _ := r.used()
+			most.Store(max(most.Load(), int64(used)))
+		}
+	}()
+	// The disk stands still: the writer stops by itself, just below the bound.
+	sitetest.Eventually(t, "the writer waits", func() bool { _, waiting := r.used(); return waiting == 1 })
+	if got := sent.Load(); got > UnappliedBytesMax || got < UnappliedBytesMax-2<<20 {
+		t.Errorf("%d bytes were taken while nothing could be applied", got)
+	}
+	for moved := true; moved; {
+		select {
+		case disk.pass <- struct{}{}:
+		case <-ended:
+			moved = false
+		}
+	}
+	close(disk.pass)
+	r.drain()
+	if got := most.Load(); got > UnappliedBytesMax {
+		t.Errorf("%d bytes were unapplied at once", got)
+	}
+	if used, _ := r.used(); used != 0 {
+		t.Errorf("%d bytes are unapplied at the end", used)
+	}
+}
+
+// used returns what is unapplied or promised, in bytes, and how many wait for room.
+func (r *rig) used() (bytes, waiting int) {
+	r.tail.mu.Lock()
+	defer r.tail.mu.Unlock()
+	return r.tail.unapplied + r.tail.reserved, len(r.tail.line)
+}
