@@ -11,34 +11,64 @@ import (
 	"tidemark/internal/vfs"
 )
 
-// slowDisk lets each operation of a kind wait until it may go on.
+// slowDisk lets each operation of one kind on a file wait until it may go on.
 type slowDisk struct {
+	vfs.FS
 	kind    vfs.OpKind
-	waiting atomic.Int64 // operations that wait or have waited
+	ended   <-chan struct{} // of the test: nothing waits any more
+	waiting atomic.Int64    // operations that wait or have waited
 	pass    chan struct{}
 }
 
-func (s *slowDisk) under(r *rig) {
-	s.pass = make(chan struct{})
-	ctx := r.t.Context() // ends before the tail is told to
-	r.fs = vfs.NewFaulty(r.fs, func(op vfs.Op) error {
-		if op.Kind == s.kind {
-			s.waiting.Add(1)
-			select {
-			case <-s.pass:
-			case <-ctx.Done():
-			}
-		}
-		return nil
-	})
+// slow puts a slow disk under a rig.
+func slow(r *rig, kind vfs.OpKind) *slowDisk {
+	s := &slowDisk{FS: r.fs, kind: kind, ended: r.t.Context().Done(), pass: make(chan struct{})}
+	r.fs = s
+	return s
+}
+
+func (s *slowDisk) wait(kind vfs.OpKind) {
+	if kind != s.kind {
+		return
+	}
+	s.waiting.Add(1)
+	select {
+	case <-s.pass:
+	case <-s.ended:
+	}
+}
+
+func (s *slowDisk) Open(name string) (vfs.File, error) { return s.file(s.FS.Open(name)) }
+
+func (s *slowDisk) Create(name string) (vfs.File, error) { return s.file(s.FS.Create(name)) }
+
+func (s *slowDisk) file(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &slowFile{f, s}, nil
+}
+
+type slowFile struct {
+	vfs.File
+	disk *slowDisk
+}
+
+func (f *slowFile) WriteAt(p []byte, off int64) (int, error) {
+	f.disk.wait(vfs.OpWrite)
+	return f.File.WriteAt(p, off)
+}
+
+func (f *slowFile) Sync() error {
+	f.disk.wait(vfs.OpSync)
+	return f.File.Sync()
 }
 
 // journal 31: nothing is committed before it is time or asked for; then it is at once,
 // and announced. journal 30: what is committed is the contiguous prefix that is applied.
 func TestCommit(t *testing.T) {
 	r := newRig(t)
-	disk := &slowDisk{kind: vfs.OpSync}
-	disk.under(r)
+	disk := slow(r, vfs.OpSync)
 	var announced atomic.Uint64
 	r.open(func(cfg *Config) {
 		cfg.OnCommit = func(_ context.Context, mark events.Mark) error {
@@ -133,8 +163,7 @@ func TestAwaitApplied(t *testing.T) {
 // unapplied than the bound. What is staged is the same memory, and none of it stays.
 func TestMemoryIsBounded(t *testing.T) {
 	r := newRig(t)
-	disk := &slowDisk{kind: vfs.OpWrite}
-	disk.under(r)
+	disk := slow(r, vfs.OpWrite)
 	r.open(func(cfg *Config) { cfg.Stage = true })
 	r.run()
 	r.begin()
@@ -145,7 +174,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	go func() {
 		defer close(ended)
 		for i := uint64(0); sent.Load() < total; i++ {
-			msg := r.batch(0, written(i, events.PayloadMax), written(i, events.PayloadMax))
+			// What is being written to an object holds up readers of its stripe, and
+			// staging: only the first is of that one.
+			object := min(i, 1+i%63)
+			msg := r.batch(0, written(object, events.PayloadMax), written(object, events.PayloadMax))
 			r.put(msg)
 			sent.Add(int64(len(msg)))
 			used, _ := r.used()
