@@ -146,7 +146,7 @@ func (i *importer) all(ctx context.Context, in io.Reader) error {
 		case err == nil && i.bytes >= importBytesMax:
 			err = i.flush(ctx)
 		case errors.Is(err, journaltext.ErrLine), errors.Is(err, errLine):
-			i.run = openRun{} // it is broken
+			i.breakRun()
 			err = i.bad(ctx, badLine(lines.Line(), err))
 		case err != nil:
 			return fmt.Errorf("read the export: %w", err)
@@ -267,10 +267,10 @@ func (i *importer) flush(ctx context.Context) error {
 		done := reply.Executed + reply.Ignored
 		all, sent := i.batch, i.batch[:len(entries)]
 		i.batch = all[len(entries):]
-		if reply.Refused == nil {
+		if reply.Refused == nil && done == uint64(len(sent)) {
 			continue
 		}
-		if done >= uint64(len(sent)) {
+		if reply.Refused == nil || done >= uint64(len(sent)) {
 			return fault.New(fault.Corrupt, "lines %d to %d: the answer contradicts itself", sent[0].number, sent[len(sent)-1].number)
 		}
 		refused := badLine(sent[done].number, errors.New(reply.Refused.Message))

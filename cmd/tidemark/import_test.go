@@ -163,12 +163,26 @@ func TestImportOfWhatTheSiteRefuses(t *testing.T) {
 	if fault.ExitCode(err) != 1 || i.count != (imported{Executed: 2, Skipped: 2}) || !slices.Equal(x.offsets, []uint64{1, 3}) {
 		t.Errorf("going on: writes at %v, %+v, then %v", x.offsets, i.count, err)
 	}
+	// A change of several entries of which one line is bad does not come to be.
+	parts := strings.SplitAfter(file(t, partOf(write(1, 1), 0, 2), partOf(write(2, 1), 1, 2), write(3, 1)), "\n")
+	x = &executed{}
+	i = importing(x, true)
+	err = i.all(t.Context(), strings.NewReader(parts[2]+"1 {}\n"+parts[3]+parts[4]))
+	if fault.ExitCode(err) != 1 || i.count != (imported{Executed: 1, LeftOut: 2, Skipped: 1}) || !slices.Equal(x.offsets, []uint64{3}) {
+		t.Errorf("a bad line in a change of several: writes at %v, %+v, then %v", x.offsets, i.count, err)
+	}
 	broken := importing(&executed{}, true)
 	broken.send = func(context.Context, []api.ImportEntry) (api.JournalImportReply, error) {
 		return api.JournalImportReply{Executed: 4, Refused: &api.Refusal{}}, nil
 	}
 	if err := broken.all(t.Context(), strings.NewReader(text)); fault.CodeOf(err) != fault.Corrupt {
 		t.Errorf("an answer that contradicts itself: %v", err)
+	}
+	broken.send = func(context.Context, []api.ImportEntry) (api.JournalImportReply, error) {
+		return api.JournalImportReply{Executed: 3}, nil
+	}
+	if err := broken.all(t.Context(), strings.NewReader(text)); fault.CodeOf(err) != fault.Corrupt {
+		t.Errorf("an answer about fewer: %v", err)
 	}
 	gone := fault.New(fault.NotPrimary, "promote it first")
 	broken.send = func(context.Context, []api.ImportEntry) (api.JournalImportReply, error) {
