@@ -56,10 +56,12 @@ func (s Service) Remove(ctx context.Context, id events.DirectoryID, name events.
 	return nil
 }
 
-// Note publishes a turn in a directory's life. Nothing depends on it.
+// Note publishes a turn in a directory's life. Nothing depends on it. It is published even
+// if ctx has ended: who heard of a failure may have told the directory to stop by now.
 func (s Service) Note(ctx context.Context, turn events.LifecycleNoted) {
 	turn.Node, turn.At = s.Node.Name, events.InstantOf(time.Now())
-	if _, err := s.Bus.Publish(ctx, events.StreamLifecycle, &turn); err != nil && ctx.Err() == nil {
+	_, err := s.Bus.Publish(context.WithoutCancel(ctx), events.StreamLifecycle, &turn)
+	if err != nil && ctx.Err() == nil {
 		s.Log.Warn("lifecycle event not published", "what", turn.What, "error", err)
 	}
 }

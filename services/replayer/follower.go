@@ -116,6 +116,9 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.log.Error("this node's copy failed", "error", err)
 		f.note(ctx, events.Failed, err.Error())
+		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
+			f.note(ctx, events.LostTail, err.Error())
+		}
 		if !f.everOpened() {
 			return
 		}
