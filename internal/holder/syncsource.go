@@ -115,9 +115,6 @@ func (s SyncSource) start(_ context.Context, r api.SyncStartRequest, send func([
 	if err != nil {
 		return err
 	}
-	if len(start.Layers) == 0 {
-		start.Layers = s.Replica.Layers()
-	}
 	start.Tags = start.Tags[max(0, len(start.Tags)-tagsSent):]
 	data, err := json.Marshal(start)
 	if err != nil {

@@ -375,4 +375,6 @@ func (s *script) random(n int) {
 	s.publish()
 }
 
-func seeded() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }
+func seeded() *rand.Rand { return seededWith(7) }
+
+func seededWith(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 11)) }

@@ -223,8 +223,8 @@ func (s *script) publish() {
 	s.append(b, msg, events.EntriesSubject("east", eastID))
 }
 
-// settle applies everything at the origin and reports it safe.
-func (s *script) settle() {
+// apply applies everything at the origin.
+func (s *script) apply() {
 	s.t.Helper()
 	for _, m := range s.pending {
 		if err := s.replica.Apply(m, 0); err != nil {
@@ -232,6 +232,12 @@ func (s *script) settle() {
 		}
 	}
 	s.pending = nil
+}
+
+// settle applies everything at the origin and reports it safe.
+func (s *script) settle() {
+	s.t.Helper()
+	s.apply()
 	if _, err := s.replica.Checkpoint(context.Background()); err != nil {
 		s.t.Fatal(err)
 	}
