@@ -126,6 +126,9 @@ func TestBrokenRun(t *testing.T) {
 			if got := r.tail.Marks().Applied.Position; got < broken.Position {
 				t.Errorf("applied up to %v of %v", got, broken.Position)
 			}
+			if got := r.reads(1); got != 0 {
+				t.Errorf("a void change reads as %d", got)
+			}
 		})
 	}
 }

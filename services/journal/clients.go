@@ -10,8 +10,9 @@ import (
 	"tidemark/internal/tail"
 )
 
-// clientsAge is how often the journal looks after its clients.
-const clientsAge = time.Second
+// clientsAge is how often the journal looks after its clients: a fast writer fills a
+// small journal within a second.
+const clientsAge = 100 * time.Millisecond
 
 // clientCare looks after the clients of a directory's journal while this node owns it:
 // it gives an alarm about those that fall behind, and stops waiting for those that
@@ -22,14 +23,19 @@ type clientCare struct {
 	now    func() time.Time
 	// alarmed are the clients that an alarm was given about, by name.
 	alarmed map[string]bool
+	// over is since when clients are behind by too many bytes, by name.
+	over map[string]time.Time
 }
 
 func newClientCare(l *life) *clientCare {
 	deps := l.directory.service.deps
-	return &clientCare{life: l, limits: deps.Lag.For(deps.JournalBytesMax), now: time.Now, alarmed: map[string]bool{}}
+	return &clientCare{
+		life: l, limits: deps.Lag.For(deps.JournalBytesMax), now: time.Now,
+		alarmed: map[string]bool{}, over: map[string]time.Time{},
+	}
 }
 
-// run looks once a second until ctx ends. What fails is tried again.
+// run looks now and then until ctx ends. What fails is tried again.
 func (c *clientCare) run(ctx context.Context) error {
 	again := time.NewTicker(clientsAge)
 	defer again.Stop()
@@ -94,27 +100,41 @@ func (c *clientCare) turn(ctx context.Context, f events.PositionCommitted, turn 
 
 // lag measures how far a client is behind.
 func (c *clientCare) lag(ctx context.Context, f events.PositionCommitted) (lagged, error) {
-	head, now := c.life.tail.Marks().Logged, events.InstantOf(c.now())
+	head, now := c.life.tail.Marks().Logged, c.now()
 	lag := lagged{PositionCommitted: f}
-	if f.State == events.ClientDisconnected || f.Mark.Position >= head.Position {
+	if f.State != events.ClientDisconnected && f.Mark.Position < head.Position {
+		lag.bytes = head.Bytes - min(head.Bytes, f.Mark.Bytes)
+	}
+	if !over(lag.bytes, c.limits.Bytes, 1) {
+		delete(c.over, f.Client)
+	} else if since, ok := c.over[f.Client]; ok {
+		lag.over = now.Sub(since)
+	} else {
+		c.over[f.Client] = now
+	}
+	if lag.bytes == 0 {
 		return lag, nil
 	}
-	lag.bytes = head.Bytes - min(head.Bytes, f.Mark.Bytes)
-	idle := now.Sub(f.At)
+	return lag, c.measureIdle(ctx, &lag, events.InstantOf(now))
+}
+
+// measureIdle says how long a client that is behind has committed nothing.
+func (c *clientCare) measureIdle(ctx context.Context, lag *lagged, now events.Instant) error {
+	idle := now.Sub(lag.At)
 	if !over(idle, c.limits.Age, calmPart) {
-		return lag, nil // not worth reading the journal for
+		return nil // not worth reading the journal for
 	}
 	// A client that stood at the head has had something to commit only since there was.
-	lacks, err := tail.FirstAfter(ctx, c.life.log, f.Mark)
+	lacks, err := tail.FirstAfter(ctx, c.life.log, lag.Mark)
 	switch {
 	case errors.Is(err, tail.ErrTrimmed):
 		lag.cut = true
 	case errors.Is(err, tail.ErrDiverged):
 		lag.idle = idle
 	case err != nil:
-		return lag, err
+		return err
 	default:
 		lag.idle = min(idle, now.Sub(lacks.Ends().Time))
 	}
-	return lag, nil
+	return nil
 }

@@ -1,25 +1,35 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/tail"
 )
 
 // LagLimits says how far a follower may fall behind before a directory's journal stops
 // waiting for it. Then the journal can be trimmed, and the follower has to be synced
 // again. Zero is the default, a negative value is never.
 type LagLimits struct {
-	// Bytes behind the head; by default three quarters of the journal's own limit, and
-	// none where that has none.
+	// Bytes behind the head, for longer than a healthy follower takes to commit; by
+	// default three quarters of the journal's own limit, and none where that has none.
 	Bytes int64
 	// Age is how long a follower may commit nothing while there is something to commit;
 	// by default 7 days.
 	Age time.Duration
+
+	grace time.Duration // see lagGrace
 }
 
-const lagAgeDefault = 7 * 24 * time.Hour
+const (
+	lagAgeDefault = 7 * 24 * time.Hour
+	// lagGrace is how long a follower may be behind by too many bytes. It is less than a
+	// writer waits for a full journal, and more than goes by between two commits of a
+	// follower that keeps up: a burst is no reason to cut it off.
+	lagGrace = 2 * tail.CheckpointAge
+)
 
 // For returns the limits of a journal of so many bytes, 0 for one without a bound. A
 // limit of zero there is none.
@@ -30,7 +40,7 @@ func (l LagLimits) For(journalBytes int64) LagLimits {
 	if l.Age == 0 {
 		l.Age = lagAgeDefault
 	}
-	return LagLimits{Bytes: max(l.Bytes, 0), Age: max(l.Age, 0)}
+	return LagLimits{Bytes: max(l.Bytes, 0), Age: max(l.Age, 0), grace: cmp.Or(l.grace, lagGrace)}
 }
 
 // An alarm comes at half of a limit, and may come again once the follower was within a
@@ -44,6 +54,8 @@ const (
 type lagged struct {
 	events.PositionCommitted
 	bytes uint64
+	// over is how long it has been behind by more than the limit.
+	over time.Duration
 	// idle is how long the client has committed nothing that it could have.
 	idle time.Duration
 	// cut says that the journal has lost what the client needs.
@@ -69,7 +81,7 @@ func (l LagLimits) decide(c lagged, alarmed bool) (lagTurn, string) {
 	case c.cut:
 		return lagDisconnect, fmt.Sprintf("%s stands at %v, and the journal does not reach back that far any more: it has to be synced again",
 			c.Client, c.Mark.Position)
-	case over(bytes, l.Bytes, 1):
+	case over(bytes, l.Bytes, 1) && c.over >= l.grace:
 		return lagDisconnect, fmt.Sprintf("%s is %s behind, and the journal waits for no more than %s: it has to be synced again",
 			c.Client, mebibytes(bytes), mebibytes(uint64(l.Bytes)))
 	case over(idle, l.Age, 1):

@@ -1,0 +1,295 @@
+package journal
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/sitetest"
+)
+
+// turns listens to what is noted of directories.
+func turns(t *testing.T, at *sitetest.Site) func(events.Lifecycle) []events.LifecycleNoted {
+	t.Helper()
+	var mu sync.Mutex
+	var all []events.LifecycleNoted
+	sub, err := at.Bus.Conn().Subscribe("tidemark.lifecycle.>", func(m *nats.Msg) {
+		f, err := events.Unmarshal(m.Data)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, *f.(*events.LifecycleNoted))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	return func(what events.Lifecycle) []events.LifecycleNoted {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.DeleteFunc(slices.Clone(all), func(n events.LifecycleNoted) bool { return n.What != what })
+	}
+}
+
+// client lets a client in, or lets it say how far it has come.
+func client(d *directory, name, site string, mark events.Mark) events.PositionCommitted {
+	return events.PositionCommitted{
+		Directory: d.id, Client: name, Site: site, Mark: mark,
+		Role: events.Slave, State: events.ClientConnected, At: events.InstantOf(time.Now()),
+	}
+}
+
+func register(t *testing.T, s *Service, d *directory, name string, mark events.Mark) {
+	t.Helper()
+	at := holder.Gate{Service: s.shared, Tail: d.life.tail}
+	if err := at.Register(t.Context(), client(d, name, s.deps.Node.Site.UUID, mark)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stateOf(s *Service, d *directory, name string) events.ClientState {
+	for _, f := range s.clients.Of(d.id) {
+		if f.Client == name {
+			return f.State
+		}
+	}
+	return ""
+}
+
+// journal 33, 64, 300: a client that stands still holds the journal until it is too far
+// behind: an alarm comes first, then it is disconnected and named in heads, and the
+// journal is trimmed; one that keeps up is not touched. It stays out, whatever it says,
+// also after a restart of the owner.
+func TestLaggyClientIsDisconnected(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 96 << 20, Lag: LagLimits{grace: 300 * time.Millisecond}})
+	stop := sitetest.Run(t, s.Run)
+	<-s.Ready()
+	d := acquire(t, s)
+	noted := turns(t, at)
+	create(t, d, "disk0", 64<<20)
+	begin := d.life.tail.Marks().Logged
+	register(t, s, d, "east.slow", begin)
+	dev := open(t, s, "vms/prod/disk0")
+	data := pattern(1, 1<<20)
+	for i := range uint64(160) { // more than the journal holds: the writer is never refused
+		write(t, dev, data, i%60<<20, false)
+		register(t, s, d, "east.fast", d.life.tail.Marks().Logged)
+		if i == 30 && stateOf(s, d, "east.slow") != events.ClientConnected {
+			t.Fatal("disconnected long before the limit")
+		}
+	}
+	sitetest.Eventually(t, "disconnected", func() bool { return stateOf(s, d, "east.slow") == events.ClientDisconnected })
+	if got := stateOf(s, d, "east.fast"); got != events.ClientConnected {
+		t.Errorf("the other client is %q", got)
+	}
+	sitetest.Eventually(t, "both are noted", func() bool {
+		return len(noted(events.Lagging)) > 0 && len(noted(events.Disconnected)) > 0
+	})
+	alarms, ends := noted(events.Lagging), noted(events.Disconnected)
+	if len(alarms) != 1 || len(ends) != 1 || !strings.HasPrefix(alarms[0].Detail, "east.slow is ") || ends[0].Mark != begin {
+		t.Errorf("alarms %+v, ends %+v", alarms, ends)
+	}
+	sitetest.Eventually(t, "trimmed past the client", func() bool {
+		begins, err := d.life.tail.Begins(t.Context())
+		return err == nil && begins > begin.Position
+	})
+	headNames(t, at, d, "east.slow")
+	// It does not know yet, and goes on.
+	if _, err := at.Bus.Publish(t.Context(), events.StreamPositions, ptr(client(d, "east.slow", at.Node.Site.UUID, begin))); err != nil {
+		t.Fatal(err)
+	}
+	sitetest.Eventually(t, "the stream says again what was decided", func() bool {
+		m, err := at.Bus.Last(t.Context(), events.StreamPositions, events.PositionSubject(d.id, "east.slow"))
+		return err == nil && bytes.Contains(m.Data, []byte("disconnected"))
+	})
+	stop()
+	s, _ = start(t, at)
+	d = acquire(t, s)
+	if got := stateOf(s, d, "east.slow"); got != events.ClientDisconnected {
+		t.Errorf("after a restart it is %q", got)
+	}
+	// journal 299: when it is let in again it is waited for again.
+	register(t, s, d, "east.slow", d.life.tail.Marks().Committed)
+	if got := stateOf(s, d, "east.slow"); got != events.ClientConnected {
+		t.Errorf("let in again it is %q", got)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// headNames demands a head that names a client as disconnected.
+func headNames(t *testing.T, at *sitetest.Site, d *directory, name string) {
+	t.Helper()
+	sub, err := at.Bus.Conn().SubscribeSync(events.HeadSubject(d.id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	m, err := sub.NextMsg(30 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := events.Unmarshal(m.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.(*events.HeadAdvanced).Disconnected; !slices.Equal(got, []string{name}) {
+		t.Errorf("a head names %v", got)
+	}
+}
+
+// A client that stood at the head for long is not late the moment that something comes;
+// one that leaves it lying is.
+func TestAgeCountsFromWhatIsLacking(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 1<<20)
+	f := client(d, "east.idle", at.Node.Site.UUID, d.life.tail.Marks().Logged)
+	f.At = events.InstantOf(time.Now().Add(-30 * day))
+	care := newClientCare(d.life)
+	ahead := time.Duration(0)
+	care.now = func() time.Time { return time.Now().Add(ahead) }
+	idle := func() time.Duration {
+		t.Helper()
+		lag, err := care.lag(t.Context(), f)
+		if err != nil || lag.cut {
+			t.Fatal(lag.cut, err)
+		}
+		return lag.idle
+	}
+	if got := idle(); got != 0 {
+		t.Errorf("with nothing to commit it is idle for %v", got)
+	}
+	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 512), 0, true)
+	if got := idle(); got > time.Minute {
+		t.Errorf("idle for %v since just now", got)
+	}
+	ahead = 8 * day
+	if got := idle(); got < 8*day || got > 9*day {
+		t.Errorf("idle for %v", got)
+	}
+	if turn, _ := care.limits.decide(lagged{PositionCommitted: f, idle: idle()}, true); turn != lagDisconnect {
+		t.Errorf("turn %d", turn)
+	}
+	f.Mark.Chain++
+	if got := idle(); got < 30*day {
+		t.Errorf("of another history, and idle for %v", got)
+	}
+}
+
+// journal 11, 14-17, 66, 299: what a command may do to clients.
+func TestDisconnectAndUnregister(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 1<<20)
+	disconnect := func(name string) ([]string, fault.Code) {
+		done, err := s.clients.Disconnect(t.Context(), at.Bus, d.id, name)
+		var names []string
+		for _, f := range done {
+			names = append(names, f.Client)
+		}
+		return names, fault.CodeOf(err)
+	}
+	if names, code := disconnect(""); len(names) != 0 || code != fault.NotFound {
+		t.Errorf("nobody: %v, %q", names, code)
+	}
+	mark := d.life.tail.Marks().Logged
+	for _, name := range []string{"east.a", "east.b", "east.c"} {
+		register(t, s, d, name, mark)
+	}
+	for _, c := range []struct {
+		name  string
+		names []string
+		code  fault.Code
+	}{
+		{"east.x", nil, fault.NotFound},
+		{s.clients.Self(), nil, fault.Usage},
+		{"east.b", []string{"east.b"}, ""},
+		{"east.b", nil, ""}, // again
+		{"", []string{"east.a", "east.c"}, ""},
+	} {
+		if names, code := disconnect(c.name); !slices.Equal(names, c.names) || code != c.code {
+			t.Errorf("disconnect %q: %v, %q", c.name, names, code)
+		}
+	}
+	if got := s.clients.Disconnected(d.id); !slices.Equal(got, []string{"east.a", "east.b", "east.c"}) {
+		t.Errorf("disconnected: %v", got)
+	}
+	if err := s.clients.Unregister(t.Context(), at.Bus, d.id, "east.a"); err != nil || stateOf(s, d, "east.a") != "" {
+		t.Errorf("unregister: %v", err)
+	}
+	for _, name := range []string{"east.a", "east.x"} {
+		if err := s.clients.Unregister(t.Context(), at.Bus, d.id, name); fault.CodeOf(err) != fault.NotFound {
+			t.Errorf("unregister %s, who is none: %v", name, err)
+		}
+	}
+	if _, code := disconnect("east.a"); code != fault.NotFound {
+		t.Errorf("disconnect of who is none any more: %q", code)
+	}
+	register(t, s, d, "east.a", mark)
+	if got := stateOf(s, d, "east.a"); got != events.ClientConnected {
+		t.Errorf("registered again: %q", got)
+	}
+}
+
+// A client of a site that is no peer any more is removed.
+func TestStrangersAreRemoved(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	peer := &events.PeerAdded{Pool: "vms", Peer: "west-uuid"}
+	if _, err := at.Bus.Publish(t.Context(), events.StreamPools, peer); err != nil {
+		t.Fatal(err)
+	}
+	sitetest.Eventually(t, "the peer is known", func() bool { return s.clients.Peers.Has("vms", "west-uuid") })
+	if err := s.clients.Register(t.Context(), at.Bus, client(d, "west.n", "west-uuid", d.life.tail.Marks().Logged)); err != nil {
+		t.Fatal(err)
+	}
+	care := newClientCare(d.life)
+	if err := care.look(t.Context()); err != nil || stateOf(s, d, "west.n") != events.ClientConnected {
+		t.Fatalf("a peer's client is %q, %v", stateOf(s, d, "west.n"), err)
+	}
+	if _, err := at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerRemoved{Pool: "vms", Peer: "west-uuid"}); err != nil {
+		t.Fatal(err)
+	}
+	sitetest.Eventually(t, "its client is removed", func() bool { return stateOf(s, d, "west.n") == "" })
+}
+
+// A journal that lost what it had acknowledged is noted, and said with positions.
+func TestLostTailIsNoted(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 1<<20)
+	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 512), 0, true)
+	name := d.life.log.Name()
+	stop()
+	lost := d.life.tail.Marks().Committed.Position
+	if err := at.Bus.RemoveLog(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	noted := turns(t, at)
+	s, _ = start(t, at)
+	s.start(&events.AcquireRequested{Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod"})
+	sitetest.Eventually(t, "noted", func() bool { return len(noted(events.LostTail)) > 0 })
+	got := noted(events.LostTail)[0]
+	for _, part := range []string{lost.String(), "is empty", "journal reset", "promote"} {
+		if !strings.Contains(got.Detail, part) {
+			t.Errorf("%q is not said: %s", part, got.Detail)
+		}
+	}
+}
