@@ -38,6 +38,8 @@ type syncer struct {
 	err    atomic.Pointer[error]
 	calls  atomic.Int64
 	safe   atomic.Uint64 // sequence
+	// trimmed is what Trimmed returns instead of doing anything.
+	trimmed atomic.Pointer[error]
 }
 
 func (s *syncer) Sync(ctx context.Context, stream string) error {
@@ -59,6 +61,9 @@ func (s *syncer) Sync(ctx context.Context, stream string) error {
 }
 
 func (s *syncer) Trimmed(ctx context.Context, stream string) error {
+	if err := s.trimmed.Load(); err != nil {
+		return *err
+	}
 	return s.server.Trimmed(ctx, stream)
 }
 

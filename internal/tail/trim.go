@@ -74,7 +74,7 @@ func (t *trimmer) trim(ctx context.Context, committed events.Mark) error {
 func (t *Tail) BetweenTrims(ctx context.Context, f func(begins events.Position) error) error {
 	t.trimming.Lock()
 	defer t.trimming.Unlock()
-	begins, err := t.Begins(ctx)
+	begins, err := t.begins(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,13 @@ func (t *Tail) BetweenTrims(ctx context.Context, f func(begins events.Position) 
 
 // Begins returns the position behind which the log holds everything.
 func (t *Tail) Begins(ctx context.Context) (events.Position, error) {
+	t.trimming.Lock()
+	defer t.trimming.Unlock()
+	return t.begins(ctx)
+}
+
+// begins is called between trims.
+func (t *Tail) begins(ctx context.Context) (events.Position, error) {
 	logged := t.Marks().Logged.Position
 	state, err := t.cfg.Log.State(ctx)
 	if err != nil || state.Last < state.First {
@@ -119,10 +126,24 @@ func (t *trimmer) markAt(ctx context.Context, seq uint64) (events.Mark, error) {
 // [ErrTrimmed]: the log begins later. [ErrDiverged]: it holds another history, or, with
 // [ErrAhead], one that may be the same and is shorter.
 func Find(ctx context.Context, log *bus.Log, mark events.Mark) (uint64, error) {
-	state, err := log.State(ctx)
-	if err != nil {
-		return 0, err
+	for {
+		state, err := log.State(ctx)
+		if err != nil {
+			return 0, err
+		}
+		seq, err := findIn(ctx, log, state, mark)
+		if !errors.Is(err, bus.ErrNotFound) {
+			return seq, err
+		}
+		now, stateErr := log.State(ctx)
+		if stateErr != nil || now.First == state.First {
+			return 0, err
+		}
+		// It was trimmed meanwhile.
 	}
+}
+
+func findIn(ctx context.Context, log *bus.Log, state bus.State, mark events.Mark) (uint64, error) {
 	t := &trimmer{log: log}
 	first, end := state.First, state.Last+1
 	for first < end { // the first message that ends behind mark
