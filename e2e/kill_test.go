@@ -17,12 +17,12 @@ const (
 	killTime = 40 * time.Second
 )
 
-// sectors makes writes of 512 bytes to 256 KiB (one journal entry), discards and zeroes.
+// sectors makes writes of 512 bytes to 4 MiB (sixteen journal entries), discards and zeroes.
 func sectors() workload.Config {
 	const sector = 512
 	return workload.Config{
 		ImageBytes: killImageBytes, BlockBytes: sector, BlocksMax: 64 << 10 / sector,
-		LargeMax: 256 << 10 / sector, Zeroes: true,
+		LargeMax: 4 << 20 / sector, Zeroes: true,
 	}
 }
 

@@ -130,6 +130,12 @@ func (w *writer) publish(ctx context.Context, b *openBatch) error {
 	return nil
 }
 
+// loggedBatch is a batch and the memory that it lies in.
+type loggedBatch struct {
+	batch  *events.Batch
+	buffer []byte
+}
+
 // stored hands a logged message over to the tail.
 func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
 	msg = w.buffers.fit(msg)
@@ -139,7 +145,7 @@ func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
 	}
 	w.mark = end
 	w.mu.Lock()
-	w.logged = append(w.logged, msg)
+	w.logged = append(w.logged, loggedBatch{batch, msg})
 	w.mu.Unlock()
 	w.tail.Logged(batch, seq, cap(msg))
 	return nil
@@ -278,8 +284,11 @@ func (w *writer) applied(b *events.Batch) {
 	for i, e := range b.Entries {
 		w.forget(b.Position(i), e)
 	}
-	buf := w.logged[0]
-	w.logged[0] = nil
+	if len(w.logged) == 0 || w.logged[0].batch != b {
+		return // not ours: the log had ended inside a run, which our claim made void
+	}
+	buf := w.logged[0].buffer
+	w.logged[0] = loggedBatch{}
 	w.logged = w.logged[1:]
 	w.buffers.put(buf)
 }

@@ -56,8 +56,8 @@ type writer struct {
 	changed *sync.Cond // of mu: paused, held, sealing, queue or failure
 	kick    chan struct{}
 
-	// logged holds the buffers of logged batches until they are applied, oldest first.
-	logged  [][]byte
+	// logged holds this writer's logged batches until they are applied, oldest first.
+	logged  []loggedBatch
 	buffers buffers
 
 	// mark is the end of the log, and refusing since when the log has been full, zero
