@@ -155,7 +155,7 @@ func (r *Replica) checkClone(e events.ImageCloned) error {
 		return fault.New(fault.NotFound, "there is no snapshot %d of image %d: %w", e.Snapshot, e.Parent, ErrNotFound)
 	}
 	if !s.protected {
-		return fault.New(fault.Usage, "snapshot %q is not protected: a clone needs that", s.name)
+		return fault.New(fault.Busy, "snapshot %q is not protected: a clone needs that", s.name)
 	}
 	return r.checkNew(e.Image, e.Name)
 }
