@@ -144,7 +144,9 @@ func newImageResize(c *cli) *cobra.Command {
 
 func newImageRemove(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use: "remove POOL/DIR/IMAGE", Short: "Remove an image and its data", Args: takes(1, 1),
+		Use: "remove POOL/DIR/IMAGE", Short: "Remove an image and its data, or one of several names", Args: takes(1, 1),
+		Long: `Removes a name of an image. With its last name the image and its data are gone: that is
+refused while it has snapshots, or a client has it open.`,
 		RunE: c.request(func(ctx context.Context, s *client, args []string) error {
 			name, err := parseImage(args[0])
 			if err != nil {
