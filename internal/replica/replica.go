@@ -55,8 +55,7 @@ type Replica struct {
 	dir    string
 	lock   io.Closer
 	meta   *metadata
-	zeroes []byte   // one block, never written
-	step   stepSize // of compaction
+	zeroes []byte // one block, never written
 
 	// compacting makes steps of compaction serial.
 	compacting sync.Mutex
@@ -218,7 +217,7 @@ func open(fsys vfs.FS, dir string) (*Replica, error) {
 // openLocked loads a replica; lock is its, or closed on failure.
 func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 	r := &Replica{
-		fs: fsys, dir: dir, lock: lock, zeroes: make([]byte, BlockSize), step: defaultStep(),
+		fs: fsys, dir: dir, lock: lock, zeroes: make([]byte, BlockSize),
 		images: make(map[events.ImageID]*Image),
 		names:  make(map[string]*Image),
 		layers: make(map[LayerID]*layer), snapshots: make(map[events.SnapshotID]*Snapshot),

@@ -11,29 +11,105 @@ import (
 	"tidemark/internal/replica"
 )
 
+// copy is what is asked about without changing it.
+func (l *life) copy() holder.Copy {
+	return holder.Copy{
+		ID: l.directory.id, Name: l.directory.name, Replica: l.replica,
+		Settled: l.operations.settled, Journal: l.journal(),
+	}
+}
+
 // handlers answer the requests about the directory while it is ready.
 func (l *life) handlers() []api.Handler {
+	c := l.copy()
+	handlers := c.Handlers()
+	handlers = append(handlers, l.imageHandlers(c)...)
+	handlers = append(handlers, l.snapshotHandlers(c)...)
+	return append(handlers, l.journalHandlers()...)
+}
+
+// on makes a handler of a function that changes the directory. show describes the result.
+func on[Request, Reply any](l *life, request string, change func(context.Context, Request) error, show func(Request) (Reply, error)) api.Handler {
+	return api.On(api.HolderSubject(l.directory.id, request), func(ctx context.Context, r Request) (Reply, error) {
+		var none Reply
+		if err := change(ctx, r); err != nil {
+			return none, l.directory.refuse(err)
+		}
+		return show(r)
+	})
+}
+
+func nothing[Request any](Request) (api.Nothing, error) { return api.Nothing{}, nil }
+
+// imageHandlers answer what is said about images.
+func (l *life) imageHandlers(c holder.Copy) []api.Handler {
+	return []api.Handler{
+		on(l, api.ImageCreate, l.createImage, func(r api.ImageCreateRequest) (api.Image, error) { return c.Image(r.Image) }),
+		on(l, api.ImageResize, l.resizeImage, func(r api.ImageResizeRequest) (api.Image, error) { return c.Image(r.Image) }),
+		on(l, api.ImageRemove, l.removeImage, nothing),
+		on(l, api.ImageRename, l.renameImage, func(r api.ImageNameRequest) (api.Image, error) { return c.Image(r.NewName) }),
+		on(l, api.ImageLink, l.linkImage, func(r api.ImageNameRequest) (api.Image, error) { return c.Image(r.Image) }),
+		on(l, api.ImageClone, l.cloneImage, func(r api.ImageCloneRequest) (api.Image, error) { return c.Image(r.NewName) }),
+		on(l, api.ImageFeature, l.changeFeature, func(r api.ImageFeatureRequest) (api.Image, error) { return c.Image(r.Image) }),
+		on(l, api.ImageFill, l.fillImage, nothing),
+		on(l, api.ImageCompare, l.compareImage, nothing),
+		on(l, api.MetadataSet, l.setMetadata, nothing),
+		on(l, api.MetadataUnset, l.unsetMetadata, nothing),
+		api.OnLong(api.HolderSubject(l.directory.id, api.ImageFlatten),
+			func(ctx context.Context, r api.ImageRequest, tell func(api.Progress)) (api.Image, error) {
+				if err := l.flattenImage(ctx, r, tell); err != nil {
+					return api.Image{}, l.directory.refuse(err)
+				}
+				return c.Image(r.Image)
+			}),
+	}
+}
+
+// snapshotHandlers answer what is said about snapshots.
+func (l *life) snapshotHandlers(c holder.Copy) []api.Handler {
+	shown := func(ctx context.Context, r api.SnapRequest, change func(context.Context, api.SnapRequest) ([]string, error), name string) (api.Snapshot, error) {
+		images, err := change(ctx, r)
+		if err != nil {
+			return api.Snapshot{}, l.directory.refuse(err)
+		}
+		return shownSnapshot(c, images[0], name)
+	}
 	id := l.directory.id
-	images := holder.Copy{ID: id, Name: l.directory.name, Replica: l.replica}
-	handlers := append(images.Handlers(),
-		api.On(api.HolderSubject(id, api.ImageCreate), func(ctx context.Context, r api.ImageCreateRequest) (api.Image, error) {
-			if _, err := l.writer.createImage(ctx, r.Image, r.Size, r.ObjectSize); err != nil {
-				return api.Image{}, l.directory.refuse(err)
+	return []api.Handler{
+		api.On(api.HolderSubject(id, api.SnapCreate), func(ctx context.Context, r api.SnapRequest) ([]api.Snapshot, error) {
+			made, err := l.createSnapshot(ctx, r)
+			return made, l.directory.refuse(err)
+		}),
+		on(l, api.SnapRemove, l.removeSnapshot, nothing),
+		on(l, api.SnapRollback, l.rollback, nothing),
+		on(l, api.SnapLimit, l.limitSnapshots, nothing),
+		api.On(api.HolderSubject(id, api.SnapProtect), func(ctx context.Context, r api.SnapRequest) (api.Snapshot, error) {
+			return shown(ctx, r, l.protectSnapshot, r.Snapshot)
+		}),
+		api.On(api.HolderSubject(id, api.SnapUnprotect), func(ctx context.Context, r api.SnapRequest) (api.Snapshot, error) {
+			return shown(ctx, r, l.unprotectSnapshot, r.Snapshot)
+		}),
+		api.On(api.HolderSubject(id, api.SnapRename), func(ctx context.Context, r api.SnapRenameRequest) (api.Snapshot, error) {
+			rename := func(ctx context.Context, from api.SnapRequest) ([]string, error) {
+				return l.renameSnapshot(ctx, from, r.NewName)
 			}
-			return images.Image(r.Image)
+			return shown(ctx, api.SnapRequest{Image: r.Image, Snapshot: r.Snapshot}, rename, r.NewName)
 		}),
-		api.On(api.HolderSubject(id, api.ImageResize), func(ctx context.Context, r api.ImageResizeRequest) (api.Image, error) {
-			if _, err := l.writer.resizeImage(ctx, r.Image, r.Size, r.AllowShrink); err != nil {
-				return api.Image{}, l.directory.refuse(err)
-			}
-			return images.Image(r.Image)
-		}),
-		api.On(api.HolderSubject(id, api.ImageRemove), func(ctx context.Context, r api.ImageRequest) (api.Nothing, error) {
-			err := l.writer.removeImage(ctx, r.Image, l.directory.openSessions)
-			return api.Nothing{}, l.directory.refuse(err)
-		}),
-	)
-	return handlers
+	}
+}
+
+// shownSnapshot describes one snapshot.
+func shownSnapshot(c holder.Copy, image, name string) (api.Snapshot, error) {
+	all, err := c.Snapshots(image)
+	if err != nil {
+		return api.Snapshot{}, err
+	}
+	for _, s := range all {
+		if s.Snapshot == name {
+			return s, nil
+		}
+	}
+	return api.Snapshot{}, fault.New(fault.NotFound, "image %q has no snapshot %q any more", image, name)
 }
 
 // sourceHandlers let followers copy and follow the directory.
@@ -85,7 +161,7 @@ func (d *directory) status(ctx context.Context) (api.Status, error) {
 		s.Error = d.err.Error()
 	}
 	d.mu.Unlock()
-	if s.State != string(Ready) {
+	if !State(s.State).serves() {
 		return s, nil
 	}
 	if full {

@@ -46,6 +46,9 @@ func (d *directory) demote(ctx context.Context) (events.Mark, error) {
 		if tag := l.replica.Tag(); tag != nil && tag.Reason == events.TagDemoted {
 			return nil
 		}
+		if err := l.settle(ctx); err != nil {
+			return err
+		}
 		if err := l.claimTag(ctx, events.TagDemoted); err != nil {
 			return err
 		}
@@ -53,4 +56,26 @@ func (d *directory) demote(ctx context.Context) (events.Mark, error) {
 	}()
 	mark := l.tail.Marks().Applied
 	return mark, errors.Join(err, stop())
+}
+
+// settle finishes what an earlier life left unfinished, under a tag of its own: the next
+// owner begins with nothing open.
+func (l *life) settle(ctx context.Context) error {
+	if len(l.replica.Unfinished()) == 0 {
+		return nil
+	}
+	if err := l.claimTag(ctx, events.TagOpened); err != nil {
+		return err
+	}
+	if err := l.tail.Drain(ctx); err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx)
+	writing, stop := context.WithCancel(inner)
+	group.Go(func() error { return l.writer.run(writing) })
+	group.Go(func() error {
+		defer stop()
+		return newOperations(inner, l.writer, l.unused).recover(inner)
+	})
+	return group.Wait()
 }

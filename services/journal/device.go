@@ -28,49 +28,23 @@ func (s *session) Write(ctx context.Context, p []byte, off uint64, fua bool, don
 		return
 	}
 	w := s.life.writer
-	most := w.settings.PayloadBytes
-	if len(p) <= most {
-		w.submit(ctx, s.writing(p, off, fua), done)
+	if len(p) <= w.settings.PayloadBytes {
+		w.submit(ctx, writeOf(s.image, off, p, fua), done)
 		return
 	}
-	parts := make([]change, 0, (len(p)+most-1)/most)
-	for len(p) > 0 {
-		n := min(len(p), most)
-		parts = append(parts, s.writing(p[:n], off, fua))
-		p, off = p[n:], off+uint64(n)
-	}
-	w.submitRun(ctx, parts, done)
-}
-
-func (s *session) writing(p []byte, off uint64, fua bool) change {
-	return change{
-		image:  s.image,
-		event:  events.Written{Image: s.image.ID(), Offset: off, Data: p},
-		offset: off, length: uint64(len(p)), bytes: len(p), safe: fua,
-	}
+	w.submitRun(ctx, w.writing(s.image, off, p, fua), done)
 }
 
 // Zero implements [nbd.Device]. A range of more objects than an entry names becomes a
 // run of entries, which come to be together.
 func (s *session) Zero(ctx context.Context, z nbd.ZeroRequest, done func(error)) {
-	step := events.ObjectsPerEntryMax * s.image.ObjectSize()
-	var parts []change
-	for off, left := z.Offset, z.Length; left > 0; {
-		n := min(left, step-off%step)
-		parts = append(parts, change{
-			image: s.image, event: s.zeroing(z, off, n),
-			offset: off, length: n, safe: z.FUA,
-		})
-		off, left = off+n, left-n
-	}
+	parts := zeroing(s.image, z.Offset, z.Length, z.FUA, func(offset, length uint64) events.Event {
+		if z.NoHole {
+			return events.Zeroed{Image: s.image.ID(), Offset: offset, Length: length}
+		}
+		return events.Discarded{Image: s.image.ID(), Offset: offset, Length: length}
+	})
 	s.life.writer.submitRun(ctx, parts, s.toClient(done))
-}
-
-func (s *session) zeroing(z nbd.ZeroRequest, off, n uint64) events.Event {
-	if z.NoHole {
-		return events.Zeroed{Image: s.image.ID(), Offset: off, Length: n}
-	}
-	return events.Discarded{Image: s.image.ID(), Offset: off, Length: n}
 }
 
 // Flush implements [nbd.Device]: everything acknowledged before, on any session of the

@@ -65,39 +65,89 @@ func (d *directory) run(ctx context.Context, reason events.TagReason) {
 		return
 	}
 	defer stop()
-	wait := reopenFirst
+	d.lives(ctx, reason)
+	d.end(nil)
+}
+
+// lives opens the directory again and again until ctx ends or another writer has it.
+func (d *directory) lives(ctx context.Context, reason events.TagReason) {
+	failures, wait := 0, reopenFirst
 	for ctx.Err() == nil {
 		d.enter(Opening, nil)
 		started := time.Now()
 		err := d.live(ctx, reason)
 		switch {
 		case ctx.Err() != nil:
-			d.enter(Closing, nil)
-			d.enter(Closed, err)
+			d.end(err)
 			return
 		case errors.Is(err, bus.ErrOvertaken):
 			d.enter(Fenced, fault.New(fault.Fenced, "another writer has taken the directory over: %w", err))
 			d.log.Error("fenced")
 			<-ctx.Done()
-			d.enter(Closing, nil)
-			d.enter(Closed, nil)
 			return
 		}
-		d.enter(Failed, err)
-		d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
-		d.note(ctx, events.Failed, events.Mark{}, err.Error())
-		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
-			d.note(ctx, events.LostTail, events.Mark{}, err.Error())
-		}
-		reason = d.nextReason(reason)
 		if time.Since(started) > reopenLast {
-			wait = reopenFirst
+			failures, wait = 0, reopenFirst
 		}
+		failures++
+		d.failed(ctx, err, afterFailure(failures), wait)
+		reason = d.nextReason(reason)
 		pause(ctx, wait)
 		wait = min(2*wait, reopenLast)
 	}
-	d.enter(Closing, nil)
-	d.enter(Closed, nil)
+}
+
+// failed notes that a life has ended with an error.
+func (d *directory) failed(ctx context.Context, err error, state State, wait time.Duration) {
+	d.enter(state, err)
+	d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
+	d.note(ctx, events.Failed, events.Mark{}, err.Error())
+	if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
+		d.note(ctx, events.LostTail, events.Mark{}, err.Error())
+	}
+}
+
+// end closes the directory; err is of its last life, if that could not make safe what it
+// had taken.
+func (d *directory) end(err error) {
+	switch state, _ := d.condition(); state {
+	case Closed:
+		return
+	case Closing:
+	default:
+		d.enter(Closing, nil)
+	}
+	d.enter(Closed, err)
+}
+
+// condition returns the state and the error of the last life.
+func (d *directory) condition() (State, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state, d.err
+}
+
+// stopping notes that requests are no longer taken because the directory is to be closed.
+func (d *directory) stopping() {
+	if state, _ := d.condition(); state.serves() {
+		d.enter(Stopping, nil)
+	}
+}
+
+// importing notes that an import has the directory; the returned function that it ended.
+func (d *directory) importing() (ended func()) {
+	d.swap(Ready, Importing)
+	return func() { d.swap(Importing, Ready) }
+}
+
+// swap enters a state from another, and does nothing in any else: the life may have ended
+// meanwhile.
+func (d *directory) swap(from, to State) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state == from {
+		d.change(to, nil)
+	}
 }
 
 // nextReason says why the next life claims a tag. A promotion stays one until a life has
@@ -125,6 +175,11 @@ func pause(ctx context.Context, d time.Duration) {
 func (d *directory) enter(to State, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.change(to, err)
+}
+
+// change is enter under the lock.
+func (d *directory) change(to State, err error) {
 	if _, bad := next(d.state, to); bad != nil {
 		d.log.Error("impossible transition", "error", bad)
 	}
@@ -143,9 +198,9 @@ func (d *directory) ready(ctx context.Context) (*life, error) {
 		state, life, err, changed := d.state, d.life, d.err, d.changed
 		d.mu.Unlock()
 		switch {
-		case state == Ready:
+		case state.serves():
 			return life, nil
-		case state == Failed || state == Fenced:
+		case state.broken():
 			return nil, err
 		}
 		select {
@@ -162,7 +217,7 @@ func (d *directory) ready(ctx context.Context) (*life, error) {
 func (d *directory) current() (*life, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state == Ready && !d.life.over() {
+	if d.state.serves() && !d.life.over() {
 		return d.life, nil
 	}
 	if d.err != nil {
@@ -197,11 +252,6 @@ func (d *directory) session(key sessionKey) func() {
 			delete(d.sessions, key)
 		}
 	})
-}
-
-// openSessions returns how many sessions are open on an image.
-func (d *directory) openSessions(image events.ImageID) int {
-	return d.count(func(k sessionKey) bool { return k.image == image && k.snapshot == 0 })
 }
 
 // count returns how many sessions are open on what is asked for.

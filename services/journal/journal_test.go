@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/fault"
 	"tidemark/internal/nbd"
 	"tidemark/internal/sitetest"
@@ -41,7 +42,7 @@ func create(t testing.TB, d *directory, name string, size uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.writer.createImage(t.Context(), name, size, 0); err != nil {
+	if err := l.createImage(t.Context(), api.ImageCreateRequest{Image: name, Size: size}); err != nil {
 		t.Fatalf("create image: %v", err)
 	}
 }
@@ -157,18 +158,18 @@ func TestImageOperations(t *testing.T) {
 	s, _ := start(t, at)
 	d := acquire(t, s)
 	create(t, d, "disk0", 8<<20)
-	w := d.life.writer
+	l := d.life
 	ctx := t.Context()
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 8192), 6<<20, false)
 
-	if _, err := w.createImage(ctx, "disk0", 1<<20, 0); fault.CodeOf(err) != fault.Exists {
+	if err := l.createImage(ctx, api.ImageCreateRequest{Image: "disk0", Size: 1 << 20}); fault.CodeOf(err) != fault.Exists {
 		t.Errorf("create twice: %v", err)
 	}
-	if _, err := w.resizeImage(ctx, "disk0", 5<<20, false); fault.CodeOf(err) != fault.Busy {
+	if err := l.resizeImage(ctx, api.ImageResizeRequest{Image: "disk0", Size: 5 << 20}); fault.CodeOf(err) != fault.Busy {
 		t.Errorf("shrink unasked: %v", err)
 	}
-	if _, err := w.resizeImage(ctx, "disk0", 6<<20+4096, true); err != nil {
+	if err := l.resizeImage(ctx, api.ImageResizeRequest{Image: "disk0", Size: 6<<20 + 4096, AllowShrink: true}); err != nil {
 		t.Errorf("shrink: %v", err)
 	}
 	done := make(chan error, 1)
@@ -176,10 +177,11 @@ func TestImageOperations(t *testing.T) {
 	if err := <-done; fault.CodeOf(err) != fault.NoSpace {
 		t.Errorf("write beyond the new end: %v", err)
 	}
-	if _, err := w.resizeImage(ctx, "disk0", 16<<20, false); err != nil {
+	if err := l.resizeImage(ctx, api.ImageResizeRequest{Image: "disk0", Size: 16 << 20}); err != nil {
 		t.Errorf("grow: %v", err)
 	}
-	if err := w.removeImage(ctx, "disk0", d.openSessions); fault.CodeOf(err) != fault.Busy {
+	remove := api.ImageRequest{Image: "disk0"}
+	if err := l.removeImage(ctx, remove); fault.CodeOf(err) != fault.Busy {
 		t.Errorf("remove while open: %v", err)
 	}
 	if err := dev.Close(ctx); err != nil {
@@ -191,10 +193,10 @@ func TestImageOperations(t *testing.T) {
 		t.Error("after shrinking and growing the lost part does not read as zeroes")
 	}
 	_ = dev.Close(ctx)
-	if err := w.removeImage(ctx, "disk0", d.openSessions); err != nil {
+	if err := l.removeImage(ctx, remove); err != nil {
 		t.Errorf("remove: %v", err)
 	}
-	if err := w.removeImage(ctx, "disk0", d.openSessions); fault.CodeOf(err) != fault.NotFound {
+	if err := l.removeImage(ctx, remove); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("remove twice: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package journal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -15,12 +14,8 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/replica"
-	"tidemark/internal/site"
 	"tidemark/internal/tail"
 )
-
-// claimTries bounds how often a tag is claimed when a former owner is still writing.
-const claimTries = 10
 
 // life is one opening of a directory: from its last checkpoint to the end of its tag.
 type life struct {
@@ -29,6 +24,7 @@ type life struct {
 	log        *bus.Log
 	tail       *tail.Tail
 	writer     *writer
+	operations *operations
 	compaction *holder.Compaction
 	claim      atomic.Pointer[events.TagClaimed] // the latest of this life
 	ended      chan struct{}                     // closed when requests are no longer taken
@@ -109,6 +105,7 @@ func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, erro
 func (l *life) run(ctx context.Context, reason events.TagReason) error {
 	tailCtx, stopTail := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTail()
+	stopped := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	tailEnded := make(chan error, 1)
@@ -120,7 +117,13 @@ func (l *life) run(ctx context.Context, reason events.TagReason) error {
 	err := l.serve(ctx, reason)
 	close(l.ended)
 	if err == nil || errors.Is(err, context.Canceled) {
+		if stopped.Err() != nil {
+			l.directory.stopping()
+		}
 		err = l.finish(context.WithoutCancel(ctx))
+	}
+	if stopped.Err() != nil {
+		l.directory.enter(Closing, nil)
 	}
 	stopTail()
 	tailErr := <-tailEnded
@@ -159,16 +162,35 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	group.Go(func() error { return newClientCare(l).run(inner) })
 	group.Go(func() error { return l.compaction.Run(inner) })
 	group.Go(func() error {
+		l.directory.enter(Flushing, nil)
 		if err := l.claimPatiently(inner, reason); err != nil {
 			return err
 		}
-		stopAnswering, err := api.Serve(inner, bus.Conn(), log, l.handlers()...)
+		return l.takeRequests(inner)
+	})
+	return group.Wait()
+}
+
+// takeRequests settles what an earlier life left unfinished, and then takes requests until
+// ctx ends. Everything that was taken is logged when it returns nil.
+func (l *life) takeRequests(ctx context.Context) error {
+	group, inner := errgroup.WithContext(ctx)
+	l.operations = newOperations(inner, l.writer, l.unused)
+	defer l.operations.wait()
+	group.Go(func() error { return l.writer.run(inner) })
+	group.Go(func() error { return l.operations.commits(inner) })
+	group.Go(func() error {
+		if err := l.operations.recover(inner); err != nil {
+			return err
+		}
+		stop, err := api.Serve(inner, l.directory.service.deps.Bus.Conn(), l.directory.log, l.handlers()...)
 		if err != nil {
 			return err
 		}
-		defer stopAnswering()
+		defer stop()
 		l.directory.becameReady(ctx, l)
-		return l.writer.run(inner)
+		<-inner.Done()
+		return nil
 	})
 	return group.Wait()
 }
@@ -181,131 +203,9 @@ func (l *life) replay(ctx context.Context) error {
 	return l.tail.Drain(ctx)
 }
 
-// claimPatiently claims a tag behind the log's end, which fences every earlier writer.
-// It goes on behind a writer that is still writing, and waits while the log is full.
-func (l *life) claimPatiently(ctx context.Context, reason events.TagReason) error {
-	for tries := 0; tries < claimTries; {
-		err := l.claimTag(ctx, reason)
-		switch {
-		case err == nil:
-			return l.tail.Drain(ctx)
-		case errors.Is(err, bus.ErrFull):
-			l.directory.becameFull(ctx, true)
-			l.tail.Hurry()
-			pause(ctx, fullRetryTime)
-		case errors.Is(err, bus.ErrOvertaken):
-			tries++
-			if err := l.replay(ctx); err != nil {
-				return err
-			}
-		default:
-			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
-	return fmt.Errorf("claim a tag: %w", bus.ErrOvertaken)
-}
-
-// mayClaim refuses an orderly promotion while the demotion of the former owner was not
-// replayed here, and an ordinary opening of what this site does not own: somebody else
-// may.
-func (l *life) mayClaim(reason events.TagReason) error {
-	name, self := l.directory.name, l.directory.service.deps.Node.Site
-	if !l.replica.Consistent() {
-		return fault.New(fault.NotReady, "the copy of %s here is not complete: its first sync has not ended", name)
-	}
-	tag := l.replica.Tag()
-	demoted := tag != nil && tag.Reason == events.TagDemoted
-	switch {
-	case reason == events.TagForced:
-		return nil
-	case reason == events.TagPromoted && !demoted:
-		return fault.New(fault.Busy,
-			"the other site is still primary of %s, or its demotion has not arrived here: demote it first, or promote with --force and lose what has not arrived",
-			name)
-	case reason != events.TagPromoted && demoted:
-		return fault.New(fault.NotPrimary, "%s was demoted; promote it first", name)
-	case reason != events.TagPromoted && tag != nil && tag.Site != self.UUID:
-		return fault.New(fault.NotPrimary, "%s is owned by another site; promote it here first", name)
-	}
-	return nil
-}
-
-// claimTag claims the tag after the log's end.
-func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
-	self, err := site.Current(ctx, l.directory.service.deps.Bus)
-	if err != nil {
-		return err
-	}
-	end := l.tail.Marks().Logged
-	tag, err := end.Position.Tag().Next(self.Number)
-	if err != nil {
-		return err
-	}
-	mark, err := l.logClaim(ctx, tag, reason)
-	if err != nil {
-		return err
-	}
-	l.writer = l.newWriter(mark)
-	return nil
-}
-
-// logClaim logs a tag behind the log's end, which the caller knows to be its own.
-func (l *life) logClaim(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error) {
-	deps := l.directory.service.deps
-	claim := events.TagClaimed{
-		Tag: tag, Reason: reason, Site: deps.Node.Site.UUID, Node: deps.Node.Name,
-		Incarnation: deps.Node.Incarnation, Predecessor: l.tail.Marks().Logged,
-	}
-	if last := l.claim.Load(); last != nil {
-		claim.PredecessorSite = last.Site
-	} else if previous := l.replica.Tag(); previous != nil {
-		claim.PredecessorSite = previous.Site
-	}
-	msg, mark := claim.Encode(events.InstantOf(time.Now()))
-	claim.Mark = mark
-	subject := events.TagSubject(deps.Node.Site.Name, l.directory.id)
-	seq, err := l.log.Append(ctx, subject, msg, l.tail.LastSequence())
-	if err != nil {
-		return mark, fmt.Errorf("claim tag %d: %w", tag, err)
-	}
-	l.claim.Store(&claim)
-	l.tail.Logged(&claim, seq, len(msg))
-	return mark, nil
-}
-
-// nextTag logs a tag that the writer has numbered. A site that was given another number
-// meanwhile must not use its former one: another site may have it.
-func (l *life) nextTag(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error) {
-	self, err := site.Current(ctx, l.directory.service.deps.Bus)
-	if err != nil {
-		return events.Mark{}, err
-	}
-	if self.Number != tag.Site() {
-		return events.Mark{}, fmt.Errorf("claim tag %d: the site has number %d now", tag, self.Number)
-	}
-	return l.logClaim(ctx, tag, reason)
-}
-
-func (l *life) newWriter(claim events.Mark) *writer {
-	deps := l.directory.service.deps
-	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
-	w := newWriter(l.replica, l.log, l.tail, entries, deps.Settings, claim)
-	w.claim = l.nextTag
-	w.full = func(ctx context.Context, full bool) {
-		l.directory.becameFull(ctx, full)
-		if full {
-			l.tail.Hurry()
-		}
-	}
-	return w
-}
-
-// applied is told by the tail; what is replayed before the writer exists is not its.
+// applied is told by the tail. What was logged before the writer's first tag is not its.
 func (l *life) applied(m events.JournalMessage) {
-	if b, ok := m.(*events.Batch); ok && l.writer != nil {
+	if b, ok := m.(*events.Batch); ok && l.writer != nil && b.Tag >= l.writer.first {
 		l.writer.applied(b)
 	}
 }

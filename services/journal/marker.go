@@ -29,6 +29,9 @@ func (w *writer) flushed() {
 	}
 	if m.changed && w.failure == nil {
 		m.changed = false
+		if !m.wanted {
+			m.wanted, m.since = true, w.now()
+		}
 	}
 	w.wake()
 }

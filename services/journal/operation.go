@@ -3,194 +3,312 @@ package journal
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
-	"tidemark/internal/replica"
 )
 
-// operate logs one operation on the directory itself (an image created, resized,
-// removed) and returns when it is applied. It has the directory to itself: changes wait,
-// everything before it is applied, so decide sees the replica as the operation finds it.
-func (w *writer) operate(ctx context.Context, decide func() (events.Entry, error)) error {
-	if err := w.pause(); err != nil {
-		return err
+// operationsWaiting bounds the operations of a directory that wait for their turn.
+const operationsWaiting = 64
+
+// isolation says how far an operation keeps changes from the directory.
+type isolation uint8
+
+const (
+	// sharing lets changes go on: what the operation makes true does not touch them.
+	sharing isolation = iota + 1
+	// ordering lets no entry come between its start and its finish: both are placed at
+	// once, as there is nothing to do between them.
+	ordering
+	// excluding also has everything before it applied, and lets no change in until it is
+	// applied itself: it changes the versions of data.
+	excluding
+)
+
+// operation is something to be made true of images or snapshots.
+type operation struct {
+	isolation isolation
+	// held says that the caller has paused the writer and will resume it.
+	held bool
+	// destroys says that what the operation takes away is needed to replay what came
+	// before it: that is committed first.
+	destroys bool
+	// intend decides what is to become true. It is called when the operation's turn has
+	// come, so it sees what all operations before it did.
+	intend func() (events.Event, error)
+	// work is the operation's own work between its start and its finish; nil: none.
+	work func(ctx context.Context) error
+}
+
+// outcome is an operation that was done.
+type outcome struct {
+	intent   events.Event
+	position events.Position // of the finish: the version that it gives
+	at       events.Instant  // of its message
+}
+
+// operations carries operations out, one at a time.
+type operations struct {
+	writer *writer
+	ctx    context.Context                 //nolint:containedctx // of the life: an operation outlasts the request that asked for it
+	allow  func(intent events.Event) error // what only the owner can object
+	turn   chan struct{}                   // holds a token while an operation has its turn
+	line   chan struct{}                   // holds a token for each that waits or has its turn
+	due    chan struct{}                   // signalled when a checkpoint should follow
+	last   atomic.Uint64                   // the position of the last finish
+
+	running sync.WaitGroup
+}
+
+func newOperations(ctx context.Context, w *writer, allow func(events.Event) error) *operations {
+	return &operations{
+		writer: w, ctx: ctx, allow: allow, turn: make(chan struct{}, 1), line: make(chan struct{}, operationsWaiting),
+		due: make(chan struct{}, 1),
 	}
-	defer w.resume()
-	if err := w.tail.Drain(ctx); err != nil {
+}
+
+// run carries an operation out when its turn has come, and returns when it is safe, and
+// applied unless it is only ordering. When ctx ends first the operation goes on, if it
+// has begun. Errors that say why it cannot be are those of [replica.Replica.Check].
+func (o *operations) run(ctx context.Context, op operation) (outcome, error) {
+	var out outcome
+	err := o.alone(ctx, func(context.Context) (err error) {
+		var started events.Position
+		started, out, err = o.execute(op)
+		if o.unsettled(started, err) {
+			// The client need not wait until a full log takes it.
+			o.running.Go(func() { o.abandon(started, err) })
+		}
 		return err
+	})
+	if err != nil {
+		return outcome{}, err
 	}
-	entry, err := decide()
+	return out, nil
+}
+
+// alone calls f, with the life's context, while no operation runs. When ctx ends before
+// f does, f goes on.
+func (o *operations) alone(ctx context.Context, f func(context.Context) error) error {
+	leave, err := o.enter(ctx)
 	if err != nil {
 		return err
 	}
-	const size = entryOverhead + 512 // a name and a few numbers
-	if err := w.tail.Room(ctx, size); err != nil {
+	done := make(chan error, 1)
+	o.running.Go(func() {
+		defer leave()
+		done <- f(o.ctx)
+	})
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
 	}
-	return w.carryOut(entry, size)
+	if o.ctx.Err() != nil {
+		return errClosed
+	}
+	return fault.New(fault.Timeout, "it goes on, though nobody waits for it: %w", ctx.Err())
 }
 
-// carryOut places an operation's entry and waits until it is applied. It does not end
-// before that, whatever its client does: changes that were let in meanwhile would be
-// checked against what the operation is about to change.
-func (w *writer) carryOut(entry events.Entry, size int) error {
-	done := make(chan error, 1)
-	w.mu.Lock()
-	if err := cmpErr(w.failure, w.begin(1)); err != nil {
-		w.mu.Unlock()
-		w.tail.Return(size)
-		return err
+// enter waits for a turn; leave gives it up.
+func (o *operations) enter(ctx context.Context) (leave func(), err error) {
+	select {
+	case o.line <- struct{}{}:
+	default:
+		return nil, fault.New(fault.Busy, "%d operations on the directory wait already", operationsWaiting)
 	}
-	w.place(entry, size, completion{func(err error) { done <- err }, true})
-	w.mu.Unlock()
-	err := <-done
-	if errors.Is(err, bus.ErrFull) {
-		return err // it was not logged
+	select {
+	case o.turn <- struct{}{}:
+		return func() { <-o.turn; <-o.line }, nil
+	case <-ctx.Done():
+		<-o.line
+		return nil, fault.New(fault.Timeout, "another operation on the directory is under way: %w", ctx.Err())
+	case <-o.ctx.Done():
+		<-o.line
+		return nil, errClosed
+	}
+}
+
+// wait returns when no operation runs any more.
+func (o *operations) wait() { o.running.Wait() }
+
+// settled returns when the replica shows what every operation that was answered has made
+// true.
+func (o *operations) settled(ctx context.Context) error {
+	return o.writer.tail.AwaitApplied(ctx, events.Position(o.last.Load()))
+}
+
+// execute carries out an operation whose turn has come. started is the position of its
+// start, zero when none was logged.
+func (o *operations) execute(op operation) (started events.Position, out outcome, err error) {
+	w := o.writer
+	if err := o.settled(o.ctx); err != nil {
+		return 0, outcome{}, err
+	}
+	if op.destroys { // outside of the pause: it takes as long as there is data to sync
+		if _, err := w.tail.Commit(o.ctx); err != nil {
+			return 0, outcome{}, err
+		}
+	}
+	if op.isolation == excluding && !op.held {
+		if err := w.pause(); err != nil {
+			return 0, outcome{}, err
+		}
+		defer w.resume()
+	}
+	if op.isolation == excluding {
+		if err := w.tail.Drain(o.ctx); err != nil {
+			return 0, outcome{}, err
+		}
+	}
+	if out.intent, err = op.intend(); err != nil {
+		return 0, outcome{}, err
+	}
+	if err := o.allow(out.intent); err != nil {
+		return 0, outcome{}, err
+	}
+	before, err := w.replica.Check(out.intent)
+	if err != nil {
+		return 0, outcome{}, err
+	}
+	if op.isolation == ordering {
+		return o.atOnce(out.intent, before)
+	}
+	begun, err := w.logSafe(o.ctx, events.Entry{Event: events.OperationStarted{Intent: out.intent}})
+	if err != nil {
+		return 0, outcome{}, err
+	}
+	if op.work != nil {
+		err = op.work(o.ctx)
 	}
 	if err == nil {
-		err = w.tail.Drain(context.Background()) // ends when applied, or with the tail
+		out, err = o.finish(begun.position, out.intent)
 	}
-	if err != nil { // it may be logged: nothing more is taken before it was replayed
-		w.mu.Lock()
-		w.failure = cmpErr(w.failure, err)
-		w.changed.Broadcast()
-		w.mu.Unlock()
+	if err == nil {
+		err = o.applied(out.position)
+	}
+	return begun.position, out, err
+}
+
+// atOnce makes an operation true that has no work of its own. Its start need not be safe
+// before its finish has its place: the finish, which alone changes the replica, cannot be
+// safe before it. So writers are not stopped.
+func (o *operations) atOnce(intent events.Event, before []events.Position) (started events.Position, out outcome, err error) {
+	start, finish, err := o.writer.logPair(o.ctx, events.Entry{Event: events.OperationStarted{Intent: intent}},
+		func(started events.Position) events.Entry {
+			return events.Entry{Before: before, Event: events.OperationFinished{Started: started}}
+		})
+	if err != nil {
+		return start.position, outcome{}, err
+	}
+	o.done(finish)
+	return start.position, outcome{intent, finish.position, finish.at}, nil
+}
+
+// done notes where the last finish stands.
+func (o *operations) done(finish loggedEntry) {
+	o.last.Store(uint64(finish.position))
+	signal(o.due)
+}
+
+// finish makes an operation true.
+func (o *operations) finish(started events.Position, intent events.Event) (outcome, error) {
+	before, err := o.writer.replica.Check(intent)
+	if err != nil {
+		return outcome{}, err
+	}
+	finish, err := o.writer.logSafe(o.ctx, events.Entry{Before: before, Event: events.OperationFinished{Started: started}})
+	if err != nil {
+		return outcome{}, err
+	}
+	o.done(finish)
+	return outcome{intent, finish.position, finish.at}, nil
+}
+
+// applied returns when a finish is applied. If that fails nothing more is taken before
+// it was replayed: it would be checked against what the operation was to change.
+func (o *operations) applied(position events.Position) error {
+	err := o.writer.tail.AwaitApplied(context.WithoutCancel(o.ctx), position)
+	if err != nil {
+		o.writer.close(err)
 	}
 	return err
 }
 
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
+// unsettled reports whether an operation was started and needs a finish that says why it
+// failed. One that ended with its writer is settled by the next opening.
+func (o *operations) unsettled(started events.Position, err error) bool {
+	return started != 0 && err != nil && o.writer.open()
 }
 
-// pause makes changes wait, and returns when none is on its way to the log and the
-// caller has the directory to itself until it calls resume.
-func (w *writer) pause() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.paused++
-	w.wake() // what is held back goes out
-	for (w.held || len(w.queue) > 0 || w.sealing) && w.failure == nil {
-		w.changed.Wait()
-	}
-	if w.failure != nil {
-		w.paused--
-		w.changed.Broadcast()
-		return w.failure
-	}
-	w.held = true
-	return nil
-}
-
-func (w *writer) resume() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.paused--
-	w.held = false
-	w.changed.Broadcast()
-	w.wake()
-}
-
-// Bounds of an image.
-const (
-	imageBytesMax     = 1 << 50
-	sectorBytes       = 512
-	imagesInDirectory = 4096
-)
-
-func (w *writer) createImage(ctx context.Context, name string, size, objectSize uint64) (*replica.Image, error) {
-	if objectSize == 0 {
-		objectSize = replica.ObjectSizeDefault
-	}
-	if err := checkImage(name, size, objectSize); err != nil {
-		return nil, err
-	}
-	err := w.operate(ctx, func() (events.Entry, error) {
-		if _, exists := w.replica.Lookup(name); exists {
-			return events.Entry{}, fault.New(fault.Exists, "image %q exists already", name)
+// abandon says that an operation failed. A full log takes that when it has room.
+func (o *operations) abandon(started events.Position, cause error) {
+	failure := string(fault.CodeOf(cause))
+	for o.ctx.Err() == nil {
+		_, err := o.writer.logSafe(o.ctx, events.Entry{Event: events.OperationFinished{Started: started, Failure: failure}})
+		if !errors.Is(err, bus.ErrFull) {
+			return // logged, or the life has ended
 		}
-		if len(w.replica.Images()) >= imagesInDirectory {
-			return events.Entry{}, fault.New(fault.NoSpace, "the directory holds %d images, the most it can", imagesInDirectory)
+		pause(o.ctx, fullRetryTime)
+	}
+}
+
+// recover settles, oldest first, the operations that an earlier life has left without a
+// finish: they become true where they still can, because their start was durable and
+// somebody may have been told so.
+func (o *operations) recover(ctx context.Context) error {
+	for _, left := range o.writer.replica.Unfinished() {
+		if err := o.settle(ctx, left.Started, left.Intent); err != nil {
+			return err
 		}
-		return events.Entry{
-			Before: []events.Position{0},
-			Event:  events.ImageCreated{Image: w.replica.NextImageID(), Name: name, Size: size, ObjectSize: objectSize},
-		}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return w.image(name)
-}
-
-func checkImage(name string, size, objectSize uint64) error {
-	if err := events.CheckName(name); err != nil {
-		return fault.New(fault.Usage, "image: %w", err)
-	}
-	if err := replica.CheckImage(size, objectSize); err != nil {
-		return err
-	}
-	return checkSize(size)
-}
-
-func checkSize(size uint64) error {
-	if size == 0 || size > imageBytesMax || size%sectorBytes != 0 {
-		return fault.New(fault.Usage, "an image's size is a multiple of %d bytes up to 1 PiB, not %d", sectorBytes, size)
 	}
 	return nil
 }
 
-func (w *writer) image(name string) (*replica.Image, error) {
-	image, ok := w.replica.Lookup(name)
-	if !ok {
-		return nil, fault.New(fault.NotFound, "there is no image %q", name)
+func (o *operations) settle(ctx context.Context, started events.Position, intent events.Event) error {
+	for {
+		out, err := o.finish(started, intent)
+		switch {
+		case err == nil:
+			return o.applied(out.position)
+		case errors.Is(err, bus.ErrFull):
+			pause(ctx, fullRetryTime)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		case o.unsettled(started, err):
+			o.abandon(started, err)
+			return ctx.Err()
+		default:
+			return err
+		}
 	}
-	return image, nil
 }
 
-func (w *writer) resizeImage(ctx context.Context, name string, size uint64, allowShrink bool) (*replica.Image, error) {
-	if err := checkSize(size); err != nil {
-		return nil, err
-	}
-	err := w.operate(ctx, func() (events.Entry, error) {
-		image, err := w.image(name)
-		if err != nil {
-			return events.Entry{}, err
+// commits takes a checkpoint after each operation, until ctx ends: what is replayed after
+// a crash is then no older than the last operation, give or take one.
+func (o *operations) commits(ctx context.Context) error {
+	for {
+		select {
+		case <-o.due:
+		case <-ctx.Done():
+			return nil
 		}
-		if size < image.Size() && !allowShrink {
-			return events.Entry{}, fault.New(fault.Busy,
-				"image %q would shrink from %d to %d bytes and lose what lies beyond; say --allow-shrink to do so",
-				name, image.Size(), size)
+		if err := o.settled(ctx); err != nil {
+			return nil //nolint:nilerr // the tail reports its failure itself
 		}
-		return events.Entry{
-			Before: []events.Position{image.Version()},
-			Event:  events.ImageResized{Image: image.ID(), Size: size},
-		}, nil
-	})
-	if err != nil {
-		return nil, err
+		if _, err := o.writer.tail.Commit(ctx); err != nil {
+			return nil //nolint:nilerr // the same
+		}
 	}
-	return w.image(name)
 }
 
-// removeImage removes an image that no client has open.
-func (w *writer) removeImage(ctx context.Context, name string, opened func(events.ImageID) int) error {
-	return w.operate(ctx, func() (events.Entry, error) {
-		image, err := w.image(name)
-		if err != nil {
-			return events.Entry{}, err
-		}
-		if n := opened(image.ID()); n > 0 {
-			return events.Entry{}, fault.New(fault.Busy, "image %q is open in %d NBD sessions", name, n)
-		}
-		return events.Entry{
-			Before: []events.Position{image.Version()},
-			Event:  events.ImageRemoved{Image: image.ID()},
-		}, nil
-	})
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

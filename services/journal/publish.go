@@ -235,6 +235,7 @@ func (w *writer) append(ctx context.Context, msg []byte, last uint64) (uint64, e
 func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error {
 	w.mu.Lock()
 	w.paused++
+	w.rewinds = true
 	lost := append([]*openBatch{under}, w.queue...)
 	w.queue = nil
 	w.mu.Unlock()
@@ -246,6 +247,7 @@ func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error 
 	clear(w.pending)
 	w.tag, w.next, w.cut = w.mark.Position.Tag(), w.mark.Position.Entry()+1, true
 	w.paused--
+	w.rewinds = false
 	w.changed.Broadcast()
 	return err
 }

@@ -2,10 +2,13 @@ package journal
 
 import (
 	"context"
+	"sync/atomic"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
 )
+
+var errEarlier = fault.New(fault.Busy, "what was to come before it was refused")
 
 // batchOverhead is what a message takes besides its entries, in bytes.
 const batchOverhead = 128
@@ -18,8 +21,14 @@ func (w *writer) submitRun(ctx context.Context, parts []change, done func(error)
 		w.submit(ctx, parts[0], done)
 		return
 	}
-	if len(parts) > events.PartsMax {
-		done(fault.New(fault.Usage, "the request is too large: it would take %d entries, the most is %d", len(parts), events.PartsMax))
+	w.submitParts(ctx, parts, nil, done)
+}
+
+// submitParts is submitRun also for one who has paused the writer: held is not nil then,
+// and nothing is placed any more once it is set.
+func (w *writer) submitParts(ctx context.Context, parts []change, held *atomic.Bool, done func(error)) {
+	if len(parts) == 0 || len(parts) > events.PartsMax {
+		done(fault.New(fault.Usage, "the request would take %d entries; 1 to %d are possible", len(parts), events.PartsMax))
 		return
 	}
 	size := 0
@@ -30,7 +39,7 @@ func (w *writer) submitRun(ctx context.Context, parts []change, done func(error)
 		done(err)
 		return
 	}
-	if err := w.enqueueRun(parts, size, done); err != nil {
+	if err := w.enqueueRun(parts, size, held, done); err != nil {
 		w.tail.Return(size)
 		done(err)
 	}
@@ -38,11 +47,15 @@ func (w *writer) submitRun(ctx context.Context, parts []change, done func(error)
 
 // enqueueRun places the parts under one lock, so that nothing comes between. A run that
 // one message does not hold gets messages of its own: its neighbours are not to wait
-// until it is complete.
-func (w *writer) enqueueRun(parts []change, size int, done func(error)) error {
+// until it is complete. held is that of submitParts.
+func (w *writer) enqueueRun(parts []change, size int, held *atomic.Bool, done func(error)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.awaitTurn()
+	if held == nil {
+		w.awaitTurn()
+	} else if w.awaitRewound(); held.Load() {
+		return errEarlier
+	}
 	for i := range parts {
 		if err := w.admit(&parts[i], uint32(len(parts))); err != nil {
 			return err
@@ -58,8 +71,13 @@ func (w *writer) enqueueRun(parts []change, size int, done func(error)) error {
 		if part.Last() {
 			c = completion{done, parts[i].safe}
 		}
+		if len(parts) == 1 {
+			part = events.Part{}
+		}
 		w.record(&parts[i], part, parts[i].size(), c)
 	}
-	w.cut = batchOverhead+size > room
+	if len(parts) > 1 {
+		w.cut = batchOverhead+size > room
+	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
 )
 
@@ -45,26 +46,23 @@ func TestOperationKeepsTheDirectoryUntilItIsApplied(t *testing.T) {
 	create(t, d, "disk0", 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 4096), 6<<20, true)
-	w := d.life.writer
+	l := d.life
 
 	ctx, giveUp := context.WithCancel(t.Context())
 	operated, wrote := make(chan error, 1), make(chan error, 1)
 	g.gate.Lock()
 	go func() {
-		operated <- w.operate(ctx, func() (events.Entry, error) {
-			image, err := w.image("disk0")
+		_, err := l.operate(ctx, operation{isolation: excluding}, "disk0", func(image *replica.Image) (events.Event, error) {
 			defer giveUp()
-			return events.Entry{
-				Before: []events.Position{image.Version()},
-				Event:  events.ImageResized{Image: image.ID(), Size: 5 << 20},
-			}, err
+			return events.ImageResized{Image: image.ID(), Size: 5 << 20}, nil
 		})
+		operated <- err
 	}()
 	<-ctx.Done()
 	go dev.Write(t.Context(), pattern(2, 4096), 6<<20, false, func(err error) { wrote <- err })
 	g.gate.Unlock()
-	if err := <-operated; err != nil {
-		t.Errorf("operate: %v", err)
+	if err := <-operated; fault.CodeOf(err) != fault.Timeout {
+		t.Errorf("an operation that nobody waits for: %v", err)
 	}
 	if err := <-wrote; fault.CodeOf(err) != fault.NoSpace {
 		t.Errorf("a write beyond the new end: %v", err)

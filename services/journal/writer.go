@@ -25,6 +25,7 @@ type writer struct {
 	log      *bus.Log
 	tail     *tail.Tail
 	subject  string
+	first    events.Tag // the first that the writer claimed
 	settings Settings
 	now      func() time.Time
 	// claim logs a tag behind the last entry, in the writer's own turn.
@@ -50,10 +51,11 @@ type writer struct {
 	scratch []events.Position
 	marker  marker
 	paused  int  // how many want changes to wait
+	rewinds bool // positions are being made free again
 	held    bool // one has the directory to itself
 	sealing bool // a batch is between queue and log
 	failure error
-	changed *sync.Cond // of mu: paused, held, sealing, queue or failure
+	changed *sync.Cond // of mu: paused, held, rewinds, sealing, queue or failure
 	kick    chan struct{}
 
 	// logged holds this writer's logged batches until they are applied, oldest first.
@@ -92,7 +94,7 @@ type completion struct {
 func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, settings Settings, claim events.Mark) *writer {
 	w := &writer{
 		replica: r, log: log, tail: t, subject: subject, settings: settings,
-		tag: claim.Position.Tag(), mark: claim, next: 1,
+		first: claim.Position.Tag(), tag: claim.Position.Tag(), mark: claim, next: 1,
 		now:      time.Now,
 		full:     func(context.Context, bool) {},
 		fullTime: fullTime,
@@ -148,6 +150,14 @@ func (w *writer) enqueue(c *change, size int, done func(error)) error {
 // awaitTurn returns when changes are taken, or none any more. It is called under the lock.
 func (w *writer) awaitTurn() {
 	for w.paused > 0 && w.failure == nil {
+		w.changed.Wait()
+	}
+}
+
+// awaitRewound returns when an entry placed now keeps its position, whoever has paused
+// the writer. It is called under the lock.
+func (w *writer) awaitRewound() {
+	for w.rewinds && w.failure == nil {
 		w.changed.Wait()
 	}
 }

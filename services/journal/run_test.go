@@ -1,0 +1,192 @@
+package journal
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
+)
+
+const runBytes = 3 << 20 // a write of so many takes 12 entries, two of which fill a message
+
+// breakAt makes the log refuse the n-th message from when it is armed on, and all
+// behind it while it is; refused is called at the first.
+type breakAt struct {
+	n, seen atomic.Int64
+	refused func()
+}
+
+func (b *breakAt) guard() error {
+	n := b.n.Load()
+	if n == 0 {
+		return nil
+	}
+	switch seen := b.seen.Add(1); {
+	case seen < n:
+		return nil
+	case seen == n:
+		b.refused()
+	}
+	return bus.ErrFull
+}
+
+func (b *breakAt) arm(n int64) {
+	b.seen.Store(0)
+	b.n.Store(n)
+}
+
+// A write that takes several messages is there as a whole or not at all, wherever the
+// owner is killed between them (journal 62, 114 of the split write: W5).
+func TestRunIsAllOrNothing(t *testing.T) {
+	for cut := int64(1); ; cut++ {
+		complete := false
+		t.Run(fmt.Sprintf("killed before message %d", cut), func(t *testing.T) { complete = cutRun(t, cut) })
+		if complete {
+			if cut < 4 {
+				t.Errorf("the write took %d messages", cut)
+			}
+			return
+		}
+	}
+}
+
+// cutRun kills the owner before the n-th message of a run, opens the directory again, and
+// reports whether the write was complete by then.
+func cutRun(t *testing.T, n int64) (complete bool) {
+	at := sitetest.Start(t, "east")
+	cut := &breakAt{}
+	guarded(t, at, cut.guard, nil)
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 16<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	before, after := pattern(1, runBytes), pattern(2, runBytes)
+	write(t, dev, before, 4096, true)
+	cut.refused = d.cancel
+	cut.arm(n)
+	err := <-later(t, dev, after, 4096, false)
+	complete = err == nil
+	cut.arm(0)
+	stop()
+
+	s, stop = start(t, at)
+	d = acquire(t, s)
+	dev = open(t, s, "vms/prod/disk0")
+	want := before
+	if complete {
+		want = after
+	}
+	if got := read(t, dev, 4096, runBytes); !bytes.Equal(got, want) {
+		t.Errorf("complete %v: %d of %d bytes are wrong", complete, differing(got, want), runBytes)
+	}
+	// Positions and versions behind it are right.
+	write(t, dev, after, 8192, true)
+	stop()
+	s, _ = start(t, at)
+	d = acquire(t, s)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 8192, runBytes); !bytes.Equal(got, after) {
+		t.Error("a write behind the broken one is not there after a restart")
+	}
+	return complete
+}
+
+func differing(a, b []byte) int {
+	n := 0
+	for i := range a {
+		if a[i] != b[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// A log that becomes full in the middle of a run: what was logged of it is void, readers
+// never see it, and the directory goes on (journal 45, 48, 56, 61: what is behind a
+// refused message gets its error, in order, and nothing else does).
+func TestRunRefusedInTheMiddle(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	cut := &breakAt{refused: func() {}}
+	guarded(t, at, cut.guard, nil)
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 16<<20)
+	d.life.writer.fullTime = 0
+	dev := open(t, s, "vms/prod/disk0")
+	before, after := pattern(1, runBytes), pattern(2, runBytes)
+	write(t, dev, before, 0, true)
+	cut.arm(3)
+	first := later(t, dev, after, 0, false)
+	second := later(t, dev, after[:4096], 8<<20, true)
+	for i, done := range []<-chan error{first, second} {
+		if err := <-done; fault.CodeOf(err) != fault.NoSpace {
+			t.Errorf("write %d: %v", i, err)
+		}
+	}
+	cut.arm(0)
+	if got := read(t, dev, 0, runBytes); !bytes.Equal(got, before) {
+		t.Error("readers see parts of a write that was refused")
+	}
+	write(t, dev, after[:100_000], 1<<20, true)
+	copy(before[1<<20:], after[:100_000])
+	if got := read(t, dev, 0, runBytes); !bytes.Equal(got, before) {
+		t.Error("a write over a void one is not read back")
+	}
+	void := 0
+	for _, e := range journalOf(t, at, d) {
+		if e.Part.Count != 0 {
+			void++
+		}
+	}
+	if void%12 == 0 {
+		t.Errorf("%d parts in the log: none was broken off", void)
+	}
+	stop()
+	s, _ = start(t, at)
+	acquire(t, s)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 0, runBytes); !bytes.Equal(got, before) {
+		t.Error("after a restart the image does not hold what was acknowledged")
+	}
+}
+
+// A run stands in the log without anything between its parts, in messages of its own when
+// it takes several, whatever else is written (journal 99: both buffers of a split count).
+func TestRunStandsByItself(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := with(t, at, func(d *Deps) {
+		d.Settings = DefaultSettings()
+		d.Settings.PayloadBytes = 64 << 10
+		d.Settings.FlushBytes = 256 << 10
+	})
+	d := acquire(t, s)
+	create(t, d, "disk0", 64<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	var results []<-chan error
+	for i := range 200 {
+		n := []int{512, 100_000, 700_000, 4096}[i%4]
+		results = append(results, later(t, dev, pattern(uint64(i), n), uint64(i)*131072, false))
+	}
+	for _, done := range results {
+		wantNil(t, <-done)
+	}
+	var before logEntry
+	for _, e := range journalOf(t, at, d) {
+		switch {
+		case e.Part.Index > 0 && !e.Part.Continues(before.Part):
+			t.Fatalf("part %+v at %v follows %+v", e.Part, e.position, before.Part)
+		case e.Part.Index == 0 && !before.Part.Last():
+			t.Fatalf("%v follows part %+v", e.position, before.Part)
+		case e.Part.Count == 11 && e.Part.Index == 0 && e.message == before.message,
+			before.Part.Count == 11 && before.Part.Last() && e.message == before.message:
+			t.Fatalf("entry %v shares a message with a run that spans several", e.position)
+		}
+		if w, ok := e.Event.(events.Written); ok && len(w.Data) > 64<<10 {
+			t.Fatalf("entry %v carries %d bytes", e.position, len(w.Data))
+		}
+		before = e
+	}
+}
