@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"tidemark/internal/bus"
 )
@@ -44,6 +45,8 @@ func trimmed(t *testing.T, b *bus.Bus) {
 
 var errEnough = errors.New("enough")
 
+// journal 79, 88: a live reader is woken by what comes.
+//
 // followGoesOn reads what is there, what comes meanwhile, and from the middle again.
 func followGoesOn(t *testing.T, b *bus.Bus) {
 	l, subject := newLog(t, b, 0)
@@ -79,6 +82,7 @@ func followGoesOn(t *testing.T, b *bus.Bus) {
 	}
 }
 
+// journal 86: a reader that is told to end does, while it reads and while it waits.
 func followEnds(t *testing.T, b *bus.Bus) {
 	l, subject := newLog(t, b, 0)
 	fill(t, l, subject, 1, 1)
@@ -87,6 +91,24 @@ func followEnds(t *testing.T, b *bus.Bus) {
 	err := l.Follow(ctx, 1, func(bus.Message) error { cancel(); return nil })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+	fill(t, l, subject, 2, 20)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
+	err = l.ReadTo(ctx, 1, 20, func(m bus.Message) error {
+		if m.Sequence > 3 {
+			t.Errorf("message %d comes long after the end", m.Sequence)
+		}
+		cancel()
+		return ctx.Err()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("while it reads: %v", err)
+	}
+	waiting, done := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer done()
+	if err := l.Follow(waiting, 21, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it waits: %v", err)
 	}
 	if err := b.Follow(within(t), "NONE", 1, nil); !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("no stream: %v", err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
 )
@@ -61,6 +62,43 @@ func TestServerRestart(t *testing.T) {
 	cancel()
 	if err := <-followed; !errors.Is(err, context.Canceled) {
 		t.Errorf("follow: %v", err)
+	}
+}
+
+// journal 35: who watches facts learns after a lost connection what was said meanwhile.
+func TestWatchOverRestart(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, "127.0.0.1:0")
+	listen := strings.TrimPrefix(s.URL(), "nats://")
+	b := connect(t, bus.Config{URL: s.URL()})
+	control(t, b)
+	say := func(through *bus.Bus, entry uint32) {
+		t.Helper()
+		f := &events.PositionCommitted{Directory: "d", Client: "w", Mark: events.Mark{Position: events.At(1, entry)}}
+		if _, err := through.Publish(within(t), events.StreamPositions, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(b, 1)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	seen, watched := make(chan uint64, 100), make(chan error, 1)
+	go func() {
+		watched <- b.Watch(ctx, events.StreamPositions, "tidemark.position.>", func() {}, func(_ uint64, f events.Fact) error {
+			seen <- uint64(f.(*events.PositionCommitted).Mark.Position.Entry())
+			return nil
+		})
+	}()
+	awaitSequence(t, seen, 1)
+	s.Stop()
+	s = start(t, dir, listen)
+	say(inProcess(t, s), 2) // perhaps before the watcher is back
+	awaitSequence(t, seen, 2)
+	say(inProcess(t, s), 3)
+	awaitSequence(t, seen, 3)
+	cancel()
+	if err := <-watched; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

@@ -39,6 +39,8 @@ func (r *rig) history(n uint64) {
 	}
 }
 
+// journal 69, 70, 71: everything behind the position is replayed, nothing when there is
+// nothing, all when there is no position yet. journal 75: a hole is never passed over.
 func TestReplay(t *testing.T) {
 	r := newRig(t)
 	r.history(20)
@@ -141,7 +143,9 @@ func again(t *testing.T, r *rig, site *sitetest.Site) *rig {
 }
 
 // TestReplayRefusesStrangers: a message that does not continue the one before, or is
-// none, is not handed to the replica.
+// none, is not handed to the replica. journal 73, 74, 78, 87: a wrong sequence, a hole, a
+// tag that does not begin at its beginning, a duplicate and damage are each refused, not
+// passed over.
 func TestReplayRefusesStrangers(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -150,6 +154,12 @@ func TestReplayRefusesStrangers(t *testing.T) {
 	}{
 		{"another chain", func(r *rig) []byte { r.mark.Chain++; return r.batch(0, written(1, 1)) }, ErrDiverged},
 		{"a missing entry", func(r *rig) []byte { r.mark.Position++; return r.batch(0, written(1, 1)) }, ErrDiverged},
+		{"the last message again", func(r *rig) []byte { return r.last }, ErrDiverged},
+		{"a tag without its claim", func(r *rig) []byte {
+			r.mark.Position = events.At(r.mark.Position.Tag()+1<<12, 0)
+			return r.batch(0, written(1, 1))
+		}, ErrDiverged},
+		{"a tag that begins late", func(r *rig) []byte { r.claim(1); r.mark.Position++; return r.batch(0, written(1, 1)) }, ErrDiverged},
 		{"a tag of another history", func(r *rig) []byte { r.mark.Chain++; return r.claim(2) }, ErrDiverged},
 		{"garbage", func(*rig) []byte { return []byte("garbage") }, events.ErrCorrupt},
 		{"a newer format", func(*rig) []byte { return append([]byte{0x93, 2, 0xa5}, "batch123456789"...) }, events.ErrFormat},
@@ -166,6 +176,25 @@ func TestReplayRefusesStrangers(t *testing.T) {
 				t.Errorf("applied up to %v", got.Position)
 			}
 		})
+	}
+}
+
+// journal 72, 83: the entries of several tags are replayed in their order; a newer tag
+// ends the one before wherever that stands.
+func TestReplayOfSeveralTags(t *testing.T) {
+	r := newRig(t)
+	r.history(3)
+	last := uint64(5)
+	for site := range uint16(3) {
+		last = r.append(r.claim(site+1), last)
+		last = r.append(r.batch(0, written(uint64(site), 10), written(9, 10)), last)
+		last = r.append(r.claim(site+1), last) // a tag without entries
+	}
+	if err := r.replayed(); err != nil {
+		t.Fatal(err)
+	}
+	if got, seq := r.replica.Committed(); got != r.mark || seq != last || len(r.replica.Tags()) != 7 {
+		t.Errorf("committed %v at message %d, %d tags", got.Position, seq, len(r.replica.Tags()))
 	}
 }
 

@@ -82,6 +82,7 @@ type rig struct {
 	cfg     Config
 
 	mark     events.Mark
+	last     []byte // the message of the last batch
 	versions map[uint64]events.Position
 }
 
@@ -171,6 +172,7 @@ func (r *rig) batch(safe events.Position, evs ...events.Event) []byte {
 	}
 	var msg []byte
 	msg, r.mark = b.Seal(r.mark.Position.Tag(), r.mark, safe, events.InstantOf(time.Now()))
+	r.last = msg
 	return msg
 }
 
