@@ -11,9 +11,16 @@
 //     log only what its origin has reported safe.
 //   - Messages are applied in the order of the log, each exactly once; what the replica
 //     refuses (a gap, another chain, another version) stops the tail for good.
-//   - What is not yet applied is bounded in bytes: [Tail.Room] makes writers wait, and
-//     asks for a sync when the bound is near.
+//   - The messages of a run (one change of several entries) are applied as one step,
+//     once its last one is safe; what breaks a run off decides that it is void. A
+//     checkpoint never falls inside of one, and readers do not see a part of one. A log
+//     may end inside a run: [Tail.Drain] and [Tail.Replay] leave it where it is.
+//   - What is not yet applied is bounded: at most [UnappliedBytesMax] is unapplied or
+//     promised by [Tail.Room], where writers wait in turn. What readers see of it before
+//     it is applied is the same memory, not a second copy.
 //   - A commit position is announced only after the checkpoint that it names.
+//   - The log is cut only below what every client needs ([Positions]), and not while one
+//     is being let in ([Tail.BetweenTrims]).
 //
 // # When a step fails
 //
