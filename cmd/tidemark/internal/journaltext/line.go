@@ -127,7 +127,7 @@ func ParseLine(text []byte) (Line, error) {
 		return Line{}, fmt.Errorf("%w: it holds %d bytes where it says %d", ErrLine, len(rest), n)
 	}
 	var l Line
-	if err := json.Unmarshal(rest, &l); err != nil {
+	if err := l.UnmarshalJSON(rest); err != nil {
 		return Line{}, fmt.Errorf("%w: %w", ErrLine, err)
 	}
 	return l, nil
