@@ -92,11 +92,17 @@ func (s *site) data() string { return filepath.Join(s.dir, "data") }
 // serve starts one process of the site with exactly these flags, besides the names.
 func (s *site) serve(part string, flags ...string) *process {
 	s.t.Helper()
+	return s.serveAt(s.data(), part, flags...)
+}
+
+// serveAt is serve on another data folder.
+func (s *site) serveAt(data, part string, flags ...string) *process {
+	s.t.Helper()
 	log := filepath.Join(s.dir, part+".log")
 	if !slices.Contains(s.logs, log) {
 		s.logs = append(s.logs, log)
 	}
-	args := append([]string{"serve", "--data", s.data(), "--site", s.name, "--node", s.name + "-1"}, flags...)
+	args := append([]string{"serve", "--data", data, "--site", s.name, "--node", s.name + "-1"}, flags...)
 	return startProcess(s.t, s.name+"/"+part, log, args...)
 }
 
