@@ -45,7 +45,7 @@ func trimmed(t *testing.T, b *bus.Bus) {
 
 var errEnough = errors.New("enough")
 
-// journal 79, 88: a live reader is woken by what comes.
+// journal 79, journal 88: a live reader is woken by what comes.
 //
 // followGoesOn reads what is there, what comes meanwhile, and from the middle again.
 func followGoesOn(t *testing.T, b *bus.Bus) {

@@ -39,7 +39,7 @@ func (r *rig) history(n uint64) {
 	}
 }
 
-// journal 69, 70, 71: everything behind the position is replayed, nothing when there is
+// journal 69, journal 70, journal 71: everything behind the position is replayed, nothing when there is
 // nothing, all when there is no position yet. journal 75: a hole is never passed over.
 func TestReplay(t *testing.T) {
 	r := newRig(t)
@@ -143,7 +143,7 @@ func again(t *testing.T, r *rig, site *sitetest.Site) *rig {
 }
 
 // TestReplayRefusesStrangers: a message that does not continue the one before, or is
-// none, is not handed to the replica. journal 73, 74, 78, 87: a wrong sequence, a hole, a
+// none, is not handed to the replica. journal 73, journal 74, journal 78, journal 87: a wrong sequence, a hole, a
 // tag that does not begin at its beginning, a duplicate and damage are each refused, not
 // passed over.
 func TestReplayRefusesStrangers(t *testing.T) {
@@ -179,7 +179,7 @@ func TestReplayRefusesStrangers(t *testing.T) {
 	}
 }
 
-// journal 72, 83: the entries of several tags are replayed in their order; a newer tag
+// journal 72, journal 83: the entries of several tags are replayed in their order; a newer tag
 // ends the one before wherever that stands.
 func TestReplayOfSeveralTags(t *testing.T) {
 	r := newRig(t)

@@ -8,7 +8,7 @@ import (
 	"tidemark/internal/sitetest"
 )
 
-// journal 6, 8, 63, 64; for J11 and J12: what is cut only ever grows, never past a
+// journal 6, journal 8, journal 63, journal 64; for J11 and J12: what is cut only ever grows, never past a
 // client or the copy's own checkpoint, and a client that was disconnected holds nothing.
 //
 // TestTrim fills a log with more than 100 MiB while a slow client stands at its

@@ -67,7 +67,7 @@ func stateOf(s *Service, d *directory, name string) events.ClientState {
 	return ""
 }
 
-// journal 33, 64, 300: a client that stands still holds the journal until it is too far
+// journal 33, journal 64, journal 300: a client that stands still holds the journal until it is too far
 // behind: an alarm comes first, then it is disconnected and named in heads, and the
 // journal is trimmed; one that keeps up is not touched. It stays out, whatever it says,
 // also after a restart of the owner.
@@ -190,7 +190,7 @@ func TestAgeCountsFromWhatIsLacking(t *testing.T) {
 	}
 }
 
-// journal 11, 14-17, 66, 299: what a command may do to clients.
+// journal 11, journal 14, journal 15, journal 16, journal 17, journal 66, journal 299: what a command may do to clients.
 func TestDisconnectAndUnregister(t *testing.T) {
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
