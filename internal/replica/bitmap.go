@@ -125,3 +125,20 @@ func (b *bitmap) runs(limit uint64, f func(from, to uint64) error) error {
 	}
 	return nil
 }
+
+// except returns the blocks of a bitmap that are in neither of two others. Any may be nil.
+func (b *bitmap) except(x, y *bitmap) *bitmap {
+	if b == nil {
+		return nil
+	}
+	out := &bitmap{words: slices.Clone(b.words)}
+	for i := range out.words {
+		for _, o := range []*bitmap{x, y} {
+			if o != nil {
+				out.words[i] &^= o.words[i]
+			}
+		}
+	}
+	out.recount()
+	return out
+}

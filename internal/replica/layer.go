@@ -47,6 +47,7 @@ type layer struct {
 	stale    bool     // its own record differs from the metadata
 	recorded bool     // the metadata hold a record of it
 	buffer   []byte   // one block, made when first needed
+	pulled   uint64   // objects before this one show nothing from below: see pullStep
 }
 
 func layerPath(dir string, number uint32) string {

@@ -127,6 +127,15 @@ func (t *table) isMissing(index uint64) bool {
 	return o != nil && o.flags&missing != 0
 }
 
+// any reports whether the table has an object that was touched.
+func (t *table) any() (found bool) {
+	t.touched(0, func(_ uint64, o *object) bool {
+		found = o.version != 0
+		return !found
+	})
+	return found
+}
+
 // after returns the index behind one at which the next object may be that was touched;
 // the same index at the end of the table.
 func (t *table) after(index uint64) uint64 {

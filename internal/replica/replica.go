@@ -55,7 +55,8 @@ type Replica struct {
 	dir    string
 	lock   io.Closer
 	meta   *metadata
-	zeroes []byte // one block, never written
+	zeroes []byte   // one block, never written
+	step   stepSize // of compaction
 
 	// compacting makes steps of compaction serial.
 	compacting sync.Mutex
@@ -80,8 +81,7 @@ type Replica struct {
 	altered      bool // something other than objects differs from the metadata
 	newNames     bool // the layers' folder has names that are not synced
 	tagsSaved    int
-	holds        int  // calls of HoldCompaction in force
-	cutRuns      bool // parts are applied although their run reaches beyond the message
+	holds        int // calls of HoldCompaction in force
 
 	// What the next checkpoint forgets, and what it does afterwards.
 	goneImages     []events.ImageID
@@ -217,7 +217,7 @@ func open(fsys vfs.FS, dir string) (*Replica, error) {
 // openLocked loads a replica; lock is its, or closed on failure.
 func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 	r := &Replica{
-		fs: fsys, dir: dir, lock: lock, zeroes: make([]byte, BlockSize),
+		fs: fsys, dir: dir, lock: lock, zeroes: make([]byte, BlockSize), step: defaultStep(),
 		images: make(map[events.ImageID]*Image),
 		names:  make(map[string]*Image),
 		layers: make(map[LayerID]*layer), snapshots: make(map[events.SnapshotID]*Snapshot),

@@ -83,6 +83,24 @@ func replay(r *Replica, messages []events.JournalMessage) error {
 	return nil
 }
 
+// compactSome takes some steps of compaction.
+func compactSome(t testing.TB, r *Replica, rng *rand.Rand) {
+	t.Helper()
+	r.step = stepSize{bytes: 4 * BlockSize, objects: 1 + rng.IntN(4)}
+	for range 1 + rng.IntN(4) {
+		if _, err := r.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, info := range r.Images() {
+		if rng.IntN(4) == 0 {
+			if _, err := r.Pull(t.Context(), info.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestCreateOpenDestroy(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "r")
 	if _, err := Open(vfs.OS(), dir); !errors.Is(err, ErrNotFound) || fault.CodeOf(err) != fault.NotFound {
@@ -158,6 +176,14 @@ func applyRandom(t *testing.T, rng *rand.Rand) {
 		if staged == i+1 {
 			if err := j.states[i].differs(r); err != nil {
 				t.Fatalf("after message %d: %v", i, err)
+			}
+		}
+		if rng.IntN(3) == 0 {
+			compactSome(t, r, rng)
+			if staged == i+1 {
+				if err := j.states[i].differs(r); err != nil {
+					t.Fatalf("after compaction behind message %d: %v", i, err)
+				}
 			}
 		}
 		if rng.IntN(6) == 0 {

@@ -8,7 +8,7 @@ import (
 // Apply applies a safe message of the journal that continues [Replica.Applied]. seq is
 // its sequence in the journal's stream, kept by the next checkpoint. What
 // [Replica.Stage] made visible of the message gives way to what is applied. A run of parts
-// that the message cuts is applied as far as it is there: use [Replica.ApplyRun].
+// that the message cuts is void: use [Replica.ApplyRun].
 //
 // A message that does not continue what was applied is a [*GapError] or, when it
 // belongs to another history, a [*DivergedError]. An entry that meets an object of the
@@ -21,11 +21,7 @@ import (
 // the replica has failed: it can still be read, but this and every later Apply and
 // Checkpoint returns the error. Open it again and replay.
 func (r *Replica) Apply(m events.JournalMessage, seq uint64) error {
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	r.cutRuns = true
-	defer func() { r.cutRuns = false }()
-	return r.applyRun([]events.JournalMessage{m}, seq)
+	return r.ApplyRun([]events.JournalMessage{m}, seq)
 }
 
 // ApplyRun applies consecutive messages as one step: no checkpoint falls between them. It
@@ -36,10 +32,6 @@ func (r *Replica) Apply(m events.JournalMessage, seq uint64) error {
 func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
-	return r.applyRun(ms, seq)
-}
-
-func (r *Replica) applyRun(ms []events.JournalMessage, seq uint64) error {
 	if err := r.usable(); err != nil || len(ms) == 0 {
 		return err
 	}
@@ -98,11 +90,11 @@ func (r *Replica) applyBatch(b *events.Batch, next []events.JournalMessage, whol
 			at.version = at.position
 		}
 		if whole == 0 && e.Part.Count != 0 {
-			if !r.begins(b.Entries[i:], next, i == 0) {
+			if e.Part.Index != 0 || !complete(b.Entries[i:], next) {
 				r.void(e, at.position)
 				continue
 			}
-			whole = int(e.Part.Count - e.Part.Index)
+			whole = int(e.Part.Count)
 		}
 		whole = max(0, whole-1)
 		if err := r.applyEntry(e, at); err == nil {
@@ -116,23 +108,14 @@ func (r *Replica) applyBatch(b *events.Batch, next []events.JournalMessage, whol
 	return whole, nil
 }
 
-// begins reports whether a run that can be applied begins with the first of entries. A run
-// that a caller of Apply cuts at the end of a message is taken for whole.
-func (r *Replica) begins(entries []events.Entry, next []events.JournalMessage, first bool) bool {
-	if r.cutRuns && first && entries[0].Part.Index != 0 {
-		return true
-	}
-	return entries[0].Part.Index == 0 && complete(entries, next, r.cutRuns)
-}
-
 // complete reports whether the run that begins with the first of entries ends, in them or
 // in the messages that follow.
-func complete(entries []events.Entry, next []events.JournalMessage, cut bool) bool {
+func complete(entries []events.Entry, next []events.JournalMessage) bool {
 	last, rest := entries[0].Part, entries[1:]
 	for !last.Last() {
 		for len(rest) == 0 {
 			if len(next) == 0 {
-				return cut
+				return false
 			}
 			b, ok := next[0].(*events.Batch)
 			if !ok {

@@ -1,0 +1,264 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/vfs"
+)
+
+// diskUsed returns how many bytes the layers' files take on the disk, and how many there are.
+func diskUsed(t *testing.T, r *Replica) (bytes uint64, files int) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(r.dir, layersFolder, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes += uint64(info.Sys().(*syscall.Stat_t).Blocks) * 512
+	}
+	return bytes, len(names)
+}
+
+func compactAll(t *testing.T, r *Replica) {
+	t.Helper()
+	for steps := 0; ; steps++ {
+		more, err := r.Compact(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !more {
+			break
+		}
+		if steps > 10000 {
+			t.Fatal("compaction does not end")
+		}
+	}
+	mustCheckpoint(t, r)
+}
+
+// fill returns an event that writes n blocks of a value.
+func fillBlocks(image events.ImageID, from, n int, value byte) events.Event {
+	data := make([]byte, n*BlockSize)
+	for i := range data {
+		data[i] = value
+	}
+	return events.Written{Image: image, Offset: uint64(from) * BlockSize, Data: data}
+}
+
+// TestSpaceComesBack removes snapshots from the middle, the end and the start of a chain,
+// and flattens a clone: what nobody sees any more leaves the disk.
+func TestSpaceComesBack(t *testing.T) {
+	j := newJournal(nil)
+	j.claim(1)
+	one := []events.ImageID{1}
+	j.batch(events.ImageCreated{Image: 1, Name: "a", Size: 4 << 20, ObjectSize: 64 << 10})
+	r := create1(t, vfs.OS(), memDir(t))
+	for i := range 4 { // each layer holds 48 blocks of its own, 32 of which the next one covers
+		j.batch(fillBlocks(1, 16*i, 48, byte(i+1)))
+		j.batch(events.SnapshotsCreated{Name: string(rune('a' + i)), First: events.SnapshotID(i + 1), Images: one})
+	}
+	j.batch(events.SnapshotProtected{Image: 1, Snapshot: 4}, events.ImageCloned{Image: 2, Name: "c", Parent: 1, Snapshot: 4})
+	j.batch(fillBlocks(2, 0, 8, 99))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	mustCheckpoint(t, r)
+	expect := func(what string, blocks, files int) {
+		t.Helper()
+		compactAll(t, r)
+		j.now.check(t, r)
+		if used, n := diskUsed(t, r); used != uint64(blocks)*BlockSize || n != files {
+			t.Errorf("%s: %d blocks in %d files, not %d in %d", what, used/BlockSize, n, blocks, files)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r = reopen(t, vfs.OS(), r.dir)
+		j.now.check(t, r)
+	}
+	expect("four snapshots and a clone", 4*48+8, 6)
+	mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: 2}))
+	expect("without the middle one", 4*48+8-32, 5)
+	mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: 1}))
+	expect("without the oldest one", 4*48+8-32-48+16, 4)
+	mustApply(t, r, j.batch(events.ImageFlattened{Image: 2}))
+	expect("the clone on its own", 80+48+96, 4)
+	mustApply(t, r, j.batch(events.SnapshotUnprotected{Image: 1, Snapshot: 4}, events.SnapshotRemoved{Image: 1, Snapshot: 4},
+		events.SnapshotRemoved{Image: 1, Snapshot: 3}))
+	expect("no snapshot at all", 2*96, 2)
+}
+
+// TestPull copies a clone's content before it is flattened: its parent may go then at once.
+func TestPull(t *testing.T) {
+	j, r := withSnapshots(t)
+	for {
+		left, err := r.Pull(t.Context(), 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.now.check(t, r)
+		if left == 0 {
+			break
+		}
+	}
+	if img := imageNamed(t, r, "c"); img.active.parent != nil {
+		t.Error("the clone still stands on its parent's layer")
+	}
+	if _, err := r.Pull(t.Context(), 9); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("pull of nothing: %v", err)
+	}
+	mustApply(t, r, j.batch(events.ImageFlattened{Image: 2}, events.SnapshotUnprotected{Image: 1, Snapshot: 2},
+		events.SnapshotRemoved{Image: 1, Snapshot: 2}, events.SnapshotRemoved{Image: 1, Snapshot: 1}, events.ImageRemoved{Image: 1}))
+	j.now.check(t, r)
+	mustCheckpoint(t, r)
+	if _, files := diskUsed(t, r); files != 1 {
+		t.Errorf("%d files are left, not the clone's", files)
+	}
+}
+
+func TestHoldCompaction(t *testing.T) {
+	j, r := withSnapshots(t)
+	mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: 1}))
+	release, again := r.HoldCompaction(), r.HoldCompaction()
+	layers := len(r.Layers())
+	for _, let := range []func(){func() {}, release, release} {
+		let() // twice is once
+		if more, err := r.Compact(t.Context()); more || err != nil || len(r.Layers()) != layers {
+			t.Fatalf("compaction under a hold: %v, %v", more, err)
+		}
+	}
+	if _, err := r.Pull(t.Context(), 2); fault.CodeOf(err) != fault.NotReady {
+		t.Errorf("pull under a hold: %v", err)
+	}
+	again()
+	compactAll(t, r)
+	if got := len(r.Layers()); got != layers-1 {
+		t.Errorf("%d layers are left of %d", got, layers)
+	}
+}
+
+// TestDeepChain reads and writes through 200 snapshots, and merges them all.
+func TestDeepChain(t *testing.T) {
+	const depth, blocks = 200, 64
+	j := newJournal(rand.New(rand.NewPCG(1, 20)).IntN)
+	j.claim(1)
+	j.batch(events.ImageCreated{Image: 1, Name: "a", Size: blocks * BlockSize, ObjectSize: 8 * BlockSize})
+	for i := range depth {
+		j.batch(j.io(), events.SnapshotsCreated{Name: fmt.Sprintf("s%d", i), First: events.SnapshotID(i + 1), Images: []events.ImageID{1}})
+	}
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	j.now.check(t, r)
+	mustCheckpoint(t, r)
+	for i := range depth {
+		if i != depth/2 {
+			mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: events.SnapshotID(i + 1)}))
+		}
+	}
+	compactAll(t, r)
+	j.now.check(t, r)
+	if got := len(r.Layers()); got != 2 {
+		t.Errorf("%d layers are left, not 2", got)
+	}
+}
+
+// TestConcurrentStructure lets readers watch an image, a clone and snapshots while layers
+// come, go and merge: what a snapshot holds never changes, an image never goes back.
+func TestConcurrentStructure(t *testing.T) {
+	const blocks, rounds = 8, 120
+	j := newJournal(rand.New(rand.NewPCG(1, 21)).IntN)
+	j.claim(1)
+	j.batch(events.ImageCreated{Image: 1, Name: "a", Size: blocks * BlockSize, ObjectSize: 2 * BlockSize})
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	img, _ := r.Image(1)
+	done := make(chan struct{})
+	var others sync.WaitGroup
+	for i := range uint64(2) {
+		others.Go(func() { watch(t, r, img, rand.New(rand.NewPCG(i, 22)), done) })
+	}
+	others.Go(func() { watchSnapshots(t, img, done) })
+	others.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if _, err := r.Compact(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	value := func(n uint64) []byte {
+		var data []byte
+		for range blocks * BlockSize / 8 {
+			data = binary.BigEndian.AppendUint64(data, n)
+		}
+		return data
+	}
+	for n := range uint64(rounds) {
+		id := events.SnapshotID(n + 1)
+		mustApply(t, r, j.batch(
+			events.Written{Image: 1, Data: value(n + 1)},
+			events.SnapshotsCreated{Name: "s", First: id, Images: []events.ImageID{1}},
+			events.SnapshotRenamed{Image: 1, Snapshot: id, Name: fmt.Sprintf("t%d", n)},
+		))
+		mustApply(t, r, j.batch(events.Written{Image: 1, Offset: n % blocks * BlockSize, Data: value(n + 2)[:BlockSize]}))
+		if n >= 3 {
+			mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: id - 3}))
+		}
+	}
+	close(done)
+	others.Wait()
+	j.now.check(t, r)
+}
+
+// watchSnapshots reads snapshots, all blocks of which have one value, until done.
+func watchSnapshots(t *testing.T, img *Image, done <-chan struct{}) {
+	p := make([]byte, img.Size())
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		for _, info := range img.Snapshots() {
+			s, ok := img.Snapshot(info.Name)
+			if !ok {
+				continue
+			}
+			if _, err := s.ReadAt(p, 0); err != nil {
+				continue // removed
+			}
+			if _, err := s.Extents(0, s.Size()); err != nil {
+				continue
+			}
+			want := blockValue(t, p[:BlockSize])
+			for b := BlockSize; b < len(p); b += BlockSize {
+				if got := blockValue(t, p[b:][:BlockSize]); got != want {
+					t.Errorf("snapshot %q holds %d and %d", info.Name, want, got)
+					return
+				}
+			}
+		}
+	}
+}
