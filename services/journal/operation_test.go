@@ -296,7 +296,7 @@ func TestRefusedOperations(t *testing.T) {
 		{api.ImageRemove, api.ImageRequest{Image: "disk0"}, fault.Busy},
 		{api.ImageRename, api.ImageNameRequest{Image: "disk0", NewName: "clone"}, fault.Exists},
 		{api.ImageLink, api.ImageNameRequest{Image: "disk0", NewName: ".."}, fault.Usage},
-		{api.ImageClone, api.ImageCloneRequest{Image: "disk0", Snapshot: "s1", NewName: "c2"}, fault.Usage},
+		{api.ImageClone, api.ImageCloneRequest{Image: "disk0", Snapshot: "s1", NewName: "c2"}, fault.Busy},
 		{api.ImageFlatten, api.ImageRequest{Image: "disk0"}, fault.Usage},
 		{api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: "journaling"}, fault.Usage},
 		{api.MetadataUnset, api.MetadataRequest{Image: "disk0", Key: "none"}, fault.NotFound},
