@@ -41,6 +41,9 @@ func (c *cli) journalInfo(ctx context.Context, s *client, name events.DirectoryN
 		t.row("stream:", j.Stream)
 		t.row("subject:", j.Subject)
 		t.row("durability:", j.Durability)
+		if j.InFlight == 0 {
+			return // a replica's journal: its owner decides the rest
+		}
 		t.row("limit:", formatSize(j.BytesLimit))
 		t.row("flushed at:", formatSize(j.FlushBytes), "or after", time.Duration(j.FlushSeconds*float64(time.Second)))
 		t.row("appends in flight:", j.InFlight)
