@@ -42,7 +42,7 @@ func fillJournal(t *testing.T, conn *nbdclient.Conn) error {
 // The directory served reads while it was full, and says what is wrong.
 func fullPair(t *testing.T) (east, west *site, reader *nbdclient.Conn) {
 	t.Helper()
-	east, west = pair(t, "--journal-max-bytes", fullJournal)
+	east, west = pair(t, "--journal-max-bytes", fullJournal, "--journal-lag-bytes", "never")
 	east.createImage("vms/prod/a", "8MiB")
 	west.must("mirror", "add", "vms/prod")
 	awaitLevel(t, east, west, "vms/prod")
@@ -155,7 +155,7 @@ func TestJournalIsTrimmed(t *testing.T) {
 	for name, followed := range map[string]bool{"alone": false, "followed": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			east, west := pair(t, "--journal-max-bytes", fullJournal)
+			east, west := pair(t, "--journal-max-bytes", fullJournal, "--journal-lag-bytes", "never")
 			east.createImage("vms/prod/a", "8MiB")
 			if followed {
 				west.must("mirror", "add", "vms/prod")
