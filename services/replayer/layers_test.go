@@ -1,7 +1,6 @@
 package replayer
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,66 +19,25 @@ func chainOf(ids ...replica.LayerID) []replica.LayerRecord {
 	return layers
 }
 
-func planOf(layers []replica.LayerRecord) *plan {
-	return &plan{layers, 5, map[replica.LayerID]replica.LayerID{}}
-}
-
-func (p *plan) rounds(t *testing.T, now []replica.LayerRecord, want ...layerRound) {
-	t.Helper()
-	got := p.round(now)
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(layerRound{})); diff != "" {
-		t.Errorf("round (-want +got):\n%s", diff)
-	}
-	for _, l := range got {
-		p.copied(l)
-	}
-}
-
-func TestPlanCopiesEachLayerOnce(t *testing.T) {
-	p := planOf(chainOf(1, 2, 3))
-	now := chainOf(1, 2, 3, 4) // 4 came later: replay makes it
-	p.rounds(t, now, layerRound{1, 0, false}, layerRound{2, 1, false}, layerRound{3, 2, false})
-	p.rounds(t, now)
-	if err := p.ended(&replica.SyncStart{Layers: now, NextImage: 9}); err != nil {
-		t.Error(err)
-	}
-}
-
-// A layer that has taken in its parent is copied again, wholly.
-func TestPlanCopiesAgainWhatHasTakenInItsParent(t *testing.T) {
-	p := planOf(chainOf(1, 2, 3))
-	p.rounds(t, chainOf(1, 2, 3), layerRound{1, 0, false}, layerRound{2, 1, false}, layerRound{3, 2, false})
-	p.rounds(t, chainOf(1, 3), layerRound{3, 1, true})
-	p.rounds(t, chainOf(1, 3))
-
-	// One that had taken it in before this copying went on: what is here does not count.
-	p = planOf(chainOf(1, 2, 3))
-	p.rounds(t, append(chainOf(1, 2), replica.LayerRecord{ID: 3, Parent: 1}),
-		layerRound{1, 0, false}, layerRound{2, 1, false}, layerRound{3, 1, true})
-}
-
-func TestPlanStartsOverWhenSomethingMayBeLost(t *testing.T) {
+func TestLayersToCopy(t *testing.T) {
 	for _, c := range []struct {
-		name        string
-		copied      []replica.LayerRecord // in a first round
-		now         replica.SyncStart
-		ended       bool // ends with errStartOver
-		interrupted bool
+		name string
+		now  []replica.LayerRecord
+		want []layerCopy
+		gone replica.LayerID
 	}{
-		{"nothing is gone", nil, replica.SyncStart{Layers: chainOf(1, 2), NextImage: 9}, false, false},
-		{"a layer was dropped, no image came", chainOf(1), replica.SyncStart{Layers: chainOf(1), NextImage: 5}, false, true},
-		{"a layer was dropped, and an image came", chainOf(1), replica.SyncStart{Layers: chainOf(1), NextImage: 6}, true, true},
-		{"it was copied before", chainOf(1, 2), replica.SyncStart{Layers: chainOf(1), NextImage: 6}, false, false},
+		{"as they were", chainOf(1, 2, 3), []layerCopy{{1, false}, {2, false}, {3, false}}, 0},
+		{"one came", chainOf(1, 2, 3, 4), []layerCopy{{1, false}, {2, false}, {3, false}}, 0},
+		{"one was dropped", chainOf(1, 2), []layerCopy{{1, false}, {2, false}}, 3},
+		{"one was merged into another", chainOf(1, 3), []layerCopy{{1, false}, {3, true}}, 2},
+		{
+			"one was cut off", append(chainOf(1, 2), replica.LayerRecord{ID: 3}),
+			[]layerCopy{{1, false}, {2, false}, {3, true}}, 0,
+		},
 	} {
-		p := planOf(chainOf(1, 2))
-		for _, l := range p.round(c.copied) {
-			p.copied(l)
-		}
-		if err := p.ended(&c.now); errors.Is(err, errStartOver) != c.ended {
-			t.Errorf("%s: ended: %v", c.name, err)
-		}
-		if err := p.interrupted(&c.now); errors.Is(err, errStartOver) != c.interrupted {
-			t.Errorf("%s: interrupted: %v", c.name, err)
+		got, gone := layersToCopy(chainOf(1, 2, 3), c.now)
+		if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(layerCopy{})); diff != "" || gone != c.gone {
+			t.Errorf("%s: gone %d, want %d; to copy (-want +got):\n%s", c.name, gone, c.gone, diff)
 		}
 	}
 }

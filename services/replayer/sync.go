@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,14 +43,13 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	if err != nil {
 		return err
 	}
-	run := &copying{follower: f, replica: own.replica, source: src, plan: newPlan(own.replica)}
-	if resumed {
-		if err := run.plan.interrupted(&start); err != nil {
-			return err
-		}
+	layers, gone := layersToCopy(own.replica.Layers(), start.Layers)
+	if resumed && gone != 0 {
+		return fmt.Errorf("site %s has given up layer %d since the copying was interrupted: %w", src.peer.Site, gone, errStartOver)
 	}
 	f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
-	if err := run.all(ctx, start); err != nil {
+	run := &copying{follower: f, replica: own.replica, source: src}
+	if err := run.all(ctx, layers); err != nil {
 		return err
 	}
 	// Whatever the source dropped while it was copied, it had dropped by now.
@@ -108,8 +106,6 @@ type copying struct {
 	follower       *follower
 	replica        *replica.Replica
 	source         *source
-	plan           *plan
-	gone           sync.Map // layers that the source has dropped, by [replica.LayerID]
 	total          uint64
 	objects, bytes atomic.Uint64
 }
@@ -119,14 +115,27 @@ type objectID struct {
 	index uint64
 }
 
-// all copies every object that this copy does not have, several at a time, and saves
-// what it has now and then. A layer that has meanwhile taken in what it stood on is copied
-// again: the source needs that no more, and may have dropped it.
-func (s *copying) all(ctx context.Context, start replica.SyncStart) error {
+// all copies every object of layers that this copy does not have, several at a time, and
+// saves what it has now and then.
+func (s *copying) all(ctx context.Context, layers []layerCopy) error {
+	missing, err := s.list(ctx, layers)
+	if err != nil {
+		return err
+	}
+	s.total = uint64(len(missing)) + s.objects.Load()
+	s.report()
 	saving, stop := context.WithCancel(ctx)
 	saved := make(chan error, 1)
 	go func() { saved <- s.save(saving) }()
-	err := s.rounds(ctx, start)
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(copiesAtOnce)
+	for _, id := range missing {
+		if inner.Err() != nil {
+			break
+		}
+		group.Go(func() error { return s.copy(inner, id) })
+	}
+	err = group.Wait()
 	stop()
 	if saveErr := <-saved; err == nil {
 		err = saveErr
@@ -134,51 +143,20 @@ func (s *copying) all(ctx context.Context, start replica.SyncStart) error {
 	return err
 }
 
-func (s *copying) rounds(ctx context.Context, start replica.SyncStart) error {
-	for round := s.plan.round(start.Layers); len(round) > 0; round = s.plan.round(start.Layers) {
-		missing, err := s.list(ctx, round)
-		if err != nil {
-			return err
-		}
-		s.total = uint64(len(missing)) + s.objects.Load()
-		s.report()
-		group, inner := errgroup.WithContext(ctx)
-		group.SetLimit(copiesAtOnce)
-		for _, id := range missing {
-			if inner.Err() != nil {
-				break
-			}
-			group.Go(func() error { return s.copy(inner, id) })
-		}
-		if err := group.Wait(); err != nil {
-			return err
-		}
-		for _, layer := range round {
-			if _, gone := s.gone.Load(layer.id); !gone {
-				s.plan.copied(layer)
-			}
-		}
-		if start, err = s.source.start(ctx); err != nil {
-			return err
-		}
-	}
-	return s.plan.ended(&start)
-}
-
-// list returns the objects of the layers of a round that this copy lacks.
-func (s *copying) list(ctx context.Context, round []layerRound) ([]objectID, error) {
+// list returns the objects of layers that this copy lacks. One that was dropped meanwhile
+// has none: replay drops it here too.
+func (s *copying) list(ctx context.Context, layers []layerCopy) ([]objectID, error) {
 	var missing []objectID
-	for _, layer := range round {
+	for _, layer := range layers {
 		indices, err := s.indices(ctx, layer.id)
 		if fault.CodeOf(err) == fault.NotFound {
-			s.gone.Store(layer.id, true)
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list objects of layer %d: %w", layer.id, err)
 		}
 		for _, index := range indices {
-			if _, have := s.replica.Synced(layer.id, index); have && !layer.again {
+			if _, have := s.replica.Synced(layer.id, index); have && !layer.whole {
 				s.objects.Add(1)
 				continue
 			}
@@ -208,8 +186,7 @@ func (s *copying) indices(ctx context.Context, layer replica.LayerID) ([]uint64,
 func (s *copying) copy(ctx context.Context, id objectID) error {
 	object, err := s.source.object(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
-		s.gone.Store(id.layer, true)
-		return nil
+		return nil // dropped meanwhile; so will it be here
 	}
 	if err != nil {
 		return fmt.Errorf("copy object %d of layer %d: %w", id.index, id.layer, err)
