@@ -94,13 +94,17 @@ func TestKindsAreComplete(t *testing.T) {
 func TestShown(t *testing.T) {
 	for want, e := range map[string]events.Entry{
 		`{"position":{"tag":1,"entry":2},"before":[],"kind":"written","image":3,"offset":4,"length":20,"data_first":"61616161616161616161616161616161"}`: {
-			Event: events.Written{Image: 3, Offset: 4, Data: bytes.Repeat([]byte("a"), 20)}},
+			Event: events.Written{Image: 3, Offset: 4, Data: bytes.Repeat([]byte("a"), 20)},
+		},
 		`{"position":{"tag":1,"entry":2},"version":{"tag":0,"entry":7},"part":{"index":0,"count":2},"before":[{"tag":0,"entry":5}],"kind":"pattern_written","image":3,"offset":4,"length":8,"pattern_first":"6162"}`: {
-			Version: 7, Part: events.Part{Count: 2}, Before: []events.Position{5}, Event: events.PatternWritten{Image: 3, Offset: 4, Length: 8, Pattern: []byte("ab")}},
+			Version: 7, Part: events.Part{Count: 2}, Before: []events.Position{5}, Event: events.PatternWritten{Image: 3, Offset: 4, Length: 8, Pattern: []byte("ab")},
+		},
 		`{"position":{"tag":1,"entry":2},"before":[],"kind":"operation_started","intent":{"kind":"snapshots_created","name":"s","group":true,"first":1,"images":[1,2]}}`: {
-			Event: events.OperationStarted{Intent: events.SnapshotsCreated{Name: "s", Group: true, First: 1, Images: []events.ImageID{1, 2}}}},
+			Event: events.OperationStarted{Intent: events.SnapshotsCreated{Name: "s", Group: true, First: 1, Images: []events.ImageID{1, 2}}},
+		},
 		`{"position":{"tag":1,"entry":2},"before":[],"kind":"operation_finished","started":{"tag":1,"entry":1},"failure":"busy"}`: {
-			Event: events.OperationFinished{Started: events.At(1, 1), Failure: "busy"}},
+			Event: events.OperationFinished{Started: events.At(1, 1), Failure: "busy"},
+		},
 		`{"position":{"tag":1,"entry":2},"before":[],"kind":"flushed"}`: {Event: events.Flushed{}},
 	} {
 		if got, err := json.Marshal(Shown{events.At(1, 2), e}); err != nil || string(got) != want {

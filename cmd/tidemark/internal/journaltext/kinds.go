@@ -30,11 +30,24 @@ func kinds() []events.Event {
 // facts returns a zero event of each kind that an operation can be about.
 func facts() []events.Event {
 	return []events.Event{
-		events.ImageCreated{}, events.ImageResized{}, events.ImageRemoved{}, events.ImageCloned{}, events.ImageRenamed{},
-		events.ImageLinked{}, events.ImageUnlinked{}, events.ImageFlattened{}, events.FeatureChanged{},
-		events.MetadataSet{}, events.MetadataRemoved{},
-		events.SnapshotsCreated{}, events.SnapshotRemoved{}, events.SnapshotRenamed{}, events.SnapshotProtected{},
-		events.SnapshotUnprotected{}, events.SnapshotRolledBack{}, events.SnapshotLimitChanged{},
+		events.ImageCreated{},
+		events.ImageResized{},
+		events.ImageRemoved{},
+		events.ImageCloned{},
+		events.ImageRenamed{},
+		events.ImageLinked{},
+		events.ImageUnlinked{},
+		events.ImageFlattened{},
+		events.FeatureChanged{},
+		events.MetadataSet{},
+		events.MetadataRemoved{},
+		events.SnapshotsCreated{},
+		events.SnapshotRemoved{},
+		events.SnapshotRenamed{},
+		events.SnapshotProtected{},
+		events.SnapshotUnprotected{},
+		events.SnapshotRolledBack{},
+		events.SnapshotLimitChanged{},
 	}
 }
 
@@ -159,7 +172,7 @@ func (f fields) takeFields(v reflect.Value) (events.Event, error) {
 			}
 		}
 	}
-	return v.Interface().(events.Event), nil //nolint:forcetypeassert // made from one
+	return v.Interface().(events.Event), nil //nolint:errcheck // v was made from one
 }
 
 // takeIntent reads the event of an operation.
