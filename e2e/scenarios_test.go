@@ -76,7 +76,7 @@ func namedScenarios(t *testing.T) map[int]string {
 	}
 	_, part, _ := strings.Cut(string(text), "\n## journal\n")
 	part, _, _ = strings.Cut(part, "\n## ")
-	for _, row := range regexp.MustCompile(`(?m)^\| (` + numbersPattern + `)`).FindAllStringSubmatch(part, -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+numbersPattern+`)`).FindAllStringSubmatch(part, -1) {
 		for _, n := range numbersIn(t, row[1]) {
 			named[n] = "SCENARIOS.md"
 		}
