@@ -29,6 +29,8 @@ type directory struct {
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	ended   chan struct{} // closed when run has returned
+	// closeErr is why the close could not make safe what was taken; known once ended.
+	closeErr error
 
 	mu       sync.Mutex
 	state    State
@@ -116,6 +118,9 @@ func (d *directory) end(err error) {
 	case Closing:
 	default:
 		d.enter(Closing, nil)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		d.closeErr = err
 	}
 	d.enter(Closed, err)
 }

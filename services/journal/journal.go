@@ -100,7 +100,7 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	if err == nil {
 		return life.claim.Load().Mark, nil
 	}
-	s.stop(d)
+	_ = s.stop(d) // why it could not be opened says more
 	return events.Mark{}, d.wrap(err)
 }
 
@@ -123,8 +123,9 @@ func (s *Service) start(r *events.AcquireRequested) *directory {
 	return d
 }
 
-// stop ends a directory and waits for it.
-func (s *Service) stop(d *directory) {
+// stop ends a directory and waits for it. It returns an error if what was taken could not
+// be made safe.
+func (s *Service) stop(d *directory) error {
 	d.cancel()
 	<-d.ended
 	s.mu.Lock()
@@ -132,6 +133,7 @@ func (s *Service) stop(d *directory) {
 	if s.directories[d.id] == d {
 		delete(s.directories, d.id)
 	}
+	return d.closeErr
 }
 
 // Release implements [instance.Holder]: the node lets go of a directory. Sessions are
@@ -142,7 +144,9 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	d := s.directories[r.Directory]
 	s.mu.Unlock()
 	if d != nil {
-		s.stop(d)
+		if err := s.stop(d); err != nil && !r.Demote && !r.Remove { // those begin anew from the log
+			return events.Mark{}, false, d.wrap(err)
+		}
 	}
 	name := events.DirectoryName{Pool: r.Pool, Path: r.Path}
 	var mark events.Mark

@@ -255,7 +255,7 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 		t.Fatal("after recovery the image does not hold exactly what was acknowledged")
 	}
 	// Replay agrees: positions and versions have no gap.
-	s.stop(d)
+	wantNil(t, s.stop(d))
 	acquire(t, s)
 	dev = open(t, s, "vms/prod/disk0")
 	if !bytes.Equal(read(t, dev, 0, len(want)), want) {

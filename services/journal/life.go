@@ -116,10 +116,10 @@ func (l *life) run(ctx context.Context, reason events.TagReason) error {
 	}()
 	err := l.serve(ctx, reason)
 	close(l.ended)
+	if stopped.Err() != nil {
+		l.directory.stopping()
+	}
 	if err == nil || errors.Is(err, context.Canceled) {
-		if stopped.Err() != nil {
-			l.directory.stopping()
-		}
 		err = l.finish(context.WithoutCancel(ctx))
 	}
 	if stopped.Err() != nil {

@@ -177,7 +177,7 @@ func (o *operations) execute(op operation) (started events.Position, out outcome
 	if op.isolation == ordering {
 		return o.atOnce(out.intent, before)
 	}
-	begun, err := w.logSafe(o.ctx, events.Entry{Event: events.OperationStarted{Intent: out.intent}})
+	begun, err := w.logSafe(events.Entry{Event: events.OperationStarted{Intent: out.intent}})
 	if err != nil {
 		return 0, outcome{}, err
 	}
@@ -197,7 +197,7 @@ func (o *operations) execute(op operation) (started events.Position, out outcome
 // before its finish has its place: the finish, which alone changes the replica, cannot be
 // safe before it. So writers are not stopped.
 func (o *operations) atOnce(intent events.Event, before []events.Position) (started events.Position, out outcome, err error) {
-	start, finish, err := o.writer.logPair(o.ctx, events.Entry{Event: events.OperationStarted{Intent: intent}},
+	start, finish, err := o.writer.logPair(events.Entry{Event: events.OperationStarted{Intent: intent}},
 		func(started events.Position) events.Entry {
 			return events.Entry{Before: before, Event: events.OperationFinished{Started: started}}
 		})
@@ -220,7 +220,7 @@ func (o *operations) finish(started events.Position, intent events.Event) (outco
 	if err != nil {
 		return outcome{}, err
 	}
-	finish, err := o.writer.logSafe(o.ctx, events.Entry{Before: before, Event: events.OperationFinished{Started: started}})
+	finish, err := o.writer.logSafe(events.Entry{Before: before, Event: events.OperationFinished{Started: started}})
 	if err != nil {
 		return outcome{}, err
 	}
@@ -248,7 +248,7 @@ func (o *operations) unsettled(started events.Position, err error) bool {
 func (o *operations) abandon(started events.Position, cause error) {
 	failure := string(fault.CodeOf(cause))
 	for o.ctx.Err() == nil {
-		_, err := o.writer.logSafe(o.ctx, events.Entry{Event: events.OperationFinished{Started: started, Failure: failure}})
+		_, err := o.writer.logSafe(events.Entry{Event: events.OperationFinished{Started: started, Failure: failure}})
 		if !errors.Is(err, bus.ErrFull) {
 			return // logged, or the life has ended
 		}

@@ -214,7 +214,7 @@ func unfinished(t *testing.T, c operationCase, was []byte, demote bool) {
 	if _, err := call[any](t, at, d, c.request, c.body); err == nil || intent == nil {
 		t.Fatalf("not caught: %v, %v", intent, err)
 	}
-	if _, err := l.writer.logSafe(t.Context(), events.Entry{Event: events.OperationStarted{Intent: intent}}); err != nil {
+	if _, err := l.writer.logSafe(events.Entry{Event: events.OperationStarted{Intent: intent}}); err != nil {
 		t.Fatal(err)
 	}
 	if demote {
@@ -248,7 +248,7 @@ func TestUnfinishedOperationFails(t *testing.T) {
 		events.OperationStarted{Intent: events.SnapshotRemoved{Image: 1, Snapshot: 2}}, // it is protected
 		events.OperationFinished{Started: events.At(1, 1)},
 	} {
-		if _, err := w.logSafe(t.Context(), events.Entry{Event: e}); err != nil {
+		if _, err := w.logSafe(events.Entry{Event: e}); err != nil {
 			t.Fatal(err)
 		}
 	}

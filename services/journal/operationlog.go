@@ -1,10 +1,6 @@
 package journal
 
-import (
-	"context"
-
-	"tidemark/events"
-)
+import "tidemark/events"
 
 // loggedEntry is where an entry stands, and the time of its message.
 type loggedEntry struct {
@@ -14,21 +10,16 @@ type loggedEntry struct {
 
 // logSafe logs an entry that is no change, and returns when it is safe. It does not wait
 // for those that have paused the writer: the caller may be one.
-func (w *writer) logSafe(ctx context.Context, e events.Entry) (loggedEntry, error) {
-	size := sizeOfEntry(e)
-	if err := w.tail.Room(ctx, size); err != nil {
-		return loggedEntry{}, err
-	}
+func (w *writer) logSafe(e events.Entry) (loggedEntry, error) {
 	var logged loggedEntry
 	done := make(chan error, 1)
 	w.mu.Lock()
 	err := w.prepare(1)
 	if err == nil {
-		w.placeAt(e, size, &logged, completion{func(err error) { done <- err }, true})
+		w.placeAt(e, &logged, completion{func(err error) { done <- err }, true})
 	}
 	w.mu.Unlock()
 	if err != nil {
-		w.tail.Return(size)
 		return loggedEntry{}, err
 	}
 	err = <-done
@@ -37,21 +28,16 @@ func (w *writer) logSafe(ctx context.Context, e events.Entry) (loggedEntry, erro
 
 // logPair logs a start and its finish, with nothing between them, and returns when both
 // are safe. With an error the start's position is zero unless that was logged.
-func (w *writer) logPair(ctx context.Context, start events.Entry, finishOf func(started events.Position) events.Entry) (started, finished loggedEntry, err error) {
-	size, finishSize := sizeOfEntry(start), sizeOfEntry(finishOf(1))
-	if err := w.tail.Room(ctx, size+finishSize); err != nil {
-		return loggedEntry{}, loggedEntry{}, err
-	}
+func (w *writer) logPair(start events.Entry, finishOf func(started events.Position) events.Entry) (started, finished loggedEntry, err error) {
 	done, begun := make(chan error, 1), make(chan error, 1)
 	w.mu.Lock()
 	err = w.prepare(2)
 	if err == nil {
-		w.placeAt(start, size, &started, completion{func(err error) { begun <- err }, false})
-		w.placeAt(finishOf(started.position), finishSize, &finished, completion{func(err error) { done <- err }, true})
+		w.placeAt(start, &started, completion{func(err error) { begun <- err }, false})
+		w.placeAt(finishOf(started.position), &finished, completion{func(err error) { done <- err }, true})
 	}
 	w.mu.Unlock()
 	if err != nil {
-		w.tail.Return(size + finishSize)
 		return loggedEntry{}, loggedEntry{}, err
 	}
 	err = <-done
@@ -59,11 +45,6 @@ func (w *writer) logPair(ctx context.Context, start events.Entry, finishOf func(
 		started.position = 0
 	}
 	return started, finished, err
-}
-
-// sizeOfEntry returns at least what an entry takes in the log, in bytes.
-func sizeOfEntry(e events.Entry) int {
-	return entryOverhead + len(events.EncodeEntry(e)) + versionBytes
 }
 
 // prepare makes sure that entries which are no changes can be placed. It is called under
@@ -77,8 +58,12 @@ func (w *writer) prepare(entries uint32) error {
 }
 
 // placeAt places an entry and notes where: at once its position, and its message's time
-// before c is completed. It is called under the lock.
-func (w *writer) placeAt(e events.Entry, size int, logged *loggedEntry, c completion) {
+// before c is completed. It asks the tail for no room: there is one such entry at a time,
+// and it is not to stand in line behind the changes of clients. It is called under the lock.
+func (w *writer) placeAt(e events.Entry, logged *loggedEntry, c completion) {
 	logged.position = events.At(w.tag, w.next)
-	w.place(e, size, c).published = &logged.at
+	size := entryOverhead + len(events.EncodeEntry(e))
+	b := w.place(e, size, c)
+	b.reserved -= size
+	b.published = &logged.at
 }
