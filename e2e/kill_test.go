@@ -2,7 +2,9 @@ package e2e_test
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -48,6 +50,7 @@ func kills() []kill {
 		{"while it starts", 3, (*killer).whileItStarts},
 		{"while it stops", 2, (*killer).whileItStops},
 		{"stopped in order", 1, (*killer).inOrder},
+		{"under a group snapshot", 3, (*killer).underSnapshot},
 	}
 }
 
@@ -180,4 +183,72 @@ func (k *killer) killWithin(p *process, longest time.Duration) {
 	case <-p.ended:
 	}
 	p.kill()
+}
+
+// underSnapshot makes a snapshot of all images of the directory while clients write, and
+// kills the process in the middle of it, or after it. If it was answered it is there; if it
+// is there, it holds everything that was acknowledged before it was asked for, at one
+// position over all images, and nothing that was submitted after it was answered.
+func (k *killer) underSnapshot() {
+	k.t.Helper()
+	const name, longest = "vms/kill@now", 40 * time.Millisecond
+	end := k.writing(100)
+	begun := k.load.work.Tick()
+	type outcome struct {
+		code int
+		at   uint64
+	}
+	result, answered := make(chan outcome, 1), make(chan struct{})
+	go func() {
+		defer close(answered)
+		r := k.site.run("snap", "create", name, "--timeout", "2s")
+		result <- outcome{r.code, k.load.work.Tick()}
+	}()
+	if rand.IntN(2) == 0 {
+		<-answered
+	}
+	moment := time.NewTimer(rand.N(longest))
+	defer moment.Stop()
+	<-moment.C
+	k.site.kill()
+	end()
+	said := <-result
+	k.site.start()
+	if !k.hasSnapshot("vms/kill/a@now") {
+		if said.code == 0 {
+			k.t.Fatalf("the snapshot %s was made, and is not there", name)
+		}
+		return
+	}
+	if said.code != 0 {
+		said.at = math.MaxUint64
+	}
+	k.demandSnapshot(begun, said.at)
+	k.site.must("snap", "remove", name)
+}
+
+func (k *killer) hasSnapshot(name string) bool {
+	k.t.Helper()
+	image, snap, _ := strings.Cut(name, "@")
+	for _, s := range query[[]struct {
+		Snapshot string `json:"snapshot"`
+	}](k.site, "snap", "list", image) {
+		if s.Snapshot == snap {
+			return true
+		}
+	}
+	return false
+}
+
+// demandSnapshot judges the content of the snapshot of all images.
+func (k *killer) demandSnapshot(begun, ended uint64) {
+	k.t.Helper()
+	v := k.load.work.Verify()
+	for i, image := range k.load.images {
+		k.site.contents(image+"@now", func(offset uint64, p []byte) { v.Observe(i, offset, p) })
+	}
+	if err := v.Between(begun, ended).Prefix(); err != nil {
+		k.t.Fatalf("the snapshot: %v", err)
+	}
+	k.count["snapshots judged"]++
 }
