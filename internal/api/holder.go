@@ -46,6 +46,7 @@ const (
 	// SyncStart and SyncObject are answered in binary, in several messages.
 	SyncStart  = "sync.start"  // SyncStartRequest
 	SyncObject = "sync.object" // SyncObjectRequest
+	SyncEnd    = "sync.end"    // SyncEndRequest -> Nothing
 )
 
 // HolderSubject returns the subject of a request about a directory.
@@ -173,6 +174,11 @@ type SyncCheckReply struct {
 // SyncStartRequest asks for what a first sync begins with, which is sent like an object: its
 // JSON (replica.SyncStart) is the data of the parts of object 0 of layer 0.
 type SyncStartRequest struct {
+	Hold uint64 `json:"hold"`
+}
+
+// SyncEndRequest says that everything is copied.
+type SyncEndRequest struct {
 	Hold uint64 `json:"hold"`
 }
 

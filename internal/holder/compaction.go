@@ -3,6 +3,7 @@ package holder
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -34,20 +35,19 @@ type Compaction struct {
 	ready func() bool
 
 	mu      sync.Mutex
-	hold    uint64 // names the hold that is in force; zero: none
-	until   time.Time
-	release func()
+	holds   map[uint64]time.Time // those in force, by name, and until when
+	release func()               // of the copy's own hold, while there are any
 }
 
 // NewCompaction returns the compaction of a copy, which does nothing until it runs, and
 // while the copy is not ready: not before it has replayed what it had applied.
 func NewCompaction(c Compactable, ready func() bool) *Compaction {
-	return &Compaction{copy: c, ready: ready}
+	return &Compaction{copy: c, ready: ready, holds: map[uint64]time.Time{}}
 }
 
 // Run takes steps until ctx ends or one fails.
 func (c *Compaction) Run(ctx context.Context) error {
-	defer c.let(time.Time{})
+	defer c.end(func(uint64, time.Time) bool { return true })
 	for rest := time.Duration(0); ; {
 		timer := time.NewTimer(rest)
 		select {
@@ -58,7 +58,7 @@ func (c *Compaction) Run(ctx context.Context) error {
 		}
 		rest = compactionAge
 		started := time.Now()
-		c.let(started)
+		c.end(func(_ uint64, until time.Time) bool { return started.After(until) })
 		if !c.ready() {
 			continue
 		}
@@ -74,35 +74,42 @@ func (c *Compaction) Run(ctx context.Context) error {
 	}
 }
 
-// Hold keeps layers from being merged until nobody has asked for [Compaction.Renew] for
-// holdAge, and names what is kept so.
+// Hold keeps layers from being merged, and names what keeps them so, until that is let go or
+// nobody has renewed it for holdAge.
 func (c *Compaction) Hold() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.hold == 0 {
-		c.hold, c.release = rand.Uint64()|1, c.copy.HoldCompaction()
+	if len(c.holds) == 0 {
+		c.release = c.copy.HoldCompaction()
 	}
-	c.until = time.Now().Add(holdAge)
-	return c.hold
+	hold := rand.Uint64() | 1
+	c.holds[hold] = time.Now().Add(holdAge)
+	return hold
 }
 
 // Renew prolongs a hold. One that has ended cannot be: [fault.NotReady].
 func (c *Compaction) Renew(hold uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if hold == 0 || hold != c.hold {
+	if _, held := c.holds[hold]; !held {
 		return fault.New(fault.NotReady, "the layers may have changed since the copying began; begin it again")
 	}
-	c.until = time.Now().Add(holdAge)
+	c.holds[hold] = time.Now().Add(holdAge)
 	return nil
 }
 
-// let ends a hold whose time is up at a moment, or any if that is zero.
-func (c *Compaction) let(now time.Time) {
+// LetGo ends a hold; one that has ended stays so.
+func (c *Compaction) LetGo(hold uint64) {
+	c.end(func(name uint64, _ time.Time) bool { return name == hold })
+}
+
+// end ends the holds that which selects.
+func (c *Compaction) end(which func(name uint64, until time.Time) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.hold != 0 && (now.IsZero() || now.After(c.until)) {
+	before := len(c.holds)
+	maps.DeleteFunc(c.holds, which)
+	if before > 0 && len(c.holds) == 0 {
 		c.release()
-		c.hold, c.release = 0, nil
 	}
 }

@@ -58,9 +58,13 @@ func TestHoldEndsWhenNobodyAsks(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
-		hold := c.Hold()
-		if again := c.Hold(); again != hold || own.holds != 1 {
-			t.Errorf("two followers hold %d and %d, %d times", hold, again, own.holds)
+		hold, other := c.Hold(), c.Hold()
+		if other == hold || other == 0 || own.holds != 1 {
+			t.Errorf("two followers hold %d and %d, %d times", hold, other, own.holds)
+		}
+		c.LetGo(other)
+		if err := c.Renew(other); fault.CodeOf(err) != fault.NotReady {
+			t.Errorf("a hold that was let go is renewed: %v", err)
 		}
 		for range 3 {
 			time.Sleep(59 * time.Second)
@@ -74,9 +78,11 @@ func TestHoldEndsWhenNobodyAsks(t *testing.T) {
 		if err := c.Renew(hold); fault.CodeOf(err) != fault.NotReady || own.holds != 0 {
 			t.Errorf("after a minute: %v, held %d times", err, own.holds)
 		}
-		if next := c.Hold(); next == hold || next == 0 {
-			t.Error("a later hold has the same name")
+		c.LetGo(c.Hold())
+		if own.holds != 0 {
+			t.Error("held when everybody has let go")
 		}
+		c.Hold()
 		cancel()
 		if err := <-ended; err != nil || own.holds != 0 {
 			t.Errorf("ended with %v, held %d times", err, own.holds)

@@ -174,6 +174,9 @@ func (l *life) flattenImage(ctx context.Context, r api.ImageRequest, tell func(a
 		total := uint64(0)
 		for {
 			left, err := l.replica.Pull(ctx, id)
+			if fault.CodeOf(err) == fault.NotReady {
+				return nil // a follower copies the layers: compaction goes on when it has
+			}
 			if err != nil || left == 0 {
 				return err
 			}

@@ -87,6 +87,7 @@ func TestInterruptedFirstSyncGoesOn(t *testing.T) {
 	o.settle()
 	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	sitetest.Eventually(t, "the end is noted", func() bool { _, bytes := synced(t, at); return bytes > 0 })
 	same(t, o.replica, s.followers[westID].copy().replica)
 	if begun, bytes := synced(t, at); begun != 2 || bytes >= 32<<20 {
 		t.Errorf("begun %d times, the last one copied %d bytes", begun, bytes)
@@ -117,6 +118,7 @@ func TestInterruptedFirstSyncStartsOverWhenALayerIsGone(t *testing.T) {
 	o.settle()
 	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	sitetest.Eventually(t, "the end is noted", func() bool { _, bytes := synced(t, at); return bytes > 0 })
 	same(t, o.replica, s.followers[westID].copy().replica)
 	if begun, bytes := synced(t, at); begun != 2 || bytes < 32<<20 {
 		t.Errorf("begun %d times, the last one copied %d bytes", begun, bytes)

@@ -60,6 +60,8 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	if err := own.replica.EndSync(at.Applied.Position); err != nil {
 		return err
 	}
+	// A source that does not hear that lets go by itself, later.
+	_, _ = api.Call[api.Nothing](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncEnd), api.SyncEndRequest{Hold: src.begin.Hold})
 	f.setProgress(nil)
 	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
 	return nil
