@@ -166,7 +166,7 @@ func (n *inspection) batch(sequence uint64, b *events.Batch) error {
 // part checks that an entry which is a part follows the one before it. It may not where
 // it is not known what was before.
 func (n *inspection) part(sequence uint64, at events.Position, p events.Part, known bool) {
-	if p.Index == 0 || !p.Continues(n.open) {
+	if !p.Continues(n.open) {
 		n.broken()
 	}
 	if p.Index > 0 && n.open == (events.Part{}) && known {

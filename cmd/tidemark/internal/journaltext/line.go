@@ -70,7 +70,7 @@ func (l *Line) UnmarshalJSON(text []byte) error {
 	return l.check()
 }
 
-// check demands what the binary form does.
+// check demands what the binary form does, and the bounds of data.
 func (l *Line) check() error {
 	if p := l.Entry.Part; p != (events.Part{}) && (p.Count < 2 || p.Count > events.PartsMax || p.Index >= p.Count) {
 		return fmt.Errorf("%w: part %d of %d", ErrEvent, p.Index, p.Count)
@@ -85,14 +85,8 @@ func (l *Line) check() error {
 	case events.Written:
 		return within("data", len(e.Data), events.PayloadMax)
 	case events.PatternWritten:
-		if n := uint64(len(e.Pattern)); n > 0 && e.Length%n != 0 {
-			return fmt.Errorf("%w: %d bytes cannot be filled with copies of %d", ErrEvent, e.Length, n)
-		}
 		return within("pattern", len(e.Pattern), events.PayloadMax)
 	case events.CompareWritten:
-		if len(e.Compare) != len(e.Data) {
-			return fmt.Errorf("%w: %d bytes are compared and %d written", ErrEvent, len(e.Compare), len(e.Data))
-		}
 		return within("data", len(e.Data), events.ComparedMax)
 	}
 	return nil
