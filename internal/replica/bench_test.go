@@ -164,3 +164,52 @@ func BenchmarkDiscard1G(b *testing.B) {
 		mustApply(b, r, seal(b, j, builder))
 	}
 }
+
+// BenchmarkDeepChain measures an image that stands on many snapshots, whose content lies
+// in the lowest layer: what a writer asks for each object, and a read.
+func BenchmarkDeepChain(b *testing.B) {
+	for _, depth := range []int{0, 1, 20, 200} {
+		r, j := benchReplica(b, true)
+		for i := range depth {
+			img, _ := r.Image(1)
+			builder := events.NewBatchBuilder(nil)
+			builder.Append(events.Entry{Before: []events.Position{img.Version()}, Event: events.SnapshotsCreated{
+				Name: fmt.Sprintf("s%d", i), First: events.SnapshotID(i + 1), Images: []events.ImageID{1},
+			}})
+			mustApply(b, r, seal(b, j, builder))
+		}
+		img, _ := r.Image(1)
+		rng := rand.New(rand.NewPCG(3, 3))
+		b.Run(fmt.Sprintf("version/%d", depth), func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				img.ObjectVersion(rng.Uint64N(benchImage / ObjectSizeDefault))
+			}
+		})
+		b.Run(fmt.Sprintf("read4K/%d", depth), func(b *testing.B) {
+			b.ReportAllocs()
+			p := make([]byte, BlockSize)
+			for range b.N {
+				if _, err := img.ReadAt(p, rng.Int64N(benchImage/BlockSize)*BlockSize); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		if err := r.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSnapshotCreate takes snapshots of an image that is allocated throughout.
+func BenchmarkSnapshotCreate(b *testing.B) {
+	r, j := benchReplica(b, true)
+	img, _ := r.Image(1)
+	for i := range b.N {
+		builder := events.NewBatchBuilder(nil)
+		builder.Append(events.Entry{Before: []events.Position{img.Version()}, Event: events.SnapshotsCreated{
+			Name: fmt.Sprintf("s%d", i), First: events.SnapshotID(i + 1), Images: []events.ImageID{1},
+		}})
+		mustApply(b, r, seal(b, j, builder))
+	}
+}

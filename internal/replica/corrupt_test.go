@@ -20,7 +20,7 @@ func sample(t *testing.T) (dir string, j *journal) {
 	j = newJournal(rand.New(rand.NewPCG(3, 10)).IntN)
 	dir = filepath.Join(memDir(t), "r")
 	r := create1(t, vfs.OS(), dir)
-	for len(j.now.images) < 2 || len(j.messages) < 60 {
+	for len(j.now.images) < 2 || len(j.messages) < 60 || len(j.now.unfinished) == 0 || j.now.snapshots() == 0 {
 		j.random(6)
 	}
 	if err := replay(r, j.messages); err != nil {
@@ -40,18 +40,20 @@ func TestCorruptRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	damages := map[string]func(b *bbolt.Bucket, k, v []byte) error{
-		"gone":       func(b *bbolt.Bucket, k, _ []byte) error { return b.Delete(k) },
-		"empty":      func(b *bbolt.Bucket, k, _ []byte) error { return b.Put(k, nil) },
-		"short":      func(b *bbolt.Bucket, k, v []byte) error { return b.Put(k, v[:len(v)-1]) },
-		"long":       func(b *bbolt.Bucket, k, v []byte) error { return b.Put(k, append(v, 0)) },
-		"flipped":    func(b *bbolt.Bucket, k, v []byte) error { v[len(v)/2] ^= 4; return b.Put(k, v) },
-		"foreign":    func(b *bbolt.Bucket, k, _ []byte) error { return b.Put(append([]byte{1}, k...), k) },
-		"newer":      func(b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(b, k, v, 0, 9)) },
-		"lying":      func(b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(b, k, v, len(v)-5, 0xff)) },
-		"lying more": func(b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(b, k, v, 1, 0xff)) },
+	damages := map[string]func(name string, b *bbolt.Bucket, k, v []byte) error{
+		"gone":    func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Delete(k) },
+		"empty":   func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Put(k, nil) },
+		"short":   func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, v[:len(v)-1]) },
+		"long":    func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, append(v, 0)) },
+		"flipped": func(name string, b *bbolt.Bucket, k, v []byte) error { v[len(v)/2] ^= 4; return b.Put(k, v) },
+		"foreign": func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Put(append([]byte{1}, k...), k) },
+		"newer":   func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(name, k, v, 0, 9)) },
+		"lying": func(name string, b *bbolt.Bucket, k, v []byte) error {
+			return b.Put(k, resealed(name, k, v, len(v)-5, 0xff))
+		},
+		"lying more": func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(name, k, v, 1, 0xff)) },
 	}
-	for _, bucket := range []string{bucketReplica, bucketTags, bucketImages, bucketObjects} {
+	for _, bucket := range buckets() {
 		for what, damage := range damages {
 			if bucket == bucketReplica && what == "foreign" {
 				continue // records of other names are left to newer programs
@@ -74,20 +76,13 @@ func TestCorruptRecords(t *testing.T) {
 }
 
 // resealed changes a byte of a record and gives it a right checksum.
-func resealed(b *bbolt.Bucket, k, v []byte, at int, value byte) []byte {
-	name := ""
-	_ = b.Tx().ForEach(func(n []byte, o *bbolt.Bucket) error {
-		if o.Root() == b.Root() {
-			name = string(n)
-		}
-		return nil
-	})
+func resealed(bucket string, k, v []byte, at int, value byte) []byte {
 	v = v[:len(v)-recordCRCSize]
 	v[at] = value
-	return sealRecord(v, 0, []byte(name), k)
+	return sealRecord(v, 0, []byte(bucket), k)
 }
 
-func damageRecords(t *testing.T, path, bucket string, damage func(b *bbolt.Bucket, k, v []byte) error) {
+func damageRecords(t *testing.T, path, bucket string, damage func(name string, b *bbolt.Bucket, k, v []byte) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
 	if err != nil {
@@ -99,7 +94,7 @@ func damageRecords(t *testing.T, path, bucket string, damage func(b *bbolt.Bucke
 		if k == nil {
 			t.Fatalf("nothing in %s", bucket)
 		}
-		return damage(b, append([]byte(nil), k...), append([]byte(nil), v...))
+		return damage(bucket, b, append([]byte(nil), k...), append([]byte(nil), v...))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

@@ -50,6 +50,13 @@ func newModel() *model {
 	return &model{images: make(map[events.ImageID]*modelImage), next: 1, nextSnapshot: 1}
 }
 
+func (m *model) snapshots() (n int) {
+	for _, img := range m.images {
+		n += len(img.snapshots)
+	}
+	return n
+}
+
 func (m *model) clone() *model {
 	out := *m
 	out.images, out.unfinished = make(map[events.ImageID]*modelImage), slices.Clone(m.unfinished)

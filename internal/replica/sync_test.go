@@ -84,13 +84,17 @@ func (s *fuzzySync) run() {
 	if err := s.follower.BeginSync(start); err != nil {
 		t.Fatal(err)
 	}
-	for round := 0; ; round++ {
+	for {
 		for range s.rng.IntN(6) {
 			s.advance()
 		}
-		if s.copyAll(start) {
+		release := s.source.HoldCompaction()
+		complete := s.copyAll(start)
+		release()
+		if complete {
 			break
 		}
+		compactSome(t, s.source, s.rng) // a source merges layers when it does not serve
 	}
 	if err := s.follower.EndSync(s.source.Applied().Position); err != nil {
 		t.Fatal(err)
@@ -148,6 +152,14 @@ func (s *fuzzySync) copyAll(start SyncStart) bool {
 		layer LayerID
 		index uint64
 	}
+	here := make(map[LayerID]LayerRecord)
+	for _, l := range s.follower.Layers() {
+		here[l.ID] = l
+	}
+	merged := make(map[LayerID]bool)
+	for _, l := range s.source.Layers() {
+		merged[l.ID] = here[l.ID].ID != 0 && here[l.ID].Parent != l.Parent
+	}
 	var todo []object
 	for _, record := range start.Layers {
 		indices, err := s.source.LayerObjects(record.ID)
@@ -155,7 +167,7 @@ func (s *fuzzySync) copyAll(start SyncStart) bool {
 			continue // dropped meanwhile: replay will
 		}
 		for i := range indices {
-			if _, ok := s.follower.Synced(record.ID, i); !ok {
+			if _, ok := s.follower.Synced(record.ID, i); !ok || merged[record.ID] {
 				todo = append(todo, object{record.ID, i})
 			}
 		}
@@ -322,4 +334,52 @@ func TestObjectThatNeverCame(t *testing.T) {
 			t.Errorf("drop %v: checkpoint: %v", drop, err)
 		}
 	}
+}
+
+// TestSyncAcrossMerge breaks a first sync off, lets the source merge the layers that it was
+// about, and goes on: the layer that is left has another parent than here, so it is copied
+// again, whatever came before.
+func TestSyncAcrossMerge(t *testing.T) {
+	j := newJournal(nil)
+	j.claim(1)
+	j.batch(
+		events.ImageCreated{Image: 1, Name: "a", Size: 16 << 10, ObjectSize: 8 << 10},
+		events.Written{Image: 1, Data: []byte("below")},
+		events.SnapshotsCreated{Name: "s", First: 1, Images: []events.ImageID{1}},
+		events.Written{Image: 1, Offset: BlockSize, Data: []byte("above")},
+	)
+	source, follower := create1(t, vfs.OS(), filepath.Join(memDir(t), "source")), create1(t, vfs.OS(), filepath.Join(memDir(t), "follower"))
+	if err := replay(source, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	if err := follower.BeginSync(startOf(t, source)); err != nil {
+		t.Fatal(err)
+	}
+	install := func() {
+		t.Helper()
+		c, err := source.CopyObject(2, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := follower.InstallObject(2, 0, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install()
+	mustApply(t, source, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: 1}))
+	compactAll(t, source)
+	if _, err := source.CopyObject(1, 0, nil); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("copy from a merged layer: %v", err)
+	}
+	if there, here := source.Layers()[0], follower.Layers()[1]; there.ID != 2 || here.ID != 2 || there.Parent == here.Parent {
+		t.Fatalf("layers %+v and %+v do not tell the merge", there, here)
+	}
+	install()
+	if err := follower.EndSync(source.Applied().Position); err != nil {
+		t.Fatal(err)
+	}
+	if err := replay(follower, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	j.now.check(t, follower)
 }
