@@ -205,6 +205,7 @@ func BenchmarkDeepChain(b *testing.B) {
 func BenchmarkSnapshotCreate(b *testing.B) {
 	r, j := benchReplica(b, true)
 	img, _ := r.Image(1)
+	b.ResetTimer()
 	for i := range b.N {
 		builder := events.NewBatchBuilder(nil)
 		builder.Append(events.Entry{Before: []events.Position{img.Version()}, Event: events.SnapshotsCreated{

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 
 	"tidemark/events"
@@ -138,13 +139,11 @@ func TestPattern(t *testing.T) {
 	fork := *j
 	fork.mark = r.Applied()
 	m := fork.seal(large)
-	got := testing.AllocsPerRun(1, func() { r.Stage(m) })
-	if staged := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for range b.N {
-			r.Stage(m)
-		}
-	}); staged.AllocedBytesPerOp() > 1<<20 {
-		t.Errorf("staging a pattern over 1 GiB takes %d bytes (%v allocations)", staged.AllocedBytesPerOp(), got)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r.Stage(m)
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 1<<20 {
+		t.Errorf("staging a pattern over 1 GiB takes %d bytes", got)
 	}
 }
