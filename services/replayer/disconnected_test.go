@@ -19,6 +19,9 @@ func (s *Service) is(t *testing.T, state State, why string) func() bool {
 
 // A follower that the owner's journal does not wait for any more stops and says why; it stays
 // so, whatever the owner says later, until it is synced again.
+//
+// journal 246: live replay stops on notification, a start is refused again and again, and
+// after a new sync all is well; without automatic resync.
 func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)

@@ -22,17 +22,21 @@
 //	   └───────────┴────────────┼──> error ──(back-off)──> syncing or replaying
 //	                            └──> split_brain | disconnected
 //
-// The table is in state.go. In split_brain and disconnected nothing is applied; the
-// source is asked again from time to time, because an operator may have resolved it.
+// The table is in state.go. In split_brain and disconnected nothing is applied. In a split
+// brain the source is asked again from time to time, because an operator may have resolved
+// it. A copy that the owner's journal no longer waits for asks nobody any more: POSITIONS
+// here remembers it, until the copy is empty or was promoted (disconnected.go).
 //
 // # First sync
 //
-// An empty copy registers with the owner, which answers with a position, the images and,
-// from then on, a journal that is not trimmed behind it. The objects are copied several
-// at a time while the owner goes on writing; each comes with its version, so the journal
-// replayed from the start position skips what an object already includes. The copy is
-// complete when the replay has reached the highest version that was copied. Objects that
-// were checkpointed are not copied again after a crash.
+// An empty copy registers with the owner, whose journal is then not trimmed behind it, and
+// asks where the owner stands: position, images, snapshots, layers, unfinished operations.
+// The objects of every layer are copied several at a time while the owner goes on writing;
+// each comes with its version, so the journal replayed from the start position skips what an
+// object already includes. The copy is complete when the replay has reached the highest
+// version that was copied. Objects that were checkpointed are not copied again after a
+// crash. Meanwhile the source merges no layers; if it did while the copying was
+// interrupted, the sync starts over (layers.go).
 //
 // # Following
 //
@@ -41,7 +45,9 @@
 //
 // A message that does not continue this copy's history (another chain, an entry missing)
 // is never stored: the directory stops, visibly. What the source has not reported safe
-// stays in memory (inbox.go says why), and is stored only to be promoted by force.
+// stays in memory (inbox.go says why), and is stored only to be promoted by force. The parts
+// of a change that spans messages are stored as they come; the tail applies them together,
+// or, when a claim cuts them off, not at all.
 //
 // Every few seconds the source is asked whether this site may still follow; a source that
 // says nothing for a while is looked for anew.

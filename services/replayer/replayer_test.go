@@ -250,6 +250,30 @@ func TestDivergedHistoryIsNeverApplied(t *testing.T) {
 	}
 }
 
+// journal 253: a message that does not decode is not stored; the directory stops, visibly, and
+// the rest of the copy is as it was.
+func TestDamagedMessageStopsTheFollower(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.random(20)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	kept := o.mark()
+	damaged := bytes.Clone(o.stored[len(o.stored)-1].data)
+	damaged[len(damaged)/2] ^= 1
+	if _, err := o.log.Append(t.Context(), events.EntriesSubject("east", eastID), damaged, o.seq); err != nil {
+		t.Fatal(err)
+	}
+	sitetest.Eventually(t, "west says what is wrong", s.is(t, Errored, "checksum is wrong"))
+	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
+		t.Errorf("west went on to %v", got.Position)
+	}
+	if !bytes.Equal(content(t, s, "disk0", 4<<20), o.want("disk0")) {
+		t.Error("the copy changed")
+	}
+}
+
 func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
