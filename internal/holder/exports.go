@@ -16,7 +16,7 @@ type Held interface {
 	// Served returns the copy whose images are exported now; an error while none is.
 	Served() (*replica.Replica, error)
 	// Export opens an image or a snapshot of the directory.
-	Export(name events.ImageName) (nbd.Device, error)
+	Export(ctx context.Context, name events.ImageName) (nbd.Device, error)
 }
 
 // Exports are the images of the directories that a service holds.
@@ -57,14 +57,14 @@ func exported(directory events.DirectoryName, r *replica.Replica) []string {
 }
 
 // Open implements [nbd.Exports].
-func (e Exports[Directory]) Open(_ context.Context, name string) (nbd.Device, error) {
+func (e Exports[Directory]) Open(ctx context.Context, name string) (nbd.Device, error) {
 	image, err := events.ParseImage(name)
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "export: %w", err)
 	}
 	for _, d := range e.Held() {
 		if d.DirectoryName() == image.DirectoryName {
-			return d.Export(image)
+			return d.Export(ctx, image)
 		}
 	}
 	return nil, fault.New(fault.NotFound, "this node serves no export %q", name)

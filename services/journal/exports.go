@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"context"
+
 	"tidemark/events"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
@@ -24,10 +26,15 @@ func (d *directory) Served() (*replica.Replica, error) {
 }
 
 // Export implements [holder.Held].
-func (d *directory) Export(name events.ImageName) (nbd.Device, error) {
+func (d *directory) Export(ctx context.Context, name events.ImageName) (nbd.Device, error) {
 	l, err := d.current()
 	if err != nil {
 		return nil, err
+	}
+	if name.Snapshot != "" { // one that was answered may not be applied yet
+		if err := l.operations.settled(ctx); err != nil {
+			return nil, err
+		}
 	}
 	image, ok := l.replica.Lookup(name.Image)
 	if !ok {

@@ -133,8 +133,12 @@ func (i *importing) matches(image *replica.Image, e events.CompareWritten) bool 
 // operate carries out again what an operation made true.
 func (i *importing) operate(e api.ImportEntry, fact events.Event) (ignored bool, err error) {
 	l := i.life
-	op := operation{isolation: isolationOf(fact), held: true, destroys: true, intend: func() (events.Event, error) { return l.translate(e, fact) }}
-	if op.isolation == 0 {
+	isolation := isolationOf(fact)
+	op := operation{
+		isolation: isolation, held: true, destroys: isolation == excluding,
+		intend: func() (events.Event, error) { return l.translate(e, fact) },
+	}
+	if isolation == 0 {
 		return false, fault.New(fault.Usage, "an import holds changes and facts, not %T", fact)
 	}
 	started, _, err := l.operations.execute(op)

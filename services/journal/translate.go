@@ -23,6 +23,11 @@ func (l *life) translate(e api.ImportEntry, fact events.Event) (events.Event, er
 	if err != nil {
 		return nil, l.orThereAlready(err, fact)
 	}
+	if resized, ok := fact.(events.ImageResized); ok {
+		if err := checkSize(resized.Size); err != nil {
+			return nil, err
+		}
+	}
 	if intent := aboutImage(image, e.Image, fact); intent != nil {
 		return intent, nil
 	}

@@ -168,7 +168,7 @@ func (f *follower) served() (*ownCopy, error) {
 }
 
 // Export implements [holder.Held].
-func (f *follower) Export(name events.ImageName) (nbd.Device, error) {
+func (f *follower) Export(_ context.Context, name events.ImageName) (nbd.Device, error) {
 	own, err := f.served()
 	if err != nil {
 		return nil, err
