@@ -2,7 +2,11 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,35 +152,81 @@ func TestFullJournalFollowerRemoved(t *testing.T) {
 	demandWritable(t, east, "vms/prod/a")
 }
 
-// TestJournalIsTrimmed writes many times the bound of a journal that nobody follows, and
-// of one whose follower keeps up.
-func TestJournalIsTrimmed(t *testing.T) {
+// TestImageLargerThanItsJournal writes an image of three times the bound of its journal from
+// end to end, with nobody who follows and with a follower that keeps up: the journal is
+// trimmed meanwhile, and every byte is there.
+func TestImageLargerThanItsJournal(t *testing.T) {
 	t.Parallel()
 	for name, followed := range map[string]bool{"alone": false, "followed": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			east, west := pair(t, "--journal-max-bytes", fullJournal, "--journal-lag-bytes", "never")
-			east.createImage("vms/prod/a", "8MiB")
+			east, west := pair(t, "--journal-max-bytes", fullJournal)
+			east.createImage("vms/prod/a", fmt.Sprint(longMiB<<20))
 			if followed {
 				west.must("mirror", "add", "vms/prod")
 				awaitLevel(t, east, west, "vms/prod")
 			}
-			conn := east.dial("vms/prod/a")
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-			defer cancel()
-			data := make([]byte, 1<<20)
-			for n := range 300 {
-				data[n]++
-				if err := conn.WriteAt(ctx, data, uint64(n%8)<<20, n%64 == 63); err != nil {
-					t.Fatalf("after %d MiB: %v", n, err)
-				}
+			want := writeLong(t, east, "vms/prod/a")
+			if got := east.digest("vms/prod/a"); got != want {
+				t.Error("the image does not hold what was written")
 			}
-			if followed {
-				awaitLevel(t, east, west, "vms/prod")
-				sameContent(t, east, west, "vms/prod/a")
+			if !followed {
+				return
+			}
+			awaitLevel(t, east, west, "vms/prod")
+			if got := west.digest("vms/prod/a"); got != want {
+				t.Error("the follower's image does not hold what was written")
 			}
 		})
 	}
+}
+
+// longMiB is three times the bound of the journal.
+const longMiB = 3 * 96
+
+// writeLong writes an image of longMiB from end to end, flushes now and then, and returns
+// the digest of what it wrote.
+func writeLong(t *testing.T, s *site, image string) [sha256.Size]byte {
+	t.Helper()
+	conn := s.dial(image)
+	defer hangUp(conn)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	noise := rand.NewChaCha8([32]byte{1})
+	digest, data := sha256.New(), make([]byte, 1<<20)
+	for n := range uint64(longMiB) {
+		_, _ = noise.Read(data) // never fails
+		digest.Write(data)      // never fails
+		if err := conn.WriteAt(ctx, data, n<<20, n%64 == 63); err != nil {
+			t.Fatalf("after %d MiB: %v", n, err)
+		}
+	}
+	return [sha256.Size]byte(digest.Sum(nil))
+}
+
+// TestLaggyFollower writes three times the bound of a journal whose follower is away, and
+// may be left behind: it is disconnected, which is said, and the journal is trimmed without
+// it. When it comes back it says why it does not follow, and serves what it has as what it
+// is; journal 33, 64.
+func TestLaggyFollower(t *testing.T) {
+	t.Parallel()
+	east, west := pair(t, "--journal-max-bytes", fullJournal)
+	east.createImage("vms/prod/a", fmt.Sprint(longMiB<<20))
+	west.must("mirror", "add", "vms/prod")
+	awaitLevel(t, east, west, "vms/prod")
+	west.kill()
+	writeLong(t, east, "vms/prod/a")
+	if len(east.lifecycle("disconnected")) == 0 {
+		t.Error("nobody was told that the follower was disconnected")
+	}
+	west.start()
+	await(t, patience, "the follower says that it was disconnected", func() error {
+		m, err := west.mirrorNow("vms/prod")
+		if err != nil {
+			return err
+		}
+		return unless(m.State != "replaying" && m.State != "syncing" && strings.Contains(m.Error, "disconnected"), "it is %s at %v: %s", m.State, m.Position, m.Error)
+	})
 }
 
 // TestSmallJournal uses the smallest bounds that serve takes: they must work, or be
