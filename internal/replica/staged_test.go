@@ -142,3 +142,43 @@ func TestStagedReads(t *testing.T) {
 		}
 	})
 }
+
+// TestStagedAcrossSnapshot stages writes on both sides of a snapshot that is not applied
+// yet: the image shows them all, the snapshot only what was applied before it.
+func TestStagedAcrossSnapshot(t *testing.T) {
+	j := twoImages()
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	img, _ := r.Image(1)
+	var ms []*events.Batch
+	for _, e := range []events.Event{
+		events.Written{Image: 1, Offset: 10, Data: []byte("before")},
+		events.SnapshotsCreated{Name: "s", First: 1, Images: []events.ImageID{1}},
+		events.Written{Image: 1, Offset: 12, Data: []byte("after")},
+		events.Discarded{Image: 1, Length: 8 << 10},
+	} {
+		m := j.batch(e)
+		ms = append(ms, m)
+		r.Stage(m)
+		if err := j.now.images[1].contentDiffers(img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := img.Snapshot("s"); ok {
+		t.Error("a snapshot is there before it was applied")
+	}
+	for i, m := range ms {
+		mustApply(t, r, m)
+		if err := j.now.images[1].contentDiffers(img); err != nil {
+			t.Fatalf("after message %d: %v", i, err)
+		}
+		if s, ok := img.Snapshot("s"); ok {
+			if err := j.now.images[1].snapshots[0].differs(s); err != nil {
+				t.Fatalf("after message %d: %v", i, err)
+			}
+		}
+	}
+	j.now.check(t, r)
+}
