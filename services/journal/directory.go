@@ -112,11 +112,14 @@ func (d *directory) failed(ctx context.Context, err error, state State, wait tim
 // end closes the directory; err is of its last life, if that could not make safe what it
 // had taken.
 func (d *directory) end(err error) {
-	switch state, _ := d.condition(); state {
-	case Closed:
+	state, _ := d.condition()
+	if state == Closed {
 		return
-	case Closing:
-	default:
+	}
+	if state.serves() { // the last life failed just when it was told to end
+		d.enter(Stopping, nil)
+	}
+	if state != Closing {
 		d.enter(Closing, nil)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
