@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	chaosImages    = 6
-	chaosSnapshots = 5
+	chaosImages    = 5
+	chaosSnapshots = 3
 	chaosUnit      = 64 << 10
 )
 
@@ -35,7 +35,7 @@ func newChaos(p *party, seed uint64) *chaos {
 // fails the test.
 func (c *chaos) run(n int) {
 	for range n {
-		if c.rand.IntN(3) == 0 {
+		if c.rand.IntN(3) > 0 {
 			c.operate()
 		} else {
 			c.change()
@@ -46,9 +46,23 @@ func (c *chaos) run(n int) {
 // name is one of few names, so that they collide.
 func (c *chaos) name(of string, n int) string { return fmt.Sprint(of, c.rand.IntN(n)) }
 
+// image is one that is there, mostly.
+func (c *chaos) image() string {
+	all := must[[]api.Image](c.party, api.ImageList, api.Nothing{})
+	if len(all) == 0 || c.rand.IntN(8) == 0 {
+		return c.name("disk", 2*chaosImages)
+	}
+	return all[c.rand.IntN(len(all))].Image
+}
+
 func (c *chaos) operate() {
-	image, other, snapshot := c.name("disk", chaosImages), c.name("disk", chaosImages), c.name("snap", chaosSnapshots)
+	image, other, snapshot := c.image(), c.name("disk", 2*chaosImages), c.name("snap", chaosSnapshots)
 	snap := api.SnapRequest{Image: image, Snapshot: snapshot}
+	had := snap // mostly one that is there
+	if all := must[[]api.Snapshot](c.party, api.SnapList, api.ImageRequest{}); len(all) > 0 && c.rand.IntN(8) > 0 {
+		one := all[c.rand.IntN(len(all))]
+		had = api.SnapRequest{Image: one.Image, Snapshot: one.Snapshot}
+	}
 	requests := []struct {
 		kind    string
 		request any
@@ -59,21 +73,22 @@ func (c *chaos) operate() {
 		{api.ImageRemove, api.ImageRequest{Image: image}},
 		{api.ImageRename, api.ImageNameRequest{Image: image, NewName: other}},
 		{api.ImageLink, api.ImageNameRequest{Image: image, NewName: other}},
-		{api.ImageClone, api.ImageCloneRequest{Image: image, Snapshot: snapshot, NewName: other}},
-		{api.ImageClone, api.ImageCloneRequest{Image: image, Snapshot: snapshot, NewName: other}},
+		{api.ImageClone, api.ImageCloneRequest{Image: had.Image, Snapshot: had.Snapshot, NewName: other}},
+		{api.ImageClone, api.ImageCloneRequest{Image: had.Image, Snapshot: had.Snapshot, NewName: other}},
 		{api.ImageFlatten, api.ImageRequest{Image: image}},
+		{api.ImageFlatten, api.ImageRequest{Image: other}},
 		{api.MetadataSet, api.MetadataRequest{Image: image, Key: c.name("key", 3), Value: c.name("value", 1000)}},
 		{api.MetadataUnset, api.MetadataRequest{Image: image, Key: c.name("key", 3)}},
 		{api.SnapCreate, snap},
 		{api.SnapCreate, snap},
 		{api.SnapCreate, api.SnapRequest{Snapshot: snapshot}},
-		{api.SnapRemove, snap},
-		{api.SnapRemove, snap},
-		{api.SnapRename, api.SnapRenameRequest{Image: image, Snapshot: snapshot, NewName: c.name("snap", chaosSnapshots)}},
-		{api.SnapProtect, snap},
-		{api.SnapProtect, snap},
-		{api.SnapUnprotect, snap},
-		{api.SnapRollback, snap},
+		{api.SnapRemove, had},
+		{api.SnapRemove, had},
+		{api.SnapRename, api.SnapRenameRequest{Image: had.Image, Snapshot: had.Snapshot, NewName: c.name("snap", chaosSnapshots)}},
+		{api.SnapProtect, had},
+		{api.SnapProtect, had},
+		{api.SnapUnprotect, had},
+		{api.SnapRollback, had},
 		{api.SnapLimit, api.SnapLimitRequest{Image: image, Limit: uint32(c.rand.IntN(4))}},
 	}
 	r := requests[c.rand.IntN(len(requests))]
@@ -92,7 +107,7 @@ func (c *chaos) size() uint64 { return uint64(1+c.rand.IntN(6*16)) * chaosUnit }
 // change writes, zeroes or discards in one image; what belongs to several entries too.
 func (c *chaos) change() {
 	ctx := context.Background()
-	dev, err := c.exports().Open(ctx, "vms/prod/"+c.name("disk", chaosImages))
+	dev, err := c.exports().Open(ctx, "vms/prod/"+c.image())
 	if fault.CodeOf(err) == fault.NotFound {
 		return
 	}
