@@ -27,8 +27,7 @@ const (
 // TestKillDuringOperations kills a site in the middle of operations on images, snapshots,
 // clones and metadata, and starts it again: each is done or not, and done if it was answered.
 // Every name, size, piece of metadata and the content of every image and snapshot is
-// compared with what the operations make of each other; journal 126, 130-135, 136-141,
-// 174-185.
+// compared with what the operations make of each other; journal 126, 174-182, 184, 185.
 //
 // TIDEMARK_E2E_LONG=30m lets it run for so long.
 func TestKillDuringOperations(t *testing.T) {

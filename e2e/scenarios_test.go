@@ -50,7 +50,8 @@ func numbersIn(t *testing.T, list string) []int {
 }
 
 // namedScenarios returns the journal scenarios that tests name, each with a file, and those
-// that SCENARIOS.md lists in a table of its part about the journal.
+// that SCENARIOS.md lists in its part about the journal: in a table, or as ones that do not
+// apply.
 func namedScenarios(t *testing.T) map[int]string {
 	t.Helper()
 	named := map[int]string{}
@@ -79,6 +80,12 @@ func namedScenarios(t *testing.T) map[int]string {
 	for _, row := range regexp.MustCompile(`(?m)^\| (`+numbersPattern+`)`).FindAllStringSubmatch(part, -1) {
 		for _, n := range numbersIn(t, row[1]) {
 			named[n] = "SCENARIOS.md"
+		}
+	}
+	reasons := regexp.MustCompile(`\([^()]*\)`)
+	for _, list := range regexp.MustCompile(`(?s)Do(?:es)? not apply:(.*?)(?:\n\n|$)`).FindAllStringSubmatch(part, -1) {
+		for _, n := range numbersIn(t, reasons.ReplaceAllString(list[1], "")) {
+			named[n] = "SCENARIOS.md, as one that does not apply"
 		}
 	}
 	return named
