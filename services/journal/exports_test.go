@@ -90,7 +90,8 @@ func TestReadOnlyFeature(t *testing.T) {
 }
 
 // An operation whose finish a full log refuses is answered with that, and finished with
-// that error once there is room: it has changed nothing, and the next one works.
+// that error once there is room: it has changed nothing, and the next one and writes work
+// (journal 167).
 func TestFullLogInTheMiddleOfAnOperation(t *testing.T) {
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}

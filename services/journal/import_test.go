@@ -55,7 +55,7 @@ func exported(all []logEntry, names map[events.ImageID]string, snapshots map[eve
 	return out
 }
 
-// journal 105, 193: a journal's entries since a snapshot, executed again after a rollback
+// journal 105, journal 193: a journal's entries since a snapshot, executed again after a rollback
 // to it, make the image what it was; other writers wait meanwhile.
 func TestImportMakesTheImageWhatItWas(t *testing.T) {
 	at := sitetest.Start(t, "east")
@@ -152,7 +152,7 @@ func TestImportIgnores(t *testing.T) {
 		{"journal 160: metadata set", importOf(on, events.MetadataSet{}), fault.Usage},
 		{"rename of nothing", importOf(api.ImportEntry{Image: "none"}, events.ImageRenamed{From: "none", To: "other"}), fault.NotFound},
 		{"write to nothing", importOf(api.ImportEntry{Image: "none"}, events.Written{Data: []byte{1}}), fault.NotFound},
-		{"journal 161, 166: a start by itself", importOf(on, events.OperationStarted{Intent: events.ImageRemoved{Image: 1}}), fault.Usage},
+		{"journal 161, journal 166: a start by itself", importOf(on, events.OperationStarted{Intent: events.ImageRemoved{Image: 1}}), fault.Usage},
 		{"journal 128: a finish by itself", importOf(on, events.OperationFinished{Started: 7}), fault.Usage},
 		{"journal 149: garbage", api.ImportEntry{Image: "disk0", Entry: []byte("\xff\x00garbage")}, fault.Corrupt},
 		{"an empty write", importOf(on, events.Written{}), fault.Corrupt},
@@ -243,7 +243,7 @@ func TestImportIntoAFullLog(t *testing.T) {
 	}
 }
 
-// journal 104, 205: a reset drops history and clients, keeps the content, and may be said
+// A reset drops history and clients, keeps the content, and may be said
 // again.
 func TestReset(t *testing.T) {
 	at := sitetest.Start(t, "east")
@@ -282,7 +282,7 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// journal 187, 191: each write is one entry, and status shows where the journal and its
+// journal 104, journal 187, journal 191: each write is one entry, and status shows where the journal and its
 // clients stand.
 func TestJournalStatus(t *testing.T) {
 	at := sitetest.Start(t, "east")

@@ -116,6 +116,19 @@ func TestWriteIsReadBackAtOnceAndAfterRestart(t *testing.T) {
 	}
 }
 
+// overtake has another writer claim the next tag behind a directory's back.
+func overtake(t *testing.T, at *sitetest.Site, d *directory) {
+	t.Helper()
+	l := d.life
+	tag, err := l.claim.Load().Tag.Next(at.Node.Site.Number)
+	wantNil(t, err)
+	claim := events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: at.Node.Site.UUID, Predecessor: l.tail.Marks().Logged}
+	msg, _ := claim.Encode(1)
+	_, err = l.log.Append(t.Context(), events.TagSubject("east", d.id), msg, l.tail.LastSequence())
+	wantNil(t, err)
+}
+
+// journal 32: a writer that another has overtaken is fenced.
 func TestOvertakenWriterIsFenced(t *testing.T) {
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
@@ -124,18 +137,7 @@ func TestOvertakenWriterIsFenced(t *testing.T) {
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 4096), 0, true)
 
-	// Another writer claims the next tag behind our back.
-	l := d.life
-	marks := l.tail.Marks()
-	tag, err := l.claim.Load().Tag.Next(at.Node.Site.Number)
-	if err != nil {
-		t.Fatal(err)
-	}
-	claim := events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: at.Node.Site.UUID, Predecessor: marks.Logged}
-	msg, _ := claim.Encode(1)
-	if _, err := l.log.Append(t.Context(), events.TagSubject("east", d.id), msg, l.tail.LastSequence()); err != nil {
-		t.Fatal(err)
-	}
+	overtake(t, at, d)
 
 	done := make(chan error, 1)
 	dev.Write(t.Context(), pattern(2, 4096), 0, false, func(err error) { done <- err })

@@ -74,57 +74,57 @@ func operationCases(was []byte) []operationCase {
 	}
 	return []operationCase{
 		{
-			"journal 130, 174: snapshot create", api.SnapCreate, snapRequest("disk0", "s2"),
+			"journal 130, journal 174: snapshot create", api.SnapCreate, snapRequest("disk0", "s2"),
 			check("s2 is there", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["s2"].Position != 0 }),
 			api.SnapCreate, snapRequest("disk0", "s3"),
 		}, {
-			"journal 133, 175: snapshot protect", api.SnapProtect, snapRequest("disk0", "s1"),
+			"journal 133, journal 175: snapshot protect", api.SnapProtect, snapRequest("disk0", "s1"),
 			check("s1 is protected", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["s1"].Protected }),
 			api.SnapUnprotect, snapRequest("disk0", "s1"),
 		}, {
-			"journal 134, 176: snapshot unprotect", api.SnapUnprotect, snapRequest("disk0", "loose"),
+			"journal 134, journal 176: snapshot unprotect", api.SnapUnprotect, snapRequest("disk0", "loose"),
 			check("loose is not protected", func(e env) bool { return !snapshotsOf(e.t, e.at, e.d, "disk0")["loose"].Protected }),
 			api.SnapProtect, snapRequest("disk0", "loose"),
 		}, {
-			"journal 132, 177: snapshot rename", api.SnapRename, api.SnapRenameRequest{Image: "disk0", Snapshot: "s1", NewName: "old"},
+			"journal 132, journal 177: snapshot rename", api.SnapRename, api.SnapRenameRequest{Image: "disk0", Snapshot: "s1", NewName: "old"},
 			check("s1 is old", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["old"].ID == 1 }),
 			api.SnapRename, api.SnapRenameRequest{Image: "disk0", Snapshot: "old", NewName: "s1"},
 		}, {
-			"journal 135, 178: snapshot rollback", api.SnapRollback, snapRequest("disk0", "s1"),
+			"journal 135, journal 178: snapshot rollback", api.SnapRollback, snapRequest("disk0", "s1"),
 			check("the content is that of s1", func(e env) bool {
 				return bytes.Equal(read(e.t, open(e.t, e.s, "vms/prod/disk0"), 0, len(was)), was)
 			}),
 			api.SnapCreate, snapRequest("disk0", "s2"),
 		}, {
-			"journal 131, 179: snapshot remove", api.SnapRemove, snapRequest("disk0", "s1"),
+			"journal 131, journal 179: snapshot remove", api.SnapRemove, snapRequest("disk0", "s1"),
 			check("s1 is gone", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["s1"].ID == 0 }),
 			api.SnapCreate, snapRequest("disk0", "s1"),
 		}, {
-			"journal 136, 180: rename", api.ImageRename, api.ImageNameRequest{Image: "disk0", NewName: "disk9"},
+			"journal 136, journal 180: rename", api.ImageRename, api.ImageNameRequest{Image: "disk0", NewName: "disk9"},
 			check("disk9 is there", func(e env) bool { return infoOf(e.t, e.at, e.d, "disk9").ID == 1 }),
 			api.ImageRename, api.ImageNameRequest{Image: "disk9", NewName: "disk0"},
 		}, {
-			"journal 137, 181: resize", api.ImageResize, api.ImageResizeRequest{Image: "disk0", Size: 5 << 20, AllowShrink: true},
+			"journal 137, journal 181: resize", api.ImageResize, api.ImageResizeRequest{Image: "disk0", Size: 5 << 20, AllowShrink: true},
 			check("the size is 5 MiB", func(e env) bool { return infoOf(e.t, e.at, e.d, "disk0").Size == 5<<20 }),
 			api.ImageResize, api.ImageResizeRequest{Image: "disk0", Size: 9 << 20},
 		}, {
-			"journal 138, 182: flatten", api.ImageFlatten, api.ImageRequest{Image: "clone"},
+			"journal 138, journal 182: flatten", api.ImageFlatten, api.ImageRequest{Image: "clone"},
 			check("the clone has no parent", func(e env) bool { return infoOf(e.t, e.at, e.d, "clone").Parent == "" }),
 			api.SnapUnprotect, snapRequest("disk0", "safe"),
 		}, {
-			"journal 107, 139, 183: features", api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly, Enabled: true},
+			"journal 107, journal 139, journal 183: features", api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly, Enabled: true},
 			check("disk0 is read-only", func(e env) bool {
 				return infoOf(e.t, e.at, e.d, "disk0").ReadOnly && open(e.t, e.s, "vms/prod/disk0").Info().ReadOnly
 			}),
 			api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly},
 		}, {
-			"journal 140, 184: metadata set", api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "k", Value: "v"},
+			"journal 140, journal 184: metadata set", api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "k", Value: "v"},
 			check("k is v", func(e env) bool {
 				return must[map[string]string](e.t, e.at, e.d, api.MetadataList, api.ImageRequest{Image: "disk0"})["k"] == "v"
 			}),
 			api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "k", Value: "w"},
 		}, {
-			"journal 141, 185: metadata remove", api.MetadataUnset, api.MetadataRequest{Image: "disk0", Key: "old"},
+			"journal 141, journal 185: metadata remove", api.MetadataUnset, api.MetadataRequest{Image: "disk0", Key: "old"},
 			check("old is gone", func(e env) bool {
 				return len(must[map[string]string](e.t, e.at, e.d, api.MetadataList, api.ImageRequest{Image: "disk0"})) == 0
 			}),
@@ -199,7 +199,7 @@ func TestOperations(t *testing.T) {
 }
 
 // unfinished has an owner start an operation and die, and the next one finish it
-// (journal 126: a start without its finish is executed).
+// (journal 126, journal 127: a start without its finish is executed, by the next life).
 func unfinished(t *testing.T, c operationCase, was []byte, demote bool) {
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
@@ -235,7 +235,7 @@ func unfinished(t *testing.T, c operationCase, was []byte, demote bool) {
 	must[any](t, at, d, c.live, c.again)
 }
 
-// journal 124, 125, 129: an operation that cannot be any more when its owner is back is
+// journal 124, journal 125, journal 129: an operation that cannot be any more when its owner is back is
 // finished with the error, and changes nothing. journal 128: a finish without a start
 // changes nothing.
 func TestUnfinishedOperationFails(t *testing.T) {
@@ -306,6 +306,8 @@ func TestRefusedOperations(t *testing.T) {
 		{api.ImageFill, api.ImageFillRequest{Image: "disk0", Offset: 1 << 63, Length: 1 << 63, Pattern: []byte("ab")}, fault.Usage},
 		{api.ImageCompare, api.ImageCompareRequest{Image: "disk0", Compare: []byte("a"), Data: []byte("ab")}, fault.Usage},
 		{api.ImageCompare, api.ImageCompareRequest{Image: "disk0", Compare: []byte("never there"), Data: []byte("11 bytes ab")}, fault.VersionMismatch},
+		// journal 99: it carries both buffers, so half as much fits.
+		{api.ImageCompare, api.ImageCompareRequest{Image: "disk0", Compare: make([]byte, events.ComparedMax+1), Data: make([]byte, events.ComparedMax+1)}, fault.Usage},
 		{api.JournalDisconnect, api.JournalClientRequest{Client: "west.node"}, fault.NotFound},
 		{api.JournalDisconnect, api.JournalClientRequest{}, fault.Usage},
 	} {
@@ -465,7 +467,7 @@ func TestOperationsWaitInABoundedLine(t *testing.T) {
 	}
 }
 
-// journal 103, 119: only one of several comparisons with the same value succeeds, and one
+// journal 103, journal 119: only one of several comparisons with the same value succeeds, and one
 // that fails leaves nothing in the log.
 func TestCompareAndWrite(t *testing.T) {
 	at := sitetest.Start(t, "east")

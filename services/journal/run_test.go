@@ -41,7 +41,7 @@ func (b *breakAt) arm(n int64) {
 }
 
 // A write that takes several messages is there as a whole or not at all, wherever the
-// owner is killed between them (journal 62, 114 of the split write: W5).
+// owner is killed between them, and no message is larger than the bus carries (journal 62).
 func TestRunIsAllOrNothing(t *testing.T) {
 	for cut := int64(1); ; cut++ {
 		complete := false
@@ -106,7 +106,7 @@ func differing(a, b []byte) int {
 }
 
 // A log that becomes full in the middle of a run: what was logged of it is void, readers
-// never see it, and the directory goes on (journal 45, 48, 56, 61: what is behind a
+// never see it, and the directory goes on (journal 45, journal 48, journal 56, journal 61: what is behind a
 // refused message gets its error, in order, and nothing else does).
 func TestRunRefusedInTheMiddle(t *testing.T) {
 	at := sitetest.Start(t, "east")
@@ -154,7 +154,7 @@ func TestRunRefusedInTheMiddle(t *testing.T) {
 }
 
 // A run stands in the log without anything between its parts, in messages of its own when
-// it takes several, whatever else is written (journal 99: both buffers of a split count).
+// it takes several, whatever else is written.
 func TestRunStandsByItself(t *testing.T) {
 	at := sitetest.Start(t, "east")
 	s, _ := with(t, at, func(d *Deps) {

@@ -103,7 +103,7 @@ func messagesOfWrites(t *testing.T, at *sitetest.Site, d *directory) []int {
 
 func TestHeldBackMessages(t *testing.T) {
 	data := pattern(1, 4096)
-	t.Run("journal 49, 50: the second write sends both", func(t *testing.T) {
+	t.Run("journal 49, journal 50: the second write sends both", func(t *testing.T) {
 		at := sitetest.Start(t, "east")
 		s, d, _ := holding(t, at, func(s *Settings) { s.FlushEntries = 2 })
 		dev := open(t, s, "vms/prod/disk0")
@@ -118,7 +118,7 @@ func TestHeldBackMessages(t *testing.T) {
 		s, _, _ := holding(t, at, func(s *Settings) { s.FlushAge = 20 * time.Millisecond })
 		write(t, open(t, s, "vms/prod/disk0"), data, 0, false)
 	})
-	t.Run("journal 43, 54, 59: a flush sends everything before it", func(t *testing.T) {
+	t.Run("journal 43, journal 54, journal 59: a flush sends everything before it", func(t *testing.T) {
 		at := sitetest.Start(t, "east")
 		s, d, _ := holding(t, at, func(*Settings) {})
 		dev := open(t, s, "vms/prod/disk0")
@@ -197,7 +197,7 @@ func TestOneMessageInFlight(t *testing.T) {
 	}
 }
 
-// journal 118, 173, 188: a flush leaves one mark, which rides with what follows or is
+// journal 117, journal 173, journal 188: a flush leaves one mark, which rides with what follows or is
 // sent by itself; flushes without a change between them are one, and one before any
 // change is none.
 func TestFlushedMarker(t *testing.T) {
