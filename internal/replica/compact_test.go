@@ -2,6 +2,7 @@ package replica
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -260,5 +261,27 @@ func watchSnapshots(t *testing.T, img *Image, done <-chan struct{}) {
 				}
 			}
 		}
+	}
+}
+
+// TestCompactionWithoutSpace fails the copy of a step: the replica goes on, and a later step
+// finds what the failed one left.
+func TestCompactionWithoutSpace(t *testing.T) {
+	j, r := withSnapshots(t)
+	mustApply(t, r, j.batch(events.SnapshotRemoved{Image: 1, Snapshot: 1}, events.ImageFlattened{Image: 2}))
+	mustCheckpoint(t, r)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = reopen(t, vfs.NewFaulty(vfs.OS(), vfs.FailNth(vfs.OpWrite, 1, errInjected)), r.dir)
+	if _, err := r.Compact(t.Context()); !errors.Is(err, errInjected) {
+		t.Fatalf("compaction without space: %v", err)
+	}
+	j.now.check(t, r)
+	mustApply(t, r, j.batch(events.Written{Image: 1, Data: []byte("goes on")}))
+	compactAll(t, r)
+	j.now.check(t, r)
+	if got := len(r.Layers()); got != 3 {
+		t.Errorf("%d layers are left, not 3", got)
 	}
 }

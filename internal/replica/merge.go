@@ -25,7 +25,11 @@ func (r *Replica) mergeStep(lower, upper *layer) error {
 	if err != nil || !done {
 		return err
 	}
-	// What is left is dirty. Nothing is applied until it is moved too.
+	// What is left is dirty. If it is little, nothing is applied until it is moved too; else
+	// the next step's checkpoint comes first.
+	if upper.used*BlockSize > r.step.bytes {
+		return nil
+	}
 	if upper.objects.any() {
 		snap, err := r.gather()
 		if err != nil {
