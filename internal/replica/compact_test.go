@@ -274,7 +274,11 @@ func TestCompactionWithoutSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = reopen(t, vfs.NewFaulty(vfs.OS(), vfs.FailNth(vfs.OpWrite, 1, errInjected)), r.dir)
-	if _, err := r.Compact(t.Context()); !errors.Is(err, errInjected) {
+	more, err := true, error(nil)
+	for more && err == nil { // the first step has nothing to copy
+		more, err = r.Compact(t.Context())
+	}
+	if !errors.Is(err, errInjected) {
 		t.Fatalf("compaction without space: %v", err)
 	}
 	j.now.check(t, r)
