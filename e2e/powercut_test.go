@@ -1,8 +1,11 @@
 package e2e_test
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -19,7 +22,7 @@ const (
 // what was synced is left for certain, and of what was not, any part, torn between
 // sectors; of its copies what internal/vfs says. The site must start on what is left, hold
 // everything that was flushed or written with FUA, and hold a prefix of what was written,
-// at one position over all images; large writes are whole. Its follower at the other site,
+// at one position over all images; large writes are whole; snapshots are as they were. Its follower at the other site,
 // which the cut does not touch, must come to hold the same; journal 89, 97, 115, 116, 123.
 //
 // The site runs in the test's process on disks that know what was synced
@@ -59,7 +62,9 @@ func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadli
 	}
 	west.must("mirror", "add", "vms/cut")
 	l := newLoadOf(t, sectors(), images...)
+	snaps := &keptSnapshots{site: east.site, dir: "vms/cut", images: images, digests: map[string][][sha256.Size]byte{}}
 	for cut := range cutsPerSite {
+		snaps.change(random)
 		w := l.start(east.site)
 		w.awaitWrites(random.Int64N(100))
 		v := l.work.Verify()
@@ -72,6 +77,9 @@ func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadli
 			t.Fatalf("after %d power cuts: %v", total.cuts+1, err)
 		}
 		l.work.Continue(v)
+		if cut%2 == 1 {
+			snaps.check(random)
+		}
 		total.cuts++
 		total.lost += verdict.Missing
 		total.acknowledged += verdict.Acknowledged
@@ -85,4 +93,63 @@ func cutOneSite(t *testing.T, n int, random *rand.Rand, total *cutReport, deadli
 	}
 	east.stop()
 	west.kill()
+}
+
+// keptSnapshots are snapshots of a whole directory that were answered, so that no power cut
+// may take or change them. Those that are removed give their layers to be merged.
+type keptSnapshots struct {
+	site    *site
+	dir     string
+	images  []string
+	digests map[string][][sha256.Size]byte // by name: of each image
+	next    int
+}
+
+const snapshotsKept = 3
+
+// change makes a snapshot, or removes one.
+func (k *keptSnapshots) change(random *rand.Rand) {
+	k.site.t.Helper()
+	if len(k.digests) < snapshotsKept {
+		k.next++
+		name := fmt.Sprintf("s%d", k.next)
+		k.site.must("snap", "create", k.dir+"@"+name)
+		k.digests[name] = k.digestsOf(name)
+		return
+	}
+	name := k.pick(random)
+	await(k.site.t, patience, "remove a snapshot", func() error {
+		r := k.site.run("snap", "remove", k.dir+"@"+name) // it may seem to be open still
+		return unless(r.code == 0, "%s", r)
+	})
+	delete(k.digests, name)
+}
+
+// check compares one of the snapshots, and what there is of them.
+func (k *keptSnapshots) check(random *rand.Rand) {
+	k.site.t.Helper()
+	name := k.pick(random)
+	if got := k.digestsOf(name); !slices.Equal(got, k.digests[name]) {
+		k.site.t.Fatalf("snapshot %s does not hold what it held before the power was cut", name)
+	}
+	list := query[[]struct {
+		Snapshot string `json:"snapshot"`
+	}](k.site, "snap", "list", k.images[0])
+	if len(list) != len(k.digests) {
+		k.site.t.Fatalf("there are snapshots %v, want %d", list, len(k.digests))
+	}
+}
+
+func (k *keptSnapshots) pick(random *rand.Rand) string {
+	names := slices.Sorted(maps.Keys(k.digests))
+	return names[random.IntN(len(names))]
+}
+
+func (k *keptSnapshots) digestsOf(name string) [][sha256.Size]byte {
+	k.site.t.Helper()
+	var all [][sha256.Size]byte
+	for _, image := range k.images {
+		all = append(all, k.site.digest(image+"@"+name))
+	}
+	return all
 }
