@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,63 +10,129 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
-// A load of the comparison, and what is read off its report.
-type comparison struct {
-	name   string
-	args   string
+// measure is one row of the comparison, and what is read off fio's report.
+type measure struct {
+	name string
+	args string
+	unit string
+	// wanted is the ratio to qemu-nbd that is aimed at; where a smaller figure is better
+	// it is an upper bound.
+	wanted float64
 	figure func(fioJob) float64
-	unit   string
-	// more is true where a greater figure is better.
-	more bool
 }
 
 type fioJob struct {
-	Write struct {
-		IOPS    float64 `json:"iops"`
-		Latency struct {
-			Mean float64 `json:"mean"`
-		} `json:"lat_ns"`
-	} `json:"write"`
-	Sync struct {
+	Read  fioDirection `json:"read"`
+	Write fioDirection `json:"write"`
+	Sync  struct {
 		Latency struct {
 			Mean float64 `json:"mean"`
 		} `json:"lat_ns"`
 	} `json:"sync"`
 }
 
-func comparisons() []comparison {
-	iops := func(j fioJob) float64 { return j.Write.IOPS }
-	pair := func(j fioJob) float64 { return (j.Write.Latency.Mean + j.Sync.Latency.Mean) / 1e3 }
-	return []comparison{
-		{"4 KiB random write, depth 32", "--bs=4k --iodepth=32", iops, "writes/s", true},
-		{"4 KiB random write and flush, depth 1", "--bs=4k --iodepth=1 --fsync=1", pair, "us", false},
+type fioDirection struct {
+	IOPS    float64 `json:"iops"`
+	Total   float64 `json:"total_ios"`
+	Latency struct {
+		Mean float64 `json:"mean"`
+	} `json:"lat_ns"`
+}
+
+const micros = 1e3 // nanoseconds
+
+func measures() []measure {
+	writes := func(j fioJob) float64 { return j.Write.IOPS }
+	reads := func(j fioJob) float64 { return j.Read.IOPS }
+	megabytes := func(j fioJob) float64 { return j.Write.IOPS * (128 << 10) / 1e6 }
+	latency := func(j fioJob) float64 { return j.Write.Latency.Mean / micros }
+	pair := func(j fioJob) float64 { return (j.Write.Latency.Mean + j.Sync.Latency.Mean) / micros }
+	return []measure{
+		{"4 KiB random write, depth 32", "--rw=randwrite --bs=4k --iodepth=32", "writes/s", 1, writes},
+		{"4 KiB random write, depth 32, flush every 32", "--rw=randwrite --bs=4k --iodepth=32 --fsync=32", "writes/s", 0.7, writes},
+		{"128 KiB sequential write, depth 32", "--rw=write --bs=128k --iodepth=32", "MB/s", 0.4, megabytes},
+		{"128 KiB sequential write, depth 16", "--rw=write --bs=128k --iodepth=16", "MB/s", 0.4, megabytes},
+		{"4 KiB random read, depth 32", "--rw=randread --bs=4k --iodepth=32", "reads/s", 1, reads},
+		{"4 KiB random write, depth 1", "--rw=randwrite --bs=4k --iodepth=1", "us", 1, latency},
+		{"4 KiB random write and flush, depth 1", "--rw=randwrite --bs=4k --iodepth=1 --fsync=1", "us", 1, pair},
 	}
 }
 
-// TestNumbers measures the product against qemu-nbd (its default cache) on a raw file, in
-// turn and over the same kind of socket, and prints medians. It needs a quiet machine, so
-// it runs only when TIDEMARK_NUMBERS says how many rounds:
+// competitor is a server under load.
+type competitor struct {
+	name string
+	uri  string
+	pid  int
+}
+
+// sample is one run of a load on a server.
+type sample struct {
+	figure float64
+	cpu    float64 // microseconds of the server's processor time for each request
+}
+
+// TestNumbers measures the product against qemu-nbd (its default cache) and nbdkit's file
+// plugin on raw files, in turn and over the same kind of socket, and prints medians and
+// the least and greatest ratio of a round. Each round turns the order round: what a
+// server leaves to be written back costs the next one. It needs a quiet machine, so it
+// runs only when TIDEMARK_NUMBERS says how many rounds:
 //
-//	TIDEMARK_NUMBERS=5 go test -run TestNumbers -v ./e2e
+//	TIDEMARK_NUMBERS=5 go test -run TestNumbers -timeout 1h -v ./e2e
+//	TIDEMARK_NUMBERS=5 go test -run 'TestNumbers/.*depth_1$' -v ./e2e
 func TestNumbers(t *testing.T) {
-	rounds, err := strconv.Atoi(os.Getenv("TIDEMARK_NUMBERS"))
-	if err != nil {
-		t.Skip("set TIDEMARK_NUMBERS to the number of rounds to measure")
-	}
+	rounds := numbersRounds(t)
 	need(t, "fio", "qemu-nbd")
 	s := startSite(t, "east")
 	s.createImage("vms/disk", "4GiB")
-	raw := rawServer(t)
-	for _, c := range comparisons() {
-		var ours, theirs, ratios []float64
-		for range rounds {
-			b := c.measure(t, raw)
-			a := c.measure(t, s.uri("vms/disk"))
-			ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, a/b)
+	servers := []competitor{rawServer(t, "qemu-nbd"), {"tidemark", s.uri("vms/disk"), s.pid()}}
+	if _, err := toolPath("nbdkit"); err == nil {
+		servers = append(servers, rawServer(t, "nbdkit"))
+	}
+	for _, l := range measures() {
+		t.Run(l.name, func(t *testing.T) {
+			samples := make([][]sample, len(servers))
+			for round := range rounds {
+				for i := range servers {
+					if round%2 == 1 {
+						i = len(servers) - 1 - i
+					}
+					samples[i] = append(samples[i], l.run(t, servers[i]))
+				}
+			}
+			l.report(t, servers, samples)
+		})
+	}
+}
+
+func numbersRounds(t *testing.T) int {
+	t.Helper()
+	rounds, err := strconv.Atoi(os.Getenv("TIDEMARK_NUMBERS"))
+	if err != nil || rounds < 1 {
+		t.Skip("set TIDEMARK_NUMBERS to the number of rounds to measure")
+	}
+	return rounds
+}
+
+// report prints a line for each server; the first one is what the others are compared to.
+func (l measure) report(t *testing.T, servers []competitor, samples [][]sample) {
+	t.Helper()
+	for i, server := range servers {
+		var figures, cpu, ratios []float64
+		for round, s := range samples[i] {
+			figures, cpu = append(figures, s.figure), append(cpu, s.cpu)
+			ratios = append(ratios, s.figure/samples[0][round].figure)
 		}
-		t.Logf("%s: %.0f %s, qemu-nbd %.0f: ratio %.2f (%.2f)", c.name, middle(ours), c.unit, middle(theirs), middle(ratios), ratios)
+		line := fmt.Sprintf("%-9s %9.0f %-8s %6.1f us CPU/request", server.name, middle(figures), l.unit, middle(cpu))
+		if i > 0 {
+			line += fmt.Sprintf("  ratio %.2f (%.2f-%.2f)", middle(ratios), slices.Min(ratios), slices.Max(ratios))
+		}
+		if server.name == "tidemark" {
+			line += fmt.Sprintf(", wanted %.1f", l.wanted)
+		}
+		t.Log(line)
 	}
 }
 
@@ -74,22 +141,46 @@ func middle(v []float64) float64 {
 	return s[len(s)/2]
 }
 
-func (c comparison) measure(t *testing.T, uri string) float64 {
+func (l measure) run(t *testing.T, server competitor) sample {
 	t.Helper()
-	args := strings.Fields("--name=numbers --ioengine=nbd --rw=randwrite --size=4G --time_based --runtime=5 " +
-		"--norandommap --randrepeat=0 --output-format=json " + c.args)
-	out := runTool(t, t.TempDir(), "fio", append(args, "--uri="+uri)...)
+	args := strings.Fields("--name=numbers --ioengine=nbd --size=4G --time_based --runtime=5 " +
+		"--norandommap --randrepeat=0 --output-format=json " + l.args)
+	before := processorTime(t, server.pid)
+	out := runTool(t, t.TempDir(), "fio", append(args, "--uri="+server.uri)...)
+	used := processorTime(t, server.pid) - before
 	var report struct {
 		Jobs []fioJob `json:"jobs"`
 	}
 	if err := json.Unmarshal([]byte(out[strings.IndexByte(out, '{'):]), &report); err != nil || len(report.Jobs) != 1 {
 		t.Fatalf("fio: %v\n%s", err, out)
 	}
-	return c.figure(report.Jobs[0])
+	j := report.Jobs[0]
+	return sample{l.figure(j), float64(used.Microseconds()) / (j.Read.Total + j.Write.Total)}
 }
 
-// rawServer runs qemu-nbd on a raw file and returns its address.
-func rawServer(t *testing.T) string {
+// processorTime returns what a process has used of all processors, in user and kernel
+// mode together.
+func processorTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	const tick = 10 * time.Millisecond // what /proc counts in on Linux
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Skipf("no /proc on this system: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold blanks
+	fields := strings.Fields(rest)
+	const user, system = 11, 12 // counted from the state, the field behind the name
+	var ticks [2]int64
+	for i, field := range []int{user, system} {
+		if ticks[i], err = strconv.ParseInt(fields[field], 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return time.Duration(ticks[0]+ticks[1]) * tick
+}
+
+// rawServer runs qemu-nbd or nbdkit on a raw file of its own.
+func rawServer(t *testing.T, tool string) competitor {
 	t.Helper()
 	dir := shortDir(t)
 	disk, socket := filepath.Join(dir, "raw"), filepath.Join(dir, "nbd")
@@ -99,8 +190,12 @@ func rawServer(t *testing.T) string {
 	if err := os.Truncate(disk, 4<<30); err != nil {
 		t.Fatal(err)
 	}
-	path, _ := toolPath("qemu-nbd")
-	cmd := exec.Command(path, "-t", "-e", "32", "-x", "raw", "-f", "raw", "-k", socket, disk)
+	args := []string{"-t", "-e", "32", "-f", "raw", "-k", socket, disk}
+	if tool == "nbdkit" {
+		args = []string{"-f", "-U", socket, "file", disk}
+	}
+	path, _ := toolPath(tool)
+	cmd := exec.Command(path, args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -108,9 +203,54 @@ func rawServer(t *testing.T) string {
 		_ = cmd.Process.Kill() // ours, by its pid
 		_ = cmd.Wait()
 	})
-	await(t, patience, "qemu-nbd listens", func() error {
+	await(t, patience, tool+" listens", func() error {
 		_, err := os.Stat(socket)
 		return err
 	})
-	return "nbd+unix:///raw?socket=" + socket
+	return competitor{tool, "nbd+unix:///?socket=" + socket, cmd.Process.Pid}
+}
+
+// TestRecoveryNumbers measures how long a site that was killed under full load takes until
+// it is ready again, and how much of its log it replayed. Runs as TestNumbers does.
+func TestRecoveryNumbers(t *testing.T) {
+	rounds := numbersRounds(t)
+	need(t, "fio")
+	s := startSite(t, "east")
+	s.createImage("vms/disk", "4GiB")
+	for range rounds {
+		runTool(t, t.TempDir(), "fio", strings.Fields("--name=recovery --ioengine=nbd --rw=randwrite --bs=4k --iodepth=32 "+
+			"--size=4G --norandommap --randrepeat=0 --io_size=768M --uri="+s.uri("vms/disk"))...)
+		s.kill()
+		begun := time.Now()
+		s.start()
+		s.dial("vms/disk")
+		took, wrote := time.Since(begun), writtenBytes(t, s.pid())
+		t.Logf("ready for clients after %v, %d MB applied again: %.0f MB/s", took.Round(10*time.Millisecond),
+			wrote/1e6, float64(wrote)/1e6/took.Seconds())
+	}
+}
+
+// writtenBytes returns how much a process has written since its start.
+func writtenBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	return processCounter(t, fmt.Sprintf("/proc/%d/io", pid), "wchar:")
+}
+
+func processCounter(t *testing.T, file, key string) int64 {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Skipf("no /proc on this system: %v", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			var n int64
+			if _, err := fmt.Sscan(rest, &n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+	}
+	t.Fatalf("%s does not have %s", file, key)
+	return 0
 }
