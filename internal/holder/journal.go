@@ -15,9 +15,16 @@ type Journal struct {
 	// Info holds what the copy itself does not know: settings and limits.
 	Info api.Journal
 	Log  *bus.Log
-	// State returns the state of the directory, how far the journal reaches, and its
-	// clients.
-	State func() (state string, cause error, head events.Mark, clients []events.PositionCommitted)
+	// Condition says what changes from moment to moment.
+	Condition func() Condition
+}
+
+// Condition is what a journal is in.
+type Condition struct {
+	State   string                     // of the directory
+	Cause   error                      // of the state, if there is one
+	Head    events.Mark                // how far the journal reaches
+	Clients []events.PositionCommitted // that consume it
 }
 
 // handlers answer JournalInfo, JournalStatus and JournalTags.
@@ -41,15 +48,16 @@ func (j *Journal) status(ctx context.Context) (api.JournalState, error) {
 	if err != nil {
 		return api.JournalState{}, err
 	}
-	state, cause, head, clients := j.State()
+	now := j.Condition()
+	head := now.Head
 	s := api.JournalState{
-		State: state, Tag: head.Position.Tag(), Entry: head.Position.Entry(), Entries: head.Entries, Bytes: log.Bytes,
+		State: now.State, Tag: head.Position.Tag(), Entry: head.Position.Entry(), Entries: head.Entries, Bytes: log.Bytes,
 		Clients: []api.JournalClient{},
 	}
-	if cause != nil {
-		s.Error = cause.Error()
+	if now.Cause != nil {
+		s.Error = now.Cause.Error()
 	}
-	for _, f := range clients {
+	for _, f := range now.Clients {
 		s.Clients = append(s.Clients, api.JournalClient{
 			ID: f.Client, State: f.State, Commit: tagEntry(f.Mark.Position), Seen: f.At,
 			Entries: head.Entries - min(f.Mark.Entries, head.Entries),

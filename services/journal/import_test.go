@@ -271,7 +271,7 @@ func TestReset(t *testing.T) {
 	write(t, dev, []byte("behind"), 0, true)
 	stop()
 	s, _ = start(t, at)
-	d = acquire(t, s)
+	acquire(t, s)
 	want := append([]byte("behind"), pattern(77, 100_000)[6:]...)
 	if got := read(t, open(t, s, "vms/prod/disk0"), 0, len(want)); !bytes.Equal(got, want) {
 		t.Errorf("%d bytes differ", differing(got, want))

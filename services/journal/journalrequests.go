@@ -23,9 +23,12 @@ func (l *life) journal() *holder.Journal {
 			InFlight: settings.MaxInFlight, PayloadBytes: uint64(settings.PayloadBytes),
 			LagBytes: uint64(lag.Bytes), LagSeconds: lag.Age.Seconds(),
 		},
-		State: func() (string, error, events.Mark, []events.PositionCommitted) {
+		Condition: func() holder.Condition {
 			state, cause := l.directory.condition()
-			return string(state), cause, l.tail.Marks().Logged, l.directory.service.clients.Of(l.directory.id)
+			return holder.Condition{
+				State: string(state), Cause: cause, Head: l.tail.Marks().Logged,
+				Clients: l.directory.service.clients.Of(l.directory.id),
+			}
 		},
 	}
 }

@@ -2,12 +2,10 @@ package journal
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 
 	"tidemark/events"
-	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 )
 
@@ -236,56 +234,6 @@ func (o *operations) applied(position events.Position) error {
 		o.writer.close(err)
 	}
 	return err
-}
-
-// unsettled reports whether an operation was started and needs a finish that says why it
-// failed. One that ended with its writer is settled by the next opening.
-func (o *operations) unsettled(started events.Position, err error) bool {
-	return started != 0 && err != nil && o.writer.open()
-}
-
-// abandon says that an operation failed. A full log takes that when it has room.
-func (o *operations) abandon(started events.Position, cause error) {
-	failure := string(fault.CodeOf(cause))
-	for o.ctx.Err() == nil {
-		_, err := o.writer.logSafe(events.Entry{Event: events.OperationFinished{Started: started, Failure: failure}})
-		if !errors.Is(err, bus.ErrFull) {
-			return // logged, or the life has ended
-		}
-		pause(o.ctx, fullRetryTime)
-	}
-}
-
-// recover settles, oldest first, the operations that an earlier life has left without a
-// finish: they become true where they still can, because their start was durable and
-// somebody may have been told so.
-func (o *operations) recover(ctx context.Context) error {
-	for _, left := range o.writer.replica.Unfinished() {
-		if err := o.settle(ctx, left.Started, left.Intent); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o *operations) settle(ctx context.Context, started events.Position, intent events.Event) error {
-	for {
-		out, err := o.finish(started, intent)
-		switch {
-		case err == nil:
-			return o.applied(out.position)
-		case errors.Is(err, bus.ErrFull):
-			pause(ctx, fullRetryTime)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-		case o.unsettled(started, err):
-			o.abandon(started, err)
-			return ctx.Err()
-		default:
-			return err
-		}
-	}
 }
 
 // commits takes a checkpoint after each operation, until ctx ends: what is replayed after

@@ -75,7 +75,7 @@ func cutRun(t *testing.T, n int64) (complete bool) {
 	stop()
 
 	s, stop = start(t, at)
-	d = acquire(t, s)
+	acquire(t, s)
 	dev = open(t, s, "vms/prod/disk0")
 	want := before
 	if complete {
@@ -88,7 +88,7 @@ func cutRun(t *testing.T, n int64) (complete bool) {
 	write(t, dev, after, 8192, true)
 	stop()
 	s, _ = start(t, at)
-	d = acquire(t, s)
+	acquire(t, s)
 	if got := read(t, open(t, s, "vms/prod/disk0"), 8192, runBytes); !bytes.Equal(got, after) {
 		t.Error("a write behind the broken one is not there after a restart")
 	}

@@ -23,7 +23,7 @@ func (f *follower) setProgress(p *api.Progress) {
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{
 		ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true,
-		Journal: &holder.Journal{Log: own.journal, Info: api.Journal{Durability: f.service.deps.Durability}, State: f.journalState},
+		Journal: &holder.Journal{Log: own.journal, Info: api.Journal{Durability: f.service.deps.Durability}, Condition: f.journalState},
 	}
 	source := holder.SyncSource{
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
@@ -33,15 +33,16 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 }
 
 // journalState says how far this site's copy of the journal has come, and who follows it.
-func (f *follower) journalState() (state string, cause error, head events.Mark, clients []events.PositionCommitted) {
+func (f *follower) journalState() holder.Condition {
 	f.mu.Lock()
 	own := f.own
-	state, cause = string(f.state), f.err
+	now := holder.Condition{State: string(f.state), Cause: f.err}
 	f.mu.Unlock()
 	if own != nil {
-		head = own.tail.Marks().Logged
+		now.Head = own.tail.Marks().Logged
 	}
-	return state, cause, head, f.service.clients.Of(f.id)
+	now.Clients = f.service.clients.Of(f.id)
+	return now
 }
 
 // answerStatus answers for the directory's state whatever it is; the returned function

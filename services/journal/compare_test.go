@@ -1,0 +1,76 @@
+package journal
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
+)
+
+// journal 103, journal 119: only one of several comparisons with the same value succeeds, and one
+// that fails leaves nothing in the log.
+func TestCompareAndWrite(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	const clients, rounds = 4, 25
+	var won atomic.Uint64
+	var running sync.WaitGroup
+	for range clients {
+		running.Go(func() {
+			dev := open(t, s, "vms/prod/disk0")
+			for range rounds {
+				was := read(t, dev, 512, 2)
+				n := uint16(was[0]) | uint16(was[1])<<8 + 1
+				_, err := call[api.Nothing](t, at, d, api.ImageCompare, api.ImageCompareRequest{
+					Image: "disk0", Offset: 512, Compare: was, Data: []byte{byte(n), byte(n >> 8)},
+				})
+				switch fault.CodeOf(err) {
+				case "":
+					won.Add(1)
+				case fault.VersionMismatch:
+				default:
+					t.Errorf("compare: %v", err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	logged := uint64(0)
+	for _, e := range journalOf(t, at, d) {
+		if _, ok := e.Event.(events.CompareWritten); ok {
+			logged++
+		}
+	}
+	if logged != won.Load() || logged == 0 {
+		t.Errorf("%d succeeded, %d are in the log", won.Load(), logged)
+	}
+}
+
+// journal 118: a fill, also one of several entries, and of a pattern that no entry's end
+// meets.
+func TestFill(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 64<<20)
+	unit := pattern(4, 4099)
+	n := 40 << 20 / len(unit)
+	must[api.Nothing](t, at, d, api.ImageFill, api.ImageFillRequest{Image: "disk0", Offset: 777, Length: uint64(n * len(unit)), Pattern: unit})
+	want := bytes.Repeat(unit, n)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 777, len(want)); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes differ", differing(got, want))
+	}
+	stop()
+	s, _ = start(t, at)
+	acquire(t, s)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 777, len(want)); !bytes.Equal(got, want) {
+		t.Errorf("after a restart %d bytes differ", differing(got, want))
+	}
+}
