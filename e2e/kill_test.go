@@ -16,7 +16,7 @@ const (
 	killImageBytes = 8 << 20
 	killCycles     = 80
 	// killTime ends a run that is slower than it should be: the machine is busy.
-	killTime = 40 * time.Second
+	killTime = 30 * time.Second
 )
 
 // sectors makes writes of 512 bytes to 4 MiB (sixteen journal entries), discards and zeroes.

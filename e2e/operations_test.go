@@ -14,7 +14,7 @@ import (
 const (
 	operationsDir    = "vms/ops"
 	operationCycles  = 60
-	operationTime    = 40 * time.Second
+	operationTime    = 30 * time.Second
 	operationsAlive  = 4 // between two kills
 	operationImage   = 192 << 10
 	operationUnit    = 64 << 10

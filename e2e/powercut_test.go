@@ -12,7 +12,7 @@ import (
 
 const (
 	cutCycles     = 60
-	cutTime       = 40 * time.Second
+	cutTime       = 30 * time.Second
 	cutsPerSite   = 20 // the log grows, and is copied at each cut
 	cutsPerLook   = 5  // at the follower
 	cutImageBytes = "8388608"
