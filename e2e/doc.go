@@ -7,6 +7,11 @@
 //	harness_site     a site of one or several processes, its command line, its exports
 //	harness_mirror   two sites that are peers, and what `mirror status` says of them
 //	harness_load     writers over several NBD connections, and the judge of what is left
+//	harness_exact    the same on no block's boundary, one request at a time
+//	harness_history  what several clients did, for the check of linearizability
+//	harness_catalogue, harness_operations   all that a directory holds, and what operations make of it
+//	harness_inside   a site in the test's own process, whose power can be cut
+//	harness_disk     what a power cut leaves of a NATS store
 //	harness_proxy    a TCP link that can be cut, silenced and slowed down
 //	harness_tool     programs that are not ours: qemu-img, nbdcopy, fio
 //

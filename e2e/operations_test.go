@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	operationsDir    = "vms/ops"
-	operationCycles  = 60
-	operationTime    = 30 * time.Second
-	operationsAlive  = 4 // between two kills
-	operationImage   = 192 << 10
-	operationUnit    = 64 << 10
-	operationImages  = 4
-	operationsDelay  = 15 * time.Millisecond
-	quickRefusal     = 5 // exit code of what is refused in this state; those below refuse, too
-	unansweredAtBest = 6
+	operationsDir   = "vms/ops"
+	operationCycles = 60
+	operationTime   = 30 * time.Second
+	operationsAlive = 4 // between two kills
+	operationImage  = 192 << 10
+	operationUnit   = 64 << 10
+	operationImages = 4
+	operationsDelay = 15 * time.Millisecond
+	exitRefused     = 5 // the last of the exit codes that say that nothing was done
+	exitUnanswered  = 6
 )
 
 // TestKillDuringOperations kills a site in the middle of operations on images, snapshots,
@@ -77,7 +77,7 @@ func (o *operator) settle(op operation, kill bool) {
 		o.t.Fatalf("%s: it was done, and should have been refused", op)
 	case said == 0:
 		may = []catalogue{after}
-	case !kill || said > 1 && said <= quickRefusal:
+	case !kill || said > 1 && said <= exitRefused:
 		may = []catalogue{o.now}
 	case after == nil:
 		may = []catalogue{o.now}
@@ -103,10 +103,10 @@ func (o *operator) perform(op operation, kill bool) int {
 	if !kill {
 		r := o.site.run(args...)
 		// Somebody may seem to have the image open: a session that we just ended.
-		for tries := 0; r.code == quickRefusal && op.effect(o.now) != nil && tries < 100; tries++ {
+		for tries := 0; r.code == exitRefused && op.effect(o.now) != nil && tries < 100; tries++ {
 			r = o.site.run(args...)
 		}
-		if r.code == 1 || r.code == unansweredAtBest || (r.code == 0) != (op.effect(o.now) != nil) {
+		if r.code == 1 || r.code == exitUnanswered || (r.code == 0) != (op.effect(o.now) != nil) {
 			o.t.Fatalf("the model says otherwise (it would be done: %v): %s", op.effect(o.now) != nil, r)
 		}
 		o.count[fmt.Sprintf("exit %d", r.code)]++

@@ -17,6 +17,8 @@
 // version stores a stream, so [Start] proves it with a probe message and falls back to
 // SyncAlways when the probe is not found in a block file. Trimming is part of the
 // contract: the server may rewrite the oldest block without syncing it, see [Server.Trimmed].
+// After a power cut a journal may have a hole where one unsynced block ends and the next
+// begins; [Start] mends it, see torn.go.
 package natsd
 
 import (

@@ -79,6 +79,8 @@ func (p promises) note(block uint64) error {
 
 // torn returns the journals that have a hole, and blocks that nobody was promised.
 func (s *Server) torn(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
 	nc, err := nats.Connect("", s.InProcess())
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -144,8 +146,11 @@ func (b *blockFiles) putAside(folder string) error {
 // starts it again without what lies behind.
 func mendTorn(ctx context.Context, s *Server, cfg Config) (*Server, error) {
 	names, err := s.torn(ctx)
-	if err != nil || len(names) == 0 {
-		return s, err
+	if err != nil { // a hole that is not mended is refused by whoever reads the journal
+		cfg.Log.Warn("looking for torn journals", "error", err)
+	}
+	if len(names) == 0 {
+		return s, nil
 	}
 	s.Stop()
 	for _, name := range names {
