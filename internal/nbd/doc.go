@@ -1,4 +1,4 @@
-// Package nbd is Tidemark's NBD server: fixed newstyle handshake, simple and
+// Package nbd is Tidemark's NBD server: fixed newstyle handshake, STARTTLS, simple and
 // structured replies, base:allocation. It knows the protocol and nothing of images;
 // what an export name serves comes from [Exports].
 //
@@ -24,6 +24,12 @@
 // makes room: accepting never waits. A request that was begun must go on arriving, and
 // replies must go on being taken, or the connection is dropped (StallTime); an idle
 // connection may stay for ever.
+//
+// # TLS
+//
+// With a certificate ([Config].TLS) a client gets nothing before STARTTLS, but on unix
+// sockets, where it may ask for it. The handshake reads not one byte ahead, and forgets
+// at STARTTLS what was agreed before: nothing said in the clear counts behind it.
 //
 // # The end of a session
 //

@@ -21,6 +21,8 @@ type handshake struct {
 	conn      net.Conn
 	greeted   func() bool // called before the last answer; false: the connection is to end
 	noZeroes  bool
+	secure    bool   // STARTTLS was agreed
+	securing  bool   // TLS begins behind the answer under way
 	out       []byte // answers to the option under way
 	discarded uint64 // bytes of oversized options
 
@@ -84,6 +86,11 @@ func (h *handshake) run(ctx context.Context) (_ *agreed, err error) {
 		if g != nil || err != nil {
 			return g, err
 		}
+		if h.securing {
+			if err := h.upgrade(ctx); err != nil {
+				return nil, err
+			}
+		}
 	}
 }
 
@@ -141,12 +148,21 @@ func (h *handshake) option() (opt wire.Option, data []byte, ok bool, err error) 
 // answer carries out one option; its answers are left in h.out. It returns what was
 // agreed when the client enters transmission.
 func (h *handshake) answer(ctx context.Context, opt wire.Option, data []byte) (*agreed, error) {
+	if h.mustSecure() && opt != wire.OptStartTLS && opt != wire.OptAbort {
+		if opt == wire.OptExportName {
+			return nil, errPlain
+		}
+		h.refuse(opt, wire.RepErrTLSRequired, "this server speaks only TLS here: begin with STARTTLS")
+		return nil, nil
+	}
 	switch opt {
 	case wire.OptExportName:
 		return h.exportName(ctx, string(data))
 	case wire.OptAbort: // its data, if any, means nothing
 		h.ack(opt)
 		return nil, errAborted
+	case wire.OptStartTLS:
+		h.startTLS(data)
 	case wire.OptList:
 		h.list(ctx, data)
 	case wire.OptInfo, wire.OptGo:

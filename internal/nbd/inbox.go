@@ -154,7 +154,7 @@ func (in *inbox) guard(gone func()) (stop func()) {
 // hungUp waits until the other end of conn is closed, which it reports, or until the
 // deadline for reading passes.
 func hungUp(conn net.Conn) bool {
-	c, ok := conn.(syscall.Conn)
+	c, ok := underneath(conn).(syscall.Conn)
 	if !ok {
 		return false
 	}

@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,10 @@ type Config struct {
 	Log        *slog.Logger
 	Limits     Limits
 	Registerer prometheus.Registerer // takes one server; may be nil: then nobody sees the metrics
+	// TLS has the server's certificate, and the authority of its clients' where they
+	// need one; nil: there is no TLS. Clients on other than unix sockets then get
+	// nothing without it; those on unix sockets may ask for it.
+	TLS *tls.Config
 }
 
 // Server serves exports to NBD clients.
@@ -34,6 +39,7 @@ type Server struct {
 	exports  Exports
 	log      *slog.Logger
 	limits   Limits
+	tls      *tls.Config // nil: none
 	metrics  *metrics
 	buffers  buffers
 	requests sync.Pool
@@ -49,6 +55,7 @@ func New(c Config) *Server {
 		exports: c.Exports,
 		log:     c.Log,
 		limits:  l,
+		tls:     c.TLS,
 		metrics: newMetrics(c.Registerer),
 		door:    door{places: l.Connections, handshakes: l.Handshakes},
 		budget:  semaphore.NewWeighted(int64(l.BytesTotal)),
@@ -155,6 +162,7 @@ func (s *Server) connection(ctx, bounded context.Context, v *visitor) {
 	log = log.With(keyExport, g.info.Name)
 	log.Debug("an NBD session began")
 	newSession(s, g).run(ctx, log)
+	bid(g.conn)
 }
 
 // handshake negotiates until bounded ends. Whoever it lets through is not evicted any
