@@ -19,7 +19,8 @@ func TestCompareAndWrite(t *testing.T) {
 	s, _ := start(t, at)
 	d := acquire(t, s)
 	create(t, d, "disk0", 8<<20)
-	const clients, rounds = 4, 25
+	const clients, rounds = 4, 100
+	value := func(p []byte) uint64 { return uint64(p[0]) | uint64(p[1])<<8 }
 	var won atomic.Uint64
 	var running sync.WaitGroup
 	for range clients {
@@ -27,8 +28,8 @@ func TestCompareAndWrite(t *testing.T) {
 			dev := open(t, s, "vms/prod/disk0")
 			for range rounds {
 				was := read(t, dev, 512, 2)
-				n := uint16(was[0]) | uint16(was[1])<<8 + 1
-				_, err := call[api.Nothing](t, at, d, api.ImageCompare, api.ImageCompareRequest{
+				n := value(was) + 1
+				err := d.life.compareImage(t.Context(), api.ImageCompareRequest{
 					Image: "disk0", Offset: 512, Compare: was, Data: []byte{byte(n), byte(n >> 8)},
 				})
 				switch fault.CodeOf(err) {
@@ -42,6 +43,9 @@ func TestCompareAndWrite(t *testing.T) {
 		})
 	}
 	running.Wait()
+	if n := value(read(t, open(t, s, "vms/prod/disk0"), 512, 2)); n != won.Load() {
+		t.Errorf("%d succeeded, and each added one: there are %d", won.Load(), n)
+	}
 	logged := uint64(0)
 	for _, e := range journalOf(t, at, d) {
 		if _, ok := e.Event.(events.CompareWritten); ok {

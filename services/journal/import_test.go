@@ -89,7 +89,15 @@ func TestImportMakesTheImageWhatItWas(t *testing.T) {
 	must[api.Snapshot](t, at, d, api.SnapUnprotect, snapRequest("disk0", "middle"))
 	must[api.Nothing](t, at, d, api.SnapRemove, snapRequest("", "middle"))
 	must[api.Nothing](t, at, d, api.SnapRollback, snapRequest("disk0", "start"))
+	var during State
+	d.life.operations.allow = func(events.Event) error {
+		during, _ = d.condition()
+		return nil
+	}
 	reply := must[api.JournalImportReply](t, at, d, api.JournalImport, api.JournalImportRequest{Entries: entries})
+	if during != Importing {
+		t.Errorf("during the import the directory is %s", during)
+	}
 	if reply.Refused != nil || reply.Executed != uint64(len(entries)) || reply.Ignored != 0 {
 		t.Fatalf("%+v of %d, %+v", reply, len(entries), reply.Refused)
 	}

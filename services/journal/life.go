@@ -203,9 +203,9 @@ func (l *life) replay(ctx context.Context) error {
 	return l.tail.Drain(ctx)
 }
 
-// applied is told by the tail. What was logged before the writer's first tag is not its.
+// applied is told by the tail; what is replayed before the writer exists is not its.
 func (l *life) applied(m events.JournalMessage) {
-	if b, ok := m.(*events.Batch); ok && l.writer != nil && b.Tag >= l.writer.first {
+	if b, ok := m.(*events.Batch); ok && l.writer != nil {
 		l.writer.applied(b)
 	}
 }

@@ -136,6 +136,11 @@ func TestRunRefusedInTheMiddle(t *testing.T) {
 	if got := read(t, dev, 0, runBytes); !bytes.Equal(got, before) {
 		t.Error("a write over a void one is not read back")
 	}
+	// The positions of what was refused are free again: writes to one object, the second of
+	// which names the first, are applied.
+	a, b := later(t, dev, after[:4096], 2<<20, false), later(t, dev, after[4096:8192], 2<<20, false)
+	wantNil(t, <-a, <-b, d.life.tail.Drain(t.Context()))
+	copy(before[2<<20:], after[4096:8192])
 	void := 0
 	for _, e := range journalOf(t, at, d) {
 		if e.Part.Count != 0 {

@@ -153,7 +153,12 @@ func TestHeldBackMessages(t *testing.T) {
 		at := sitetest.Start(t, "east")
 		s, d, _ := holding(t, at, func(s *Settings) { s.WritethroughUntilFlush, s.FlushEntries = true, 2 })
 		dev := open(t, s, "vms/prod/disk0")
-		write(t, dev, data, 0, false)
+		select {
+		case err := <-later(t, dev, data, 0, false):
+			wantNil(t, err)
+		case <-time.After(30 * time.Second): // half of FlushAge
+			t.Fatal("the first write is held back")
+		}
 		flush(t, dev)
 		a, b := later(t, dev, data, 4096, false), later(t, dev, data, 8192, false)
 		wantNil(t, <-a, <-b)
@@ -219,6 +224,7 @@ func TestFlushedMarker(t *testing.T) {
 		return n
 	}
 	sitetest.Eventually(t, "the mark is sent by itself", func() bool { return flushes() == 1 })
+	flush(t, dev) // nothing has changed
 	write(t, dev, pattern(1, 4096), 0, false)
 	flush(t, dev)
 	write(t, dev, pattern(2, 4096), 0, true)

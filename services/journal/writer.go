@@ -25,7 +25,6 @@ type writer struct {
 	log      *bus.Log
 	tail     *tail.Tail
 	subject  string
-	first    events.Tag // the first that the writer claimed
 	settings Settings
 	now      func() time.Time
 	// claim logs a tag behind the last entry, in the writer's own turn.
@@ -94,7 +93,7 @@ type completion struct {
 func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, settings Settings, claim events.Mark) *writer {
 	w := &writer{
 		replica: r, log: log, tail: t, subject: subject, settings: settings,
-		first: claim.Position.Tag(), tag: claim.Position.Tag(), mark: claim, next: 1,
+		tag: claim.Position.Tag(), mark: claim, next: 1,
 		now:      time.Now,
 		full:     func(context.Context, bool) {},
 		fullTime: fullTime,
