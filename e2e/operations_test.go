@@ -19,7 +19,6 @@ const (
 	operationImage  = 192 << 10
 	operationUnit   = 64 << 10
 	operationImages = 4
-	operationsDelay = 15 * time.Millisecond
 	exitRefused     = 5 // the last of the exit codes that say that nothing was done
 	exitUnanswered  = 6
 )
@@ -53,6 +52,7 @@ type operator struct {
 	now   catalogue
 	next  int // serial of names
 	count map[string]int
+	took  time.Duration // by an operation as a rule
 }
 
 // cycle carries some operations out, kills the site under the last one, and compares.
@@ -101,7 +101,9 @@ func (o *operator) perform(op operation, kill bool) int {
 	o.t.Helper()
 	args := append(slices.Clone(op.args), "--timeout", "20s")
 	if !kill {
+		began := time.Now()
 		r := o.site.run(args...)
+		o.took = (3*o.took + time.Since(began)) / 4
 		// Somebody may seem to have the image open: a session that we just ended.
 		for tries := 0; r.code == exitRefused && op.effect(o.now) != nil && tries < 100; tries++ {
 			r = o.site.run(args...)
@@ -117,7 +119,7 @@ func (o *operator) perform(op operation, kill bool) int {
 		// A command that is not answered would wait for long: the site is started again.
 		ended <- o.site.run(append(slices.Clone(op.args), "--timeout", "300ms")...).code
 	}()
-	moment := time.NewTimer(rand.N(operationsDelay))
+	moment := time.NewTimer(rand.N(2*o.took + time.Millisecond))
 	defer moment.Stop()
 	<-moment.C
 	o.site.kill()
