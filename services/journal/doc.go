@@ -53,7 +53,7 @@
 //     (excluding).
 //   - Start and finish are committed together: a checkpoint between them keeps the
 //     operation among those unfinished, which loses nothing.
-//   - The position is flushed after an operation: a checkpoint follows each.
+//   - The position is flushed after an operation: a checkpoint follows soon.
 //   - Replay is idempotent: exact versions; no list of errors to ignore. That list applies
 //     to imports (import.go), which are new entries for events of another journal.
 //   - Tag and entry numbers: a claim is entry 0 of its tag, so an opening starts at 1. A tag

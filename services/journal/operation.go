@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
@@ -11,6 +12,10 @@ import (
 
 // operationsWaiting bounds the operations of a directory that wait for their turn.
 const operationsWaiting = 64
+
+// commitAge is how long after an operation its checkpoint comes: those that follow it
+// closely share it, and do not find the disk busy with it.
+const commitAge = 500 * time.Millisecond
 
 // isolation says how far an operation keeps changes from the directory.
 type isolation uint8
@@ -236,8 +241,8 @@ func (o *operations) applied(position events.Position) error {
 	return err
 }
 
-// commits takes a checkpoint after each operation, until ctx ends: what is replayed after
-// a crash is then no older than the last operation, give or take one.
+// commits takes a checkpoint soon after an operation, until ctx ends: what is replayed
+// after a crash is then hardly older than the last one.
 func (o *operations) commits(ctx context.Context) error {
 	for {
 		select {
@@ -245,6 +250,7 @@ func (o *operations) commits(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		pause(ctx, commitAge)
 		if err := o.settled(ctx); err != nil {
 			return nil //nolint:nilerr // the tail reports its failure itself
 		}
