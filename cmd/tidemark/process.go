@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,7 @@ type process struct {
 	services []namedService
 	exports  exportsMux
 	nbd      []net.Listener
+	nbdTLS   *tls.Config  // nil for none
 	http     net.Listener // nil for none
 
 	serving     chan struct{} // closed when the process has said that it is ready
@@ -93,6 +95,9 @@ func (p *process) open(ctx context.Context) error {
 	}
 	var err error
 	if p.locks, err = lockParts(p.cfg.data, parts); err != nil {
+		return err
+	}
+	if p.nbdTLS, err = p.cfg.nbdTLS.config(); err != nil {
 		return err
 	}
 	for _, address := range p.cfg.nbd {
@@ -222,7 +227,7 @@ func (p *process) actors(out io.Writer) []actor {
 	if len(p.nbd) > 0 {
 		server := nbd.New(nbd.Config{
 			Exports: p.exports, Log: p.log.With("part", "nbd"), Registerer: p.metrics,
-			Limits: nbd.Limits{DrainTime: nbdDrainTime},
+			Limits: nbd.Limits{DrainTime: nbdDrainTime}, TLS: p.nbdTLS,
 		})
 		for _, l := range p.nbd {
 			actors = append(actors, actor{"NBD on " + l.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, l) }, nbdStopTime})

@@ -57,6 +57,7 @@ type serveConfig struct {
 	durability       string
 	journalBytesMax  size
 	journal          journalFlags
+	nbdTLS           tlsFlags
 	insecure         bool
 	level            slog.Level
 	patience         time.Duration // for an outside NATS server to answer
@@ -110,6 +111,7 @@ is 1. A second signal ends the process at once, with 1.`,
 	f.StringVar(&cfg.durability, "durability", durabilitySync, "when a flush is answered: sync, quorum or relaxed")
 	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal, at least 64MiB")
 	cfg.journal.register(f)
+	cfg.nbdTLS.register(f)
 	f.BoolVar(&cfg.insecure, "insecure", false, "allow listening beyond this host without credentials or TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -149,6 +151,9 @@ func (cfg *serveConfig) check() error {
 		return fault.New(fault.Usage, "--journal-max-bytes is at least %d MiB: a smaller journal could not be trimmed", journalBytesMin>>20)
 	}
 	if err := cfg.journal.check(); err != nil {
+		return err
+	}
+	if err := cfg.nbdTLS.check(); err != nil {
 		return err
 	}
 	if err := cfg.checkServices(); err != nil {
@@ -210,23 +215,23 @@ func (cfg *serveConfig) checkAddresses() error {
 	if !cfg.serves(serviceJournal) && !cfg.serves(serviceReplayer) {
 		cfg.nbd = nil // nobody would have an image to serve
 	}
-	check := func(flag, address string) error {
+	check := func(flag, address string, protected bool) error {
 		host, err := splitAddress(address)
 		if err != nil {
 			return fault.New(fault.Usage, "--%s %q: write it like 127.0.0.1:4222", flag, address)
 		}
-		if !cfg.insecure && !isLoopback(host) {
+		if !cfg.insecure && !protected && !isLoopback(host) {
 			return fault.New(fault.Usage, "--%s %s can be reached from other hosts without credentials or TLS: listen on 127.0.0.1, or say --insecure", flag, address)
 		}
 		return nil
 	}
 	if cfg.natsURL == "" {
-		if err := check("nats-listen", cfg.natsListen); err != nil {
+		if err := check("nats-listen", cfg.natsListen, false); err != nil {
 			return err
 		}
 	}
 	if cfg.http != "" {
-		if err := check("http", cfg.http); err != nil {
+		if err := check("http", cfg.http, false); err != nil {
 			return err
 		}
 	}
@@ -237,7 +242,7 @@ func (cfg *serveConfig) checkAddresses() error {
 			}
 			continue
 		}
-		if err := check("nbd", address); err != nil {
+		if err := check("nbd", address, cfg.nbdTLS.configured()); err != nil {
 			return err
 		}
 	}

@@ -120,7 +120,7 @@ func TestErrorsAreOneLine(t *testing.T) {
 
 func TestProgressInLines(t *testing.T) {
 	var out bytes.Buffer
-	p := &progress{w: &out}
+	p := &progress{w: &out, unit: formatSize}
 	p.begin("copying")
 	for i := range uint64(11) {
 		p.at(i*10, 100)
@@ -134,7 +134,7 @@ func TestProgressInLines(t *testing.T) {
 
 func TestProgressBar(t *testing.T) {
 	var out bytes.Buffer
-	p := &progress{w: &out, bar: true}
+	p := &progress{w: &out, bar: true, unit: formatSize}
 	p.begin("copying")
 	p.at(100, 100)
 	p.begin("checking")

@@ -180,7 +180,7 @@ func (l *life) describe(ctx context.Context, s *api.Status) error {
 	}
 	s.Tag = l.claim.Load().Tag
 	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
-	s.Clients = describeClients(l.directory.service.clients.Of(l.directory.id), marks.Logged)
+	s.Clients = describeClients(l.consumers(), marks.Logged)
 	s.Stream, s.Bytes, s.BytesLimit = l.log.Name(), state.Bytes, state.MaxBytes
 	return nil
 }

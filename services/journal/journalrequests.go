@@ -27,7 +27,7 @@ func (l *life) journal() *holder.Journal {
 			state, cause := l.directory.condition()
 			return holder.Condition{
 				State: string(state), Cause: cause, Head: l.tail.Marks().Logged,
-				Clients: l.directory.service.clients.Of(l.directory.id),
+				Clients: l.consumers(),
 			}
 		},
 	}

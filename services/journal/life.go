@@ -212,12 +212,29 @@ func (l *life) applied(m events.JournalMessage) {
 
 // committed announces the replica's commit position.
 func (l *life) committed(ctx context.Context, mark events.Mark) error {
+	own := l.ownPosition(mark)
+	_, err := l.directory.service.deps.Bus.Publish(ctx, events.StreamPositions, &own)
+	return err
+}
+
+func (l *life) ownPosition(mark events.Mark) events.PositionCommitted {
 	s := l.directory.service
-	_, err := s.deps.Bus.Publish(ctx, events.StreamPositions, &events.PositionCommitted{
+	return events.PositionCommitted{
 		Directory: l.directory.id, Client: s.clients.Self(), Site: s.deps.Node.Site.UUID, Role: events.Master,
 		State: events.ClientConnected, Mark: mark, At: events.InstantOf(time.Now()),
-	})
-	return err
+	}
+}
+
+// consumers returns who consumes the journal, this copy first: it is one from the
+// beginning, before it has announced anything.
+func (l *life) consumers() []events.PositionCommitted {
+	all := []events.PositionCommitted{l.ownPosition(l.tail.Marks().Committed)}
+	for _, f := range l.directory.service.clients.Of(l.directory.id) {
+		if f.Client != all[0].Client {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // sendHead tells followers how far the journal is logged and safe.
