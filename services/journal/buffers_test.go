@@ -27,7 +27,7 @@ func TestBuffers(t *testing.T) {
 			if len(msg) != n || msg[0] != fill || msg[n-1] != fill {
 				t.Fatalf("%d bytes became %d", n, len(msg))
 			}
-			if cap(msg) > max(2*n, 1<<smallestBuffer) {
+			if cap(msg)/4 > max(n/3, smallestBuffer/4) {
 				t.Fatalf("a message of %d bytes holds %d", n, cap(msg))
 			}
 			if kept = append(kept, msg); len(kept) > 3 {
@@ -43,4 +43,19 @@ func TestBuffers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Every class is the smallest one for its own size and for all above the one before.
+func TestBufferClasses(t *testing.T) {
+	before := 0
+	for class := range bufferClasses {
+		size := bufferSize(class)
+		if size <= before || bufferClass(size) != class || bufferClass(before+1) != class {
+			t.Errorf("class %d has %d bytes after %d: %d, %d", class, size, before, bufferClass(size), bufferClass(before+1))
+		}
+		before = size
+	}
+	if before != events.MessageBytesMax || bufferClass(before+1) != bufferClasses {
+		t.Errorf("the last one has %d bytes", before)
+	}
 }

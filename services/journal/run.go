@@ -6,9 +6,14 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/tail"
 )
 
 var errEarlier = fault.New(fault.Busy, "what was to come before it was refused")
+
+// runBytesMax bounds the entries of a run, in bytes. In memory their messages take up to a
+// third more.
+const runBytesMax = tail.RunBytesMax / 4 * 3
 
 // batchOverhead is what a message takes besides its entries, in bytes.
 const batchOverhead = 128
@@ -34,6 +39,10 @@ func (w *writer) submitParts(ctx context.Context, parts []change, held *atomic.B
 	size := 0
 	for i := range parts {
 		size += parts[i].size()
+	}
+	if size > runBytesMax {
+		done(fault.New(fault.Usage, "the request would take %d bytes of the journal; %d are possible", size, runBytesMax))
+		return
 	}
 	if err := w.tail.Room(ctx, size); err != nil {
 		done(err)
