@@ -127,7 +127,7 @@ func (r *Replica) gather() (*changes, error) {
 	c.tags = slices.Clone(r.tags[r.tagsSaved:])
 	c.state = r.state(objects)
 	r.tagsSaved = len(r.tags)
-	r.altered, r.newNames, r.doomed, r.freed = false, false, nil, nil
+	r.altered, r.newNames, r.doomed, r.freed, r.raised = false, false, nil, nil, false
 	return snap, nil
 }
 

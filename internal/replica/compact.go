@@ -63,6 +63,9 @@ func (r *Replica) Pull(ctx context.Context, image events.ImageID) (left uint64, 
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if err := r.saveRaised(); err != nil {
+		return 0, err
+	}
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	img := r.images[image]
@@ -80,6 +83,21 @@ func (r *Replica) Pull(ctx context.Context, image events.ImageID) (left uint64, 
 		return 0, fault.New(fault.NotReady, "pull image %d: layers may not be merged now", image)
 	}
 	return r.pullStep(l)
+}
+
+// saveRaised takes a checkpoint if the last one has objects in layers from which they were
+// moved up since: what is pulled would be written over them. compacting is held.
+func (r *Replica) saveRaised() error {
+	r.checkpointing.Lock() // one that is under way has not saved anything yet
+	r.applying.Lock()
+	raised := r.raised
+	r.applying.Unlock()
+	r.checkpointing.Unlock()
+	if !raised {
+		return nil
+	}
+	_, err := r.checkpoint()
+	return err
 }
 
 // HoldCompaction keeps layers from being merged until release is called, once or more: a

@@ -289,3 +289,35 @@ func TestCompactionWithoutSpace(t *testing.T) {
 		t.Errorf("%d layers are left, not 3", got)
 	}
 }
+
+// TestPullAfterAPartOfAMerge kills a replica that has moved an object of a clone's lowest
+// layer up and then pulled at the same place from the parent's: as the last checkpoint has
+// it the object is still in the lowest layer.
+func TestPullAfterAPartOfAMerge(t *testing.T) {
+	j := newJournal(nil)
+	j.claim(1)
+	j.batch(
+		events.ImageCreated{Image: 1, Name: "a", Size: 64 << 10, ObjectSize: 16 << 10}, fillBlocks(1, 0, 16, 1),
+		events.SnapshotsCreated{Name: "s", First: 1, Images: []events.ImageID{1}}, events.SnapshotProtected{Image: 1, Snapshot: 1},
+		events.ImageCloned{Image: 2, Name: "c", Parent: 1, Snapshot: 1}, fillBlocks(2, 0, 1, 2), fillBlocks(2, 4, 1, 2),
+		events.SnapshotsCreated{Name: "t", First: 2, Images: []events.ImageID{2}}, fillBlocks(2, 8, 8, 3),
+		events.SnapshotRemoved{Image: 2, Snapshot: 2},
+	)
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	r.step.objects = 1
+	if more, err := r.Compact(t.Context()); !more || err != nil {
+		t.Fatalf("%v, %v", more, err)
+	}
+	if _, err := r.Pull(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	j.now.check(t, r)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r = reopen(t, vfs.OS(), r.dir)
+	j.now.check(t, r)
+}

@@ -107,6 +107,8 @@
 //   - Upwards, data go where the upper layer has nothing allocated.
 //   - Downwards, data overwrite blocks that the upper layer covers, as the last checkpoint
 //     has it too: an object that was changed since then has to wait for the next one.
+//   - What a merge has moved up stays where it was until the next checkpoint: Pull, which
+//     writes to a clone's lowest layer where nothing is allocated, takes that first.
 //   - What is freed is punched after the checkpoint that has it freed, unless it was
 //     allocated again.
 //

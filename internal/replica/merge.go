@@ -146,7 +146,8 @@ func (r *Replica) sink(lower, upper *layer, index uint64, o *object) (uint64, er
 }
 
 // raise moves an object from the lower layer up: those blocks that show. They go to where
-// nothing is allocated, so a crash leaves nothing that is seen.
+// nothing is allocated, so a crash leaves nothing that is seen. Until the next checkpoint
+// their old places must stay as they are: see saveRaised.
 func (r *Replica) raise(lower, upper *layer, index uint64, o *object) (uint64, error) {
 	above := upper.objects.make(index)
 	shown := o.blocks.except(above.blocks, above.hidden)
@@ -170,6 +171,7 @@ func (r *Replica) raise(lower, upper *layer, index uint64, o *object) (uint64, e
 	}
 	upper.touch(above, index)
 	lower.forget(o, index)
+	r.raised = true
 	return n, nil
 }
 

@@ -80,6 +80,7 @@ type Replica struct {
 	syncing      bool
 	altered      bool // something other than objects differs from the metadata
 	newNames     bool // the layers' folder has names that are not synced
+	raised       bool // compaction has moved objects up that the metadata have further down
 	tagsSaved    int
 	holds        int // calls of HoldCompaction in force
 
