@@ -256,7 +256,7 @@ func (l *layer) install(index uint64, c ObjectCopy, blocks, hidden *bitmap) erro
 // Synced reports whether a first sync has installed an object, and in which version:
 // after [Open] the last checkpoint says which, so that a sync that was killed copies
 // only the others. An object that the source never touched is not told apart from one
-// that is still to come. See [Replica.Layers] for when to copy it all the same.
+// that is still to come.
 func (r *Replica) Synced(layer LayerID, index uint64) (version events.Position, ok bool) {
 	r.applying.Lock()
 	defer r.applying.Unlock()

@@ -31,14 +31,46 @@ type LayerRecord struct {
 // the source, [Replica.CopyObject] reads one there, [Replica.InstallObject] puts it here.
 //
 // A layer that the source no longer has was dropped by an entry behind the sync's start,
-// which replay comes to: its objects are left out. Where a layer's parent at the source is
-// not the one here, the source has merged layers since the sync began (it was started anew
-// meanwhile: [Replica.HoldCompaction] keeps it from that while it serves): then all objects
-// of that layer are to be copied, whatever [Replica.Synced] says.
+// which replay comes to: its objects are left out. That is so while the source holds its
+// layers together ([Replica.HoldCompaction]). A sync that was interrupted, so that it may
+// not have, goes on only if [SyncStart.Continues] says so.
 func (r *Replica) Layers() []LayerRecord {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	return r.layerRecords()
+}
+
+// Continues reports whether the layers of a source are those that a first sync waits for,
+// begun from other layers, so that what was copied of them counts: none was merged into
+// another, none was taken apart again (the source was killed before it had saved a merge),
+// and none may be merged in part, for that nothing would show.
+func (s *SyncStart) Continues(waiting []LayerRecord) error {
+	now, known, last := make(map[LayerID]LayerRecord, len(s.Layers)), make(map[LayerID]bool, len(waiting)), LayerID(0)
+	for _, l := range s.Layers {
+		now[l.ID] = l
+	}
+	for _, l := range waiting {
+		known[l.ID], last = true, max(last, l.ID)
+		if l.Parent != now[l.ID].Parent || now[l.ID].ID == 0 {
+			return fault.New(fault.NotReady, "the source has merged or dropped layer %d, or what it stood on", l.ID)
+		}
+	}
+	children := make(map[LayerID]int, len(s.Layers))
+	for _, l := range s.Layers {
+		children[l.Parent]++
+		if l.ID < last && !known[l.ID] {
+			return fault.New(fault.NotReady, "the source has layer %d apart again", l.ID)
+		}
+	}
+	for _, snapshot := range s.Snapshots {
+		delete(children, snapshot.Layer)
+	}
+	for _, l := range s.Layers {
+		if children[l.ID] == 1 { // see nextWork
+			return fault.New(fault.NotReady, "the source may have merged a part of layer %d", l.ID)
+		}
+	}
+	return nil
 }
 
 func (r *Replica) layerRecords() []LayerRecord {

@@ -52,6 +52,10 @@ type follower struct {
 	heard    time.Time // when the source was last heard, or began to be listened to
 	progress *api.Progress
 
+	// hold names what held the source's layers together when they were copied last; zero:
+	// nothing is known of it. Only follow uses it.
+	hold uint64
+
 	// aheadSince is since when the source's heads name a tag whose claim has not come;
 	// only hear uses it.
 	aheadSince time.Time

@@ -43,10 +43,13 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	if err != nil {
 		return err
 	}
-	layers, gone := layersToCopy(own.replica.Layers(), start.Layers)
-	if resumed && gone != 0 {
-		return fmt.Errorf("site %s has given up layer %d since the copying was interrupted: %w", src.peer.Site, gone, errStartOver)
+	layers := own.replica.Layers()
+	if resumed && !f.held(ctx, src) {
+		if err := start.Continues(layers); err != nil {
+			return fmt.Errorf("site %s, since the copying was interrupted: %w: %w", src.peer.Site, err, errStartOver)
+		}
 	}
+	f.hold = src.begin.Hold
 	f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
 	run := &copying{follower: f, replica: own.replica, source: src}
 	if err := run.all(ctx, layers); err != nil {
@@ -65,6 +68,19 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	f.setProgress(nil)
 	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
 	return nil
+}
+
+// held reports whether a source has held its layers together all the time since the last
+// try to copy them: what held them then still does.
+func (f *follower) held(ctx context.Context, src *source) bool {
+	if f.hold == 0 {
+		return false
+	}
+	bounded, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	_, err := api.Call[api.SyncObjectsReply](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncObjects),
+		api.SyncObjectsRequest{Hold: f.hold})
+	return fault.CodeOf(err) == fault.NotFound // there is no layer zero, but the hold is there
 }
 
 // unsynced reports whether the copy is empty, or its first sync has not ended.
@@ -119,7 +135,7 @@ type objectID struct {
 
 // all copies every object of layers that this copy does not have, several at a time, and
 // saves what it has now and then.
-func (s *copying) all(ctx context.Context, layers []layerCopy) error {
+func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 	missing, err := s.list(ctx, layers)
 	if err != nil {
 		return err
@@ -147,22 +163,22 @@ func (s *copying) all(ctx context.Context, layers []layerCopy) error {
 
 // list returns the objects of layers that this copy lacks. One that was dropped meanwhile
 // has none: replay drops it here too.
-func (s *copying) list(ctx context.Context, layers []layerCopy) ([]objectID, error) {
+func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]objectID, error) {
 	var missing []objectID
 	for _, layer := range layers {
-		indices, err := s.indices(ctx, layer.id)
+		indices, err := s.indices(ctx, layer.ID)
 		if fault.CodeOf(err) == fault.NotFound {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list objects of layer %d: %w", layer.id, err)
+			return nil, fmt.Errorf("list objects of layer %d: %w", layer.ID, err)
 		}
 		for _, index := range indices {
-			if _, have := s.replica.Synced(layer.id, index); have && !layer.whole {
+			if _, have := s.replica.Synced(layer.ID, index); have {
 				s.objects.Add(1)
 				continue
 			}
-			missing = append(missing, objectID{layer.id, index})
+			missing = append(missing, objectID{layer.ID, index})
 		}
 	}
 	return missing, nil
