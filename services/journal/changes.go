@@ -6,9 +6,10 @@ import (
 	"tidemark/internal/replica"
 )
 
-// writing divides a write into entries.
+// writing divides a write into entries, larger ones than the settings ask for where it
+// would take more of them than one change may have.
 func (w *writer) writing(image *replica.Image, offset uint64, data []byte, safe bool) []change {
-	most := w.settings.PayloadBytes
+	most := max(w.settings.PayloadBytes, (len(data)+events.PartsMax-1)/events.PartsMax)
 	parts := make([]change, 0, (len(data)+most-1)/most)
 	for len(data) > 0 {
 		n := min(len(data), most)
