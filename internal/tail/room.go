@@ -46,6 +46,21 @@ func (t *Tail) Room(ctx context.Context, n int) error {
 	})
 }
 
+// RoomAhead is [Tail.Room] for one who keeps all others from handing over what they were
+// promised: it neither stands in line behind them nor counts what they hold, which would
+// be to wait for itself.
+func (t *Tail) RoomAhead(ctx context.Context, n int) error {
+	return t.wait(ctx, func() bool {
+		if t.unapplied > 0 && t.unapplied+n > UnappliedBytesMax {
+			t.wanted = t.lastSeq
+			signal(t.syncWanted)
+			return false
+		}
+		t.reserved += n
+		return true
+	})
+}
+
 // leave takes somebody out of the line; the next one looks whether there is room.
 func (t *Tail) leave(me *roomWaiter) {
 	t.mu.Lock()

@@ -234,3 +234,25 @@ func TestLargeRequestIsNotStarved(t *testing.T) {
 		t.Errorf("no room is left, %d wait: %v", len(tail.line), err)
 	}
 }
+
+// TestRoomAhead: it neither waits for promises nor for those who stand in line, but for
+// what is not applied yet.
+func TestRoomAhead(t *testing.T) {
+	tail := &Tail{syncWanted: make(chan struct{}, 1)}
+	if err := tail.Room(t.Context(), UnappliedBytesMax); err != nil {
+		t.Fatal(err)
+	}
+	impatient, cancel := context.WithCancel(t.Context())
+	inLine := make(chan error, 1)
+	go func() { inLine <- tail.Room(impatient, 1) }()
+	<-tail.syncWanted
+	if err := tail.RoomAhead(t.Context(), UnappliedBytesMax); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	<-inLine
+	tail.unapplied = 2
+	if err := tail.RoomAhead(impatient, UnappliedBytesMax-1); !errors.Is(err, context.Canceled) {
+		t.Errorf("more than may be unapplied: %v", err)
+	}
+}

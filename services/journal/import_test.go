@@ -10,6 +10,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
+	"tidemark/internal/tail"
 )
 
 // exported makes of a log what an export of it holds, as the command line does: changes
@@ -118,6 +119,21 @@ func TestImportMakesTheImageWhatItWas(t *testing.T) {
 	s, _ = start(t, at)
 	d = acquire(t, s)
 	check()
+}
+
+// An import does not wait for the room that writers hold who wait for its end.
+func TestImportGoesAheadOfWaitingWriters(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	wantNil(t, d.life.tail.Room(t.Context(), tail.UnappliedBytesMax))
+	reply := must[api.JournalImportReply](t, at, d, api.JournalImport, api.JournalImportRequest{Entries: []api.ImportEntry{
+		importOf(api.ImportEntry{Image: "disk0"}, events.Written{Image: 1, Data: []byte("abc")}),
+	}})
+	if reply.Refused != nil || reply.Executed != 1 {
+		t.Errorf("%+v", reply)
+	}
 }
 
 func importOf(e api.ImportEntry, event events.Event) api.ImportEntry {

@@ -44,7 +44,11 @@ func (w *writer) submitParts(ctx context.Context, parts []change, held *atomic.B
 		done(fault.New(fault.Usage, "the request would take %d bytes of the journal; %d are possible", size, runBytesMax))
 		return
 	}
-	if err := w.tail.Room(ctx, size); err != nil {
+	room := w.tail.Room
+	if held != nil { // those who have room wait for this one
+		room = w.tail.RoomAhead
+	}
+	if err := room(ctx, size); err != nil {
 		done(err)
 		return
 	}
