@@ -143,7 +143,7 @@ func (w *writer) stored(msg []byte, end events.Mark, seq uint64) error {
 	if err != nil {
 		return fmt.Errorf("batch that was just written: %w", err)
 	}
-	w.mark = end
+	w.mark, w.within = end, batch.Open()
 	w.mu.Lock()
 	w.logged = append(w.logged, loggedBatch{batch, msg})
 	w.mu.Unlock()
@@ -158,7 +158,7 @@ func (w *writer) publishClaim(ctx context.Context, b *openBatch) error {
 		defer cancel()
 		mark, err := w.claim(ctx, b.tag, b.claim)
 		if err == nil {
-			w.mark = mark
+			w.mark, w.within = mark, false
 		}
 		return err
 	})

@@ -21,6 +21,9 @@ func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error 
 	defer w.mu.Unlock()
 	clear(w.pending)
 	w.tag, w.next, w.cut = w.mark.Position.Tag(), w.mark.Position.Entry()+1, true
+	if w.within { // its parts hold room until something follows them, which may wait for just that
+		w.marker.wanted, w.marker.since = true, w.now()
+	}
 	w.paused--
 	w.rewinds = false
 	w.changed.Broadcast()

@@ -14,6 +14,8 @@ import (
 
 const runBytes = 3 << 20 // a write of so many takes 12 entries, two of which fill a message
 
+const largestRequest = 32 << 20 // of an NBD client, where nothing else is said
+
 // breakAt makes the log refuse the n-th message from when it is armed on, and all
 // behind it while it is; refused is called at the first.
 type breakAt struct {
@@ -193,5 +195,57 @@ func TestRunStandsByItself(t *testing.T) {
 			t.Fatalf("entry %v carries %d bytes", e.position, len(w.Data))
 		}
 		before = e
+	}
+}
+
+// The largest request that a client may send fits, however it is divided: what its
+// messages take in memory is bounded too.
+func TestLargestWrite(t *testing.T) {
+	for _, c := range []struct{ flush, payload int }{
+		{events.BatchBytesMax, events.PayloadMax},
+		{1, events.PayloadMax},
+		{1, 65 << 10},
+		{1, 9 << 10},
+		{1, payloadBytesMin},
+	} {
+		t.Run(fmt.Sprintf("messages of %d bytes, entries of %d", c.flush, c.payload), func(t *testing.T) {
+			at := sitetest.Start(t, "east")
+			s, _ := with(t, at, func(d *Deps) {
+				d.Settings = DefaultSettings()
+				d.Settings.FlushBytes, d.Settings.PayloadBytes = c.flush, c.payload
+			})
+			d := acquire(t, s)
+			create(t, d, "disk0", 64<<20)
+			dev := open(t, s, "vms/prod/disk0")
+			want := pattern(1, largestRequest)
+			write(t, dev, want, 512, false)
+			wantNil(t, d.life.tail.Drain(t.Context()))
+			if got := read(t, dev, 512, len(want)); !bytes.Equal(got, want) {
+				t.Errorf("%d bytes differ", differing(got, want))
+			}
+		})
+	}
+}
+
+// What was logged of a large write before the log was full does not keep the next one
+// waiting for its room.
+func TestLargeWriteBehindABrokenOne(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	cut := &breakAt{refused: func() {}}
+	guarded(t, at, cut.guard, nil)
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 64<<20)
+	d.life.writer.fullTime = 0
+	dev := open(t, s, "vms/prod/disk0")
+	large := pattern(1, largestRequest)
+	cut.arm(int64(len(large) / events.PayloadMax))
+	if err := <-later(t, dev, large, 0, false); fault.CodeOf(err) != fault.NoSpace {
+		t.Fatalf("write to a full log: %v", err)
+	}
+	cut.arm(0)
+	write(t, dev, large, 0, false)
+	if got := read(t, dev, 0, len(large)); !bytes.Equal(got, large) {
+		t.Errorf("%d bytes differ", differing(got, large))
 	}
 }

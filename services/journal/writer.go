@@ -61,9 +61,11 @@ type writer struct {
 	logged  []loggedBatch
 	buffers buffers
 
-	// mark is the end of the log, and refusing since when the log has been full, zero
-	// while it is not; only run uses them.
+	// mark is the end of the log, within says that this lies inside a change of several
+	// entries, and refusing since when the log has been full, zero while it is not; only
+	// run uses them.
 	mark     events.Mark
+	within   bool
 	refusing time.Time
 }
 
