@@ -383,3 +383,40 @@ func TestSyncAcrossMerge(t *testing.T) {
 	}
 	j.now.check(t, follower)
 }
+
+// TestSyncContinues: a first sync goes on only with a source that has the layers which it
+// was begun with, and none on its way into another.
+func TestSyncContinues(t *testing.T) {
+	chain := func(ids ...LayerID) (layers []LayerRecord) {
+		parent := LayerID(0)
+		for _, id := range ids {
+			layers = append(layers, LayerRecord{ID: id, Parent: parent})
+			parent = id
+		}
+		return layers
+	}
+	for _, c := range []struct {
+		name         string
+		waiting, now []LayerRecord
+		snapshots    []LayerID // the layers that they name now
+		want         bool
+	}{
+		{"as they were", chain(1, 2, 3), chain(1, 2, 3), []LayerID{1, 2}, true},
+		{"one came", chain(1, 2, 3), chain(1, 2, 3, 4), []LayerID{1, 2, 3}, true},
+		{"a branch came", chain(1, 2), append(chain(1, 2), LayerRecord{ID: 3, Parent: 1}), nil, true},
+		{"one was dropped", chain(1, 2, 3), chain(1, 2), []LayerID{1, 2}, false},
+		{"one was merged into another", chain(1, 2, 3), chain(1, 3), []LayerID{1}, false},
+		{"one may be merged in part", chain(1, 2, 3), chain(1, 2, 3), []LayerID{1}, false},
+		{"one is apart again", chain(2, 3), append(chain(1, 2), LayerRecord{ID: 3, Parent: 2}), []LayerID{1, 2}, false},
+		{"one that was no parent is apart again", chain(2), append(chain(2), LayerRecord{ID: 1}), nil, false},
+		{"one was cut off", chain(1, 2, 3), append(chain(1, 2), LayerRecord{ID: 3}), []LayerID{1, 2}, false},
+	} {
+		start := SyncStart{Layers: c.now}
+		for _, layer := range c.snapshots {
+			start.Snapshots = append(start.Snapshots, SnapshotRecord{Layer: layer})
+		}
+		if err := start.Continues(c.waiting); (err == nil) != c.want {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
