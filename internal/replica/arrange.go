@@ -76,8 +76,8 @@ func (rs *records) checkImages(layers map[LayerID]*LayerRecord) (map[events.Imag
 		if img.ID == 0 || img.ID >= rs.next.image || images[img.ID] != nil || l == nil || active[img.Layer] {
 			return nil, corrupt("image %d contradicts others", img.ID)
 		}
-		if l.Size != img.Size || l.ObjectSize != img.ObjectSize {
-			return nil, corrupt("image %d of %d bytes has a layer of %d", img.ID, img.Size, l.Size)
+		if l.Size != img.Size || l.ObjectSize != img.ObjectSize || l.Owner != img.ID { // the owner's locks protect it
+			return nil, corrupt("image %d of %d bytes has a layer of %d, made for image %d", img.ID, img.Size, l.Size, l.Owner)
 		}
 		if err := img.check(names); err != nil {
 			return nil, err

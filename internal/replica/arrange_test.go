@@ -32,6 +32,7 @@ var contradictions = map[string]func(s *SyncStart){
 	"an image on a missing layer":          func(s *SyncStart) { s.Images[0].Layer = 9 },
 	"an image on a layer below another":    func(s *SyncStart) { s.Images[0].Layer = 2 },
 	"two images on one layer":              func(s *SyncStart) { s.Images[0].Layer = 4 },
+	"an image on a layer of another":       func(s *SyncStart) { s.Layers[2].Owner = 2 },
 	"an image larger than its layer":       func(s *SyncStart) { s.Images[0].Size++ },
 	"a link that is another's name":        func(s *SyncStart) { s.Images[0].Links = []string{"c"} },
 	"a link that is no name":               func(s *SyncStart) { s.Images[0].Links = []string{"a/b"} },
