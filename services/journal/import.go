@@ -141,10 +141,7 @@ func (i *importing) operate(e api.ImportEntry, fact events.Event) (ignored bool,
 	if isolation == 0 {
 		return false, fault.New(fault.Usage, "an import holds changes and facts, not %T", fact)
 	}
-	started, _, err := l.operations.execute(op)
-	if l.operations.unsettled(started, err) {
-		l.operations.abandon(started, err)
-	}
+	_, err = l.operations.execute(op)
 	if trueAlready(fact, fault.CodeOf(err)) {
 		return true, nil
 	}

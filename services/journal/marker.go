@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"errors"
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/bus"
 )
 
 // markerAge is how long the mark of a flush waits for a message to ride with.
@@ -12,10 +14,10 @@ const markerAge = 50 * time.Millisecond
 // marker keeps the mark that a client's flush leaves in the journal. It takes part in
 // nothing: the flush itself is done when the log is safe.
 type marker struct {
-	changed bool // something changed since the last mark
-	wanted  bool // a mark is to be placed before the next entry
-	since   time.Time
-	flushed bool // a client has flushed in this life
+	changed bool      // something changed since the last mark
+	wanted  bool      // a mark is to be placed before the next entry
+	since   time.Time // when it was first wanted, or the log last refused what is owed
+	flushed bool      // a client has flushed in this life
 }
 
 // flushed notes that a client flushed. Flushes without a change between them are one.
@@ -36,30 +38,47 @@ func (w *writer) flushed() {
 	w.wake()
 }
 
-// begin makes sure that the next entries have a place in one tag, and places the mark of
-// a flush before them. It is called under the lock.
+// owe has an entry placed before all that are placed from now on, and at once if the log
+// takes it; a full one is asked again, and takes it before anything else.
+func (w *writer) owe(e events.Entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.owed = append(w.owed, e)
+	w.wake()
+}
+
+// begin makes sure that the next entries have a place in one tag, and places what is owed
+// and the mark of a flush before them. It is called under the lock.
 func (w *writer) begin(entries uint32) error {
-	mark := uint32(0)
+	before := uint32(len(w.owed))
 	if w.marker.wanted {
-		mark = 1
+		before++
 	}
-	if uint64(w.next)-1+uint64(entries+mark) > uint64(w.maxEntry) {
+	if uint64(w.next)-1+uint64(entries+before) > uint64(w.maxEntry) {
 		if err := w.roll(events.TagFull, completion{}); err != nil {
 			return err
 		}
 	}
-	if mark > 0 {
+	for _, e := range w.owed {
+		w.place(e, 0, completion{done: func(err error) {
+			if errors.Is(err, bus.ErrFull) {
+				w.owe(e)
+			}
+		}})
+	}
+	w.owed = nil
+	if w.marker.wanted {
 		w.marker.wanted = false
 		w.place(events.Entry{Event: events.Flushed{}}, 0, completion{})
 	}
 	return nil
 }
 
-// ripeMarker places the mark of a flush that nothing has followed for markerAge, and
-// otherwise returns how long that lasts, a negative time when there is none. It is
-// called under the lock.
+// ripeMarker places the mark of a flush that nothing has followed for markerAge, and what
+// is owed, unless a full log has just refused that. Otherwise it returns how long until
+// then, a negative time when there is none. It is called under the lock.
 func (w *writer) ripeMarker() time.Duration {
-	if !w.marker.wanted || w.paused > 0 || w.failure != nil {
+	if !w.marker.wanted && len(w.owed) == 0 || w.paused > 0 || w.failure != nil {
 		return -1
 	}
 	if left := markerAge - w.now().Sub(w.marker.since); left > 0 {

@@ -79,12 +79,7 @@ func newOperations(ctx context.Context, w *writer, allow func(events.Event) erro
 func (o *operations) run(ctx context.Context, op operation) (outcome, error) {
 	var out outcome
 	err := o.alone(ctx, func(context.Context) (err error) {
-		var started events.Position
-		started, out, err = o.execute(op)
-		if o.unsettled(started, err) {
-			// The client need not wait until a full log takes it.
-			o.running.Go(func() { o.abandon(started, err) })
-		}
+		out, err = o.execute(op)
 		return err
 	})
 	if err != nil {
@@ -144,71 +139,79 @@ func (o *operations) settled(ctx context.Context) error {
 	return o.writer.tail.AwaitApplied(ctx, events.Position(o.last.Load()))
 }
 
-// execute carries out an operation whose turn has come. started is the position of its
-// start, zero when none was logged.
-func (o *operations) execute(op operation) (started events.Position, out outcome, err error) {
+// execute carries out an operation whose turn has come.
+func (o *operations) execute(op operation) (outcome, error) {
 	w := o.writer
 	if err := o.settled(o.ctx); err != nil {
-		return 0, outcome{}, err
+		return outcome{}, err
 	}
 	if op.destroys { // outside of the pause: it takes as long as there is data to sync
 		if _, err := w.tail.Commit(o.ctx); err != nil {
-			return 0, outcome{}, err
+			return outcome{}, err
 		}
 	}
 	if op.isolation == excluding && !op.held {
 		if err := w.pause(); err != nil {
-			return 0, outcome{}, err
+			return outcome{}, err
 		}
 		defer w.resume()
 	}
 	if op.isolation == excluding {
 		if err := w.tail.Drain(o.ctx); err != nil {
-			return 0, outcome{}, err
+			return outcome{}, err
 		}
 	}
-	if out.intent, err = op.intend(); err != nil {
-		return 0, outcome{}, err
-	}
-	if err := o.allow(out.intent); err != nil {
-		return 0, outcome{}, err
-	}
-	before, err := w.replica.Check(out.intent)
+	intent, err := op.intend()
 	if err != nil {
-		return 0, outcome{}, err
+		return outcome{}, err
+	}
+	if err := o.allow(intent); err != nil {
+		return outcome{}, err
+	}
+	before, err := w.replica.Check(intent)
+	if err != nil {
+		return outcome{}, err
 	}
 	if op.isolation == ordering {
-		return o.atOnce(out.intent, before)
+		return o.atOnce(intent, before)
 	}
-	begun, err := w.logSafe(events.Entry{Event: events.OperationStarted{Intent: out.intent}})
+	return o.inSteps(intent, op.work)
+}
+
+// inSteps makes an operation true that may have work of its own between its start and its
+// finish.
+func (o *operations) inSteps(intent events.Event, work func(context.Context) error) (out outcome, err error) {
+	begun, err := o.writer.logSafe(events.Entry{Event: events.OperationStarted{Intent: intent}})
 	if err != nil {
-		return 0, outcome{}, err
+		return outcome{}, err
 	}
-	if op.work != nil {
-		err = op.work(o.ctx)
+	if work != nil {
+		err = work(o.ctx)
 	}
 	if err == nil {
-		out, err = o.finish(begun.position, out.intent)
+		out, err = o.finish(begun.position, intent)
 	}
 	if err == nil {
 		err = o.applied(out.position)
 	}
-	return begun.position, out, err
+	o.concede(begun.position, err)
+	return out, err
 }
 
 // atOnce makes an operation true that has no work of its own. Its start need not be safe
 // before its finish has its place: the finish, which alone changes the replica, cannot be
 // safe before it. So writers are not stopped.
-func (o *operations) atOnce(intent events.Event, before []events.Position) (started events.Position, out outcome, err error) {
+func (o *operations) atOnce(intent events.Event, before []events.Position) (outcome, error) {
 	start, finish, err := o.writer.logPair(events.Entry{Event: events.OperationStarted{Intent: intent}},
 		func(started events.Position) events.Entry {
 			return events.Entry{Before: before, Event: events.OperationFinished{Started: started}}
 		})
 	if err != nil {
-		return start.position, outcome{}, err
+		o.concede(start.position, err)
+		return outcome{}, err
 	}
 	o.done(finish)
-	return start.position, outcome{intent, finish.position, finish.at}, nil
+	return outcome{intent, finish.position, finish.at}, nil
 }
 
 // done notes where the last finish stands.

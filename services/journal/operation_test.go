@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"testing"
@@ -239,5 +240,35 @@ func TestOperationsWaitInABoundedLine(t *testing.T) {
 	running.Wait()
 	if n := len(must[map[string]string](t, at, d, api.MetadataList, api.ImageRequest{Image: "disk0"})); n != operationsWaiting {
 		t.Errorf("%d keys", n)
+	}
+}
+
+// An operation that was refused because the log was full in its middle stays refused: what
+// is written and flushed afterwards is not undone by a restart that finds only its start.
+func TestRefusedOperationStaysRefused(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	cut := &breakAt{refused: func() {}}
+	guarded(t, at, cut.guard, nil)
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	prepare(t, s, at, d, pattern(1, 4096))
+	d.life.writer.fullTime = 0
+	cut.arm(2)
+	_, err := call[api.Nothing](t, at, d, api.SnapRollback, snapRequest("disk0", "s1"))
+	if fault.CodeOf(err) != fault.NoSpace {
+		t.Fatalf("rollback with a full log: %v", err)
+	}
+	cut.arm(0)
+	want := pattern(2, 4096)
+	write(t, open(t, s, "vms/prod/disk0"), want, 0, true)
+	wantNil(t, d.life.tail.Drain(t.Context()))
+	if left := d.life.replica.Unfinished(); len(left) != 0 {
+		t.Errorf("a write went ahead of the end of %+v", left)
+	}
+	stop()
+	s, _ = start(t, at)
+	acquire(t, s)
+	if got := read(t, open(t, s, "vms/prod/disk0"), 0, len(want)); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of a flushed write are gone", differing(got, want))
 	}
 }

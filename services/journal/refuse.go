@@ -22,8 +22,9 @@ func (w *writer) refuse(ctx context.Context, err error, under *openBatch) error 
 	clear(w.pending)
 	w.tag, w.next, w.cut = w.mark.Position.Tag(), w.mark.Position.Entry()+1, true
 	if w.within { // its parts hold room until something follows them, which may wait for just that
-		w.marker.wanted, w.marker.since = true, w.now()
+		w.marker.wanted = true
 	}
+	w.marker.since = w.now()
 	w.paused--
 	w.rewinds = false
 	w.changed.Broadcast()

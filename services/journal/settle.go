@@ -15,16 +15,28 @@ func (o *operations) unsettled(started events.Position, err error) bool {
 	return started != 0 && err != nil && o.writer.open()
 }
 
-// abandon says that an operation failed. A full log takes that when it has room.
+// concede says that an operation failed, if one did, before anything is logged that comes
+// later: who is told so and goes on must not find it done after a restart.
+func (o *operations) concede(started events.Position, err error) {
+	if o.unsettled(started, err) {
+		o.writer.owe(failure(started, err))
+	}
+}
+
+// abandon says that an operation failed, and returns when that is safe. A full log takes
+// it when it has room.
 func (o *operations) abandon(started events.Position, cause error) {
-	failure := string(fault.CodeOf(cause))
 	for o.ctx.Err() == nil {
-		_, err := o.writer.logSafe(events.Entry{Event: events.OperationFinished{Started: started, Failure: failure}})
-		if !errors.Is(err, bus.ErrFull) {
+		if _, err := o.writer.logSafe(failure(started, cause)); !errors.Is(err, bus.ErrFull) {
 			return // logged, or the life has ended
 		}
 		pause(o.ctx, fullRetryTime)
 	}
+}
+
+// failure is the finish of an operation that failed.
+func failure(started events.Position, cause error) events.Entry {
+	return events.Entry{Event: events.OperationFinished{Started: started, Failure: string(fault.CodeOf(cause))}}
 }
 
 // recover settles, oldest first, the operations that an earlier life has left without a

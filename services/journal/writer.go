@@ -49,6 +49,8 @@ type writer struct {
 	pending map[objectKey]events.Position
 	scratch []events.Position
 	marker  marker
+	// owed is to be placed before the next entry.
+	owed    []events.Entry
 	paused  int  // how many want changes to wait
 	rewinds bool // positions are being made free again
 	held    bool // one has the directory to itself
