@@ -173,6 +173,12 @@ func (b *Bus) PublishAfter(ctx context.Context, stream string, last uint64, f ev
 	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequence(last))
 }
 
+// PublishOver is Publish on the condition that the last message of the fact's subject has
+// the sequence last; [ErrOvertaken] says that it has another.
+func (b *Bus) PublishOver(ctx context.Context, stream string, last uint64, f events.Fact) (uint64, error) {
+	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequencePerSubject(last))
+}
+
 func (b *Bus) publish(ctx context.Context, stream string, f events.Fact, opts ...jetstream.PublishOpt) (uint64, error) {
 	data, err := events.Marshal(f)
 	if err != nil {

@@ -45,6 +45,18 @@ func publish(t *testing.T, b *bus.Bus) {
 			t.Errorf("after %d: %v", last, err)
 		}
 	}
+	other := &events.PoolCreated{Pool: "other", At: 1}
+	if seq, err := b.PublishOver(ctx, events.StreamPools, 0, other); err != nil || seq != 3 {
+		t.Errorf("over nothing: %d, %v", seq, err)
+	}
+	if seq, err := b.PublishOver(ctx, events.StreamPools, 2, pool); err != nil || seq != 4 {
+		t.Errorf("over 2: %d, %v", seq, err)
+	}
+	for _, last := range []uint64{0, 2, 3} {
+		if _, err := b.PublishOver(ctx, events.StreamPools, last, pool); !errors.Is(err, bus.ErrOvertaken) {
+			t.Errorf("over %d: %v", last, err)
+		}
+	}
 	if _, err := b.Publish(ctx, events.StreamDirectories, pool); err == nil {
 		t.Error("stored by a stream of another subject")
 	}

@@ -40,6 +40,8 @@ type Service struct {
 	ctx       context.Context //nolint:containedctx // of Run: the followers' lives end with it
 	followers map[events.DirectoryID]*follower
 	running   sync.WaitGroup
+
+	departures departures
 }
 
 // New returns a service that follows nothing until it runs.
@@ -130,25 +132,12 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 		<-f.ended
 		mark = f.marks().Logged
 		s.forget(f)
-		s.unregister(ctx, f, r.Remove)
+		s.depart(ctx, f, r.Remove)
 	}
 	if !r.Remove {
 		return mark, true, nil
 	}
 	return mark, true, s.shared.Remove(ctx, r.Directory, events.DirectoryName{Pool: r.Pool, Path: r.Path})
-}
-
-// unregister tells the last source that this node needs nothing of it any more. What is
-// to be promoted does not wait for that: its source may be gone.
-func (s *Service) unregister(ctx context.Context, f *follower, wait bool) {
-	last := f.lastSource()
-	switch {
-	case last == nil:
-	case wait:
-		f.unregister(ctx, last)
-	default:
-		s.running.Go(func() { f.unregister(s.ctx, last) })
-	}
 }
 
 // primaryOf returns the UUID of the site that a directory is followed at, empty while it

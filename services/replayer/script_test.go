@@ -58,9 +58,11 @@ func (s *script) Disconnected(_ events.DirectoryID, client string) bool {
 }
 
 // Register implements [holder.Followers].
-func (s *script) Register(context.Context, events.PositionCommitted) error {
+func (s *script) Register(ctx context.Context, f events.PositionCommitted) error {
 	s.disconnected.Store(false)
-	return nil
+	f.Role, f.State, f.Registered = events.Slave, events.ClientConnected, true
+	_, err := s.at.Bus.Publish(ctx, events.StreamPositions, &f)
+	return err
 }
 
 // saved is a script at one moment.

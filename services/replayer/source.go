@@ -57,6 +57,7 @@ func (f *follower) findSource(ctx context.Context, committed events.Mark, copyin
 	if found == nil {
 		return nil, all
 	}
+	f.service.departures.stop(f.id, found.peer.Peer)
 	if err := f.register(ctx, found, committed, copying); err != nil {
 		found.close()
 		return nil, fmt.Errorf("site %s at %s: %w", found.peer.Site, found.peer.URL, err)
@@ -101,26 +102,6 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	}
 	src.journal, err = src.bus.ExistingLog(ctx, src.begin.Stream)
 	return err
-}
-
-// unregister tells a source that this client is gone for good. The connection to it is
-// made anew: the one that was followed with has ended.
-func (f *follower) unregister(ctx context.Context, last *source) {
-	b, err := bus.Connect(bus.Config{
-		Name: "tidemark leaving " + f.service.deps.Node.Site.Name, URL: last.peer.URL, Log: f.log,
-		Options: []nats.Option{nats.Timeout(askTime)},
-	})
-	if err == nil {
-		defer b.Close()
-		err = (&source{bus: b, directory: last.directory}).report(ctx, events.PositionCommitted{
-			Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
-			State: events.ClientRemoved, At: events.InstantOf(time.Now()),
-		})
-	}
-	if err != nil {
-		f.log.Warn("the source was not told that this site stopped following; its journal waits for this site until the peer is removed there",
-			"site", last.peer.Site, "error", err)
-	}
 }
 
 // report tells the source how far its client has come.
