@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -270,5 +271,46 @@ func TestRefusedOperationStaysRefused(t *testing.T) {
 	acquire(t, s)
 	if got := read(t, open(t, s, "vms/prod/disk0"), 0, len(want)); !bytes.Equal(got, want) {
 		t.Errorf("%d bytes of a flushed write are gone", differing(got, want))
+	}
+}
+
+// An operation whose work is cut short by the end of its life is no failure: the next life
+// finishes it.
+func TestOperationThatEndsWithItsLifeIsLeftToTheNext(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	begun := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := d.life.operations.run(context.Background(), operation{
+			isolation: sharing,
+			intend:    func() (events.Event, error) { return events.MetadataSet{Image: 1, Key: "k", Value: "v"}, nil },
+			work: func(ctx context.Context) error {
+				close(begun)
+				<-ctx.Done()
+				return ctx.Err()
+			},
+		})
+		ended <- err
+	}()
+	<-begun
+	stop()
+	if err := <-ended; err == nil {
+		t.Error("it was done")
+	}
+	for _, e := range journalOf(t, at, d) {
+		if f, ok := e.Event.(events.OperationFinished); ok && f.Failure != "" {
+			t.Errorf("the end of the life became a failure: %+v", f)
+		}
+	}
+	s, _ = start(t, at)
+	d = acquire(t, s)
+	if left := d.life.replica.Unfinished(); len(left) != 0 {
+		t.Errorf("unfinished: %+v", left)
+	}
+	if image, _ := d.life.replica.Lookup("disk0"); image.Metadata()["k"] != "v" {
+		t.Error("what was started did not come true")
 	}
 }

@@ -18,7 +18,8 @@ func (o *operations) unsettled(started events.Position, err error) bool {
 // concede says that an operation failed, if one did, before anything is logged that comes
 // later: who is told so and goes on must not find it done after a restart.
 func (o *operations) concede(started events.Position, err error) {
-	if o.unsettled(started, err) {
+	ending := o.ctx.Err() != nil && !errors.Is(err, bus.ErrFull)
+	if o.unsettled(started, err) && !ending {
 		o.writer.owe(failure(started, err))
 	}
 }
