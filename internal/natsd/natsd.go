@@ -51,7 +51,6 @@ const (
 const account = "TIDEMARK"
 
 const (
-	startTime   = 30 * time.Second
 	lazySync    = 2 * time.Minute // the server's own timer; durability does not rest on it
 	maxPayload  = 2 << 20         // bytes; twice events.MessageBytesMax
 	maxPending  = 128 << 20       // bytes queued to one slow connection before it is cut
@@ -82,14 +81,14 @@ type Server struct {
 }
 
 // Start runs a server and returns once it takes connections and its way of syncing
-// was proven.
+// was proven. An address that stays taken is a [syscall.EADDRINUSE].
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return startWith(ctx, cfg, func(*Server) {})
 }
 
 // startWith is Start; prepare is called before the probe.
 func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server, error) {
-	s, err := run(cfg)
+	s, err := run(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +104,7 @@ func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server,
 		cfg.Log.Warn("the store of this NATS server is not as expected; syncing every message instead", "error", err)
 		s.Stop()
 		cfg.Sync = SyncAlways
-		return run(cfg)
+		return run(ctx, cfg)
 	}
 	mended, err := mendTorn(ctx, s, cfg)
 	if err != nil {
@@ -115,20 +114,10 @@ func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server,
 	return mended, nil
 }
 
-func run(cfg Config) (*Server, error) {
-	opts, err := options(cfg)
+func run(ctx context.Context, cfg Config) (*Server, error) {
+	srv, err := listen(ctx, cfg)
 	if err != nil {
 		return nil, err
-	}
-	srv, err := server.NewServer(opts)
-	if err != nil {
-		return nil, fmt.Errorf("set up NATS server: %w", err)
-	}
-	srv.SetLoggerV2(serverLog{cfg.Log}, false, false, false)
-	srv.Start()
-	if !srv.ReadyForConnections(startTime) {
-		srv.Shutdown()
-		return nil, fmt.Errorf("NATS server on %s with store %s did not start: is the address free?", cfg.Listen, cfg.Dir)
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
 	files := newStreamFiles(store, filepath.Join(cfg.Dir, promisedFolder))

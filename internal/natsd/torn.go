@@ -160,5 +160,5 @@ func mendTorn(ctx context.Context, s *Server, cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("put the torn end of %s aside: %w", name, err)
 		}
 	}
-	return run(cfg)
+	return run(ctx, cfg)
 }
