@@ -73,15 +73,24 @@ func (g change) apply(c *content, keep func() bool) {
 		end = min(end, c.size)
 	}
 	for at := g.off; at < end; {
-		next := min((at/sectorSize+1)*sectorSize, end)
-		if keep() {
+		from, kept := at, false
+		for at < end { // a run of sectors that are kept
+			kept = keep()
+			if !kept {
+				break
+			}
+			at = min((at/sectorSize+1)*sectorSize, end)
+		}
+		if at > from {
 			var data []byte
 			if g.data != nil {
-				data = g.data[at-g.off : next-g.off]
+				data = g.data[from-g.off : at-g.off]
 			}
-			c.fill(at, next-at, data)
-			c.size = max(c.size, next)
+			c.fill(from, at-from, data)
+			c.size = max(c.size, at)
 		}
-		at = next
+		if !kept {
+			at = min((at/sectorSize+1)*sectorSize, end)
+		}
 	}
 }
