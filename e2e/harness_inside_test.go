@@ -95,7 +95,7 @@ func (in *inside) start() {
 		running.Wait()
 		b.Close()
 		in.nats.Stop()
-		in.stop = nil
+		in.stop, in.nats, in.disk, in.crash = nil, nil, nil, nil // they hold copies of all files
 	}
 }
 
