@@ -134,7 +134,11 @@ func (t *Tail) applied(items []item) {
 	clear(t.queue[:n])
 	t.queue = t.queue[n:]
 	signal(t.checkpointDue)
-	if t.marks.Applied.Bytes-t.marks.Committed.Bytes >= CheckpointBytes {
+	bound := uint64(CheckpointBytes)
+	if t.replaying {
+		bound = replayBytes
+	}
+	if t.marks.Applied.Bytes-t.marks.Committed.Bytes >= bound {
 		signal(t.hurry)
 	}
 	t.announce()
@@ -144,7 +148,7 @@ func (t *Tail) applied(items []item) {
 func (t *Tail) Hurry() { signal(t.hurry) }
 
 // checkpointLoop takes a checkpoint CheckpointAge after the first message applied since
-// the last one, or sooner when there is much to save, and trims the log: then, and
+// the last one (later while it is replayed), or sooner when there is much to save, and trims the log: then, and
 // whenever its clients have moved on. A full log takes no message, so a trim must not
 // wait for one.
 func (t *Tail) checkpointLoop(ctx context.Context) error {
@@ -161,20 +165,33 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		timer := time.NewTimer(CheckpointAge)
-		select {
-		case <-timer.C:
-		case <-t.hurry:
-			timer.Stop()
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
+		if t.awaitCheckpointDue(ctx) != nil {
+			return nil //nolint:nilerr // the end of ctx is how the loop ends
 		}
 		if err := t.checkpoint(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
+		}
+	}
+}
+
+// awaitCheckpointDue returns when what was applied just now is to be checkpointed.
+func (t *Tail) awaitCheckpointDue(ctx context.Context) error {
+	age := time.NewTicker(CheckpointAge)
+	defer age.Stop()
+	for {
+		select {
+		case <-age.C:
+			if t.isReplaying() {
+				continue
+			}
+			return nil
+		case <-t.hurry:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

@@ -26,11 +26,25 @@ func (t *Tail) Replay(ctx context.Context) error {
 	if err := t.checkReplayed(ctx, state, start-1, marks.Logged); err != nil {
 		return err
 	}
+	t.setReplaying(true)
+	defer t.setReplaying(false)
 	err = t.cfg.Log.ReadTo(ctx, start, state.Last, t.replayer(ctx, marks.Logged))
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
 	return nil
+}
+
+func (t *Tail) setReplaying(now bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.replaying = now
+}
+
+func (t *Tail) isReplaying() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.replaying
 }
 
 // replayer returns what takes the messages that continue previous, in order.

@@ -25,6 +25,9 @@ const (
 	// before it cost nothing: often is not better.
 	CheckpointAge   = 5 * time.Second
 	CheckpointBytes = 512 << 20
+	// replayBytes is how much may while a restart replays: nobody is served before it is
+	// done, and to write the image back takes longer than to apply.
+	replayBytes = 4 * CheckpointBytes
 	// clientsAge is how often the clients of a quiet log are looked at for trimming.
 	clientsAge = time.Second
 )
@@ -66,7 +69,8 @@ type Tail struct {
 	unapplied, reserved int
 	// line is those who wait for room, the first of whom is served next: else a large
 	// request would never find any while small ones come.
-	line []*roomWaiter
+	line      []*roomWaiter
+	replaying bool
 	// wanted is the sequence that somebody waits to be safe.
 	wanted  uint64
 	waiters []waiter
