@@ -134,10 +134,8 @@ func (f *follower) keepAsking(ctx context.Context, src *source) error {
 		case <-ctx.Done():
 			return nil
 		}
-		bounded, cancel := context.WithTimeout(ctx, askTime)
-		check, err := api.Call[api.SyncCheckReply](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncCheck),
+		check, err := askSource[api.SyncCheckReply](ctx, src, api.SyncCheck,
 			api.SyncCheckRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID})
-		cancel()
 		if check.Disconnected {
 			return fmt.Errorf("site %s: %w", src.peer.Site, errDisconnected)
 		}

@@ -92,7 +92,7 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (src *source,
 func (f *follower) register(ctx context.Context, src *source, committed events.Mark, copying bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	src.begin, err = api.Call[holder.SyncBeginReply](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncBegin),
+	src.begin, err = askSource[holder.SyncBeginReply](ctx, src, api.SyncBegin,
 		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed, Copying: copying})
 	if err != nil {
 		return err
@@ -102,6 +102,14 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	}
 	src.journal, err = src.bus.ExistingLog(ctx, src.begin.Stream)
 	return err
+}
+
+// askSource asks the source's holder of the directory. An answer that does not come in time
+// never will: it is lost when the source ends, and starts again, before it was sent.
+func askSource[Reply any](ctx context.Context, s *source, kind string, request any) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return api.Call[Reply](ctx, s.bus.Conn(), api.HolderSubject(s.directory, kind), request)
 }
 
 // report tells the source how far its client has come.

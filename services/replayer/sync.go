@@ -56,7 +56,7 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 		return err
 	}
 	// Whatever the source dropped while it was copied, it had dropped by now.
-	at, err := api.Call[api.Status](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.DirectoryStatus), api.Nothing{})
+	at, err := askSource[api.Status](ctx, src, api.DirectoryStatus, api.Nothing{})
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 		return err
 	}
 	// A source that does not hear that lets go by itself, later.
-	_, _ = api.Call[api.Nothing](ctx, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncEnd), api.SyncEndRequest{Hold: src.begin.Hold})
+	_, _ = askSource[api.Nothing](ctx, src, api.SyncEnd, api.SyncEndRequest{Hold: src.begin.Hold})
 	f.setProgress(nil)
 	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
 	return nil
@@ -76,10 +76,7 @@ func (f *follower) held(ctx context.Context, src *source) bool {
 	if f.hold == 0 {
 		return false
 	}
-	bounded, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	_, err := api.Call[api.SyncObjectsReply](bounded, src.bus.Conn(), api.HolderSubject(src.directory, api.SyncObjects),
-		api.SyncObjectsRequest{Hold: f.hold})
+	_, err := askSource[api.SyncObjectsReply](ctx, src, api.SyncObjects, api.SyncObjectsRequest{Hold: f.hold})
 	return fault.CodeOf(err) == fault.NotFound // there is no layer zero, but the hold is there
 }
 
@@ -188,7 +185,7 @@ func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]obj
 func (s *copying) indices(ctx context.Context, layer replica.LayerID) ([]uint64, error) {
 	var all []uint64
 	for from := uint64(0); ; {
-		page, err := api.Call[api.SyncObjectsReply](ctx, s.source.bus.Conn(), api.HolderSubject(s.source.directory, api.SyncObjects),
+		page, err := askSource[api.SyncObjectsReply](ctx, s.source, api.SyncObjects,
 			api.SyncObjectsRequest{Hold: s.source.begin.Hold, Layer: uint32(layer), From: from})
 		if err != nil {
 			return nil, err
