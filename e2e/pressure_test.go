@@ -29,8 +29,10 @@ func TestMemoryUnderPressure(t *testing.T) {
 	need(t, "fio")
 	s := startSite(t, "east")
 	s.createImage("vms/disk", "4GiB")
-	shapes := []string{"--rw=randwrite --bs=4k --iodepth=32", "--rw=randwrite --bs=4k --iodepth=1", "--rw=write --bs=128k --iodepth=64",
-		"--rw=randwrite --bsrange=512-1m --iodepth=64"}
+	shapes := []string{
+		"--rw=randwrite --bs=4k --iodepth=32", "--rw=randwrite --bs=4k --iodepth=1", "--rw=write --bs=128k --iodepth=64",
+		"--rw=randwrite --bsrange=512-1m --iodepth=64",
+	}
 	for _, shape := range shapes {
 		seconds := max(1, int(length.Seconds())/len(shapes))
 		runTool(t, t.TempDir(), "fio", strings.Fields(fmt.Sprintf("--name=pressure --ioengine=nbd --size=4G --time_based --runtime=%d "+

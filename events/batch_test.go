@@ -122,8 +122,16 @@ func TestParts(t *testing.T) {
 		before, next Part
 		continues    bool
 	}{
-		{whole, whole, false}, {whole, first, false}, {first, second, true}, {second, last, true}, {first, last, false},
-		{second, second, false}, {last, first, false}, {last, whole, false}, {first, Part{1, 4}, false}, {first, first, false},
+		{whole, whole, false},
+		{whole, first, false},
+		{first, second, true},
+		{second, last, true},
+		{first, last, false},
+		{second, second, false},
+		{last, first, false},
+		{last, whole, false},
+		{first, Part{1, 4}, false},
+		{first, first, false},
 	} {
 		if got := c.next.Continues(c.before); got != c.continues {
 			t.Errorf("%v behind %v: %v", c.next, c.before, got)

@@ -105,8 +105,9 @@ func (r *reader) ioEvent(k eventKind) Event {
 		return e
 	case kindFlushed:
 		return Flushed{}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // image reads an image's number.

@@ -298,8 +298,9 @@ func (r *reader) operationEvent(k eventKind) Event {
 		return OperationStarted{r.intent()}
 	case kindOperationFinished:
 		return OperationFinished{Position(r.uint()), r.string()}
+	default:
+		return r.fact(k)
 	}
-	return r.fact(k)
 }
 
 // intent reads the fact that an operation is about: [kind, fields…].
@@ -356,8 +357,9 @@ func (r *reader) fact(k eventKind) Event {
 		return MetadataSet{r.image(), r.string(), r.string()}
 	case kindMetadataRemoved:
 		return MetadataRemoved{r.image(), r.string()}
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (r *reader) snapshotFact(k eventKind) Event {
@@ -376,8 +378,9 @@ func (r *reader) snapshotFact(k eventKind) Event {
 		return SnapshotRolledBack{r.image(), r.snapshot()}
 	case kindSnapshotLimitChanged:
 		return SnapshotLimitChanged{r.image(), r.uint32("a limit")}
+	default:
+		return nil
 	}
-	return nil
 }
 
 func (r *reader) snapshot() SnapshotID { return SnapshotID(r.uint32("a snapshot's number")) }

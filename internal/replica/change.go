@@ -71,6 +71,7 @@ func (c *change) segment(s span, position events.Position) segment {
 		g.data = c.part(s)
 	case repeating:
 		g.data, g.repeats, g.phase = c.data, true, uint32(c.phase(s.base+s.from))
+	case discarding, zeroing: // without data
 	}
 	return g
 }

@@ -43,9 +43,9 @@ func TestCorruptRecords(t *testing.T) {
 	damages := map[string]func(name string, b *bbolt.Bucket, k, v []byte) error{
 		"gone":    func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Delete(k) },
 		"empty":   func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Put(k, nil) },
-		"short":   func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, v[:len(v)-1]) },
-		"long":    func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, append(v, 0)) },
-		"flipped": func(name string, b *bbolt.Bucket, k, v []byte) error { v[len(v)/2] ^= 4; return b.Put(k, v) },
+		"short":   func(_ string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, v[:len(v)-1]) },
+		"long":    func(_ string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, append(v, 0)) },
+		"flipped": func(_ string, b *bbolt.Bucket, k, v []byte) error { v[len(v)/2] ^= 4; return b.Put(k, v) },
 		"foreign": func(_ string, b *bbolt.Bucket, k, _ []byte) error { return b.Put(append([]byte{1}, k...), k) },
 		"newer":   func(name string, b *bbolt.Bucket, k, v []byte) error { return b.Put(k, resealed(name, k, v, 0, 9)) },
 		"lying": func(name string, b *bbolt.Bucket, k, v []byte) error {

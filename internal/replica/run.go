@@ -97,11 +97,12 @@ func (r *Replica) applyBatch(b *events.Batch, next []events.JournalMessage, whol
 			whole = int(e.Part.Count)
 		}
 		whole = max(0, whole-1)
-		if err := r.applyEntry(e, at); err == nil {
-			continue
-		} else if i == 0 && untouched && refusal(err) {
+		err := r.applyEntry(e, at)
+		switch {
+		case err == nil:
+		case i == 0 && untouched && refusal(err):
 			return 0, err // nothing was changed
-		} else {
+		default:
 			return 0, r.fail(err)
 		}
 	}

@@ -166,7 +166,7 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 			return nil
 		}
 		if t.awaitCheckpointDue(ctx) != nil {
-			return nil //nolint:nilerr // the end of ctx is how the loop ends
+			return nil // the end of ctx is how the loop ends
 		}
 		if err := t.checkpoint(ctx); err != nil {
 			if ctx.Err() != nil {

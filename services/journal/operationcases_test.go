@@ -62,9 +62,11 @@ func operationCases(was []byte) []operationCase {
 			check("loose is not protected", func(e env) bool { return !snapshotsOf(e.t, e.at, e.d, "disk0")["loose"].Protected }),
 			api.SnapProtect, snapRequest("disk0", "loose"),
 		}, {
-			"journal 132, journal 177: snapshot rename", api.SnapRename, api.SnapRenameRequest{Image: "disk0", Snapshot: "s1", NewName: "old"},
+			"journal 132, journal 177: snapshot rename", api.SnapRename,
+			api.SnapRenameRequest{Image: "disk0", Snapshot: "s1", NewName: "old"},
 			check("s1 is old", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["old"].ID == 1 }),
-			api.SnapRename, api.SnapRenameRequest{Image: "disk0", Snapshot: "old", NewName: "s1"},
+			api.SnapRename,
+			api.SnapRenameRequest{Image: "disk0", Snapshot: "old", NewName: "s1"},
 		}, {
 			"journal 135, journal 178: snapshot rollback", api.SnapRollback, snapRequest("disk0", "s1"),
 			check("the content is that of s1", func(e env) bool {
@@ -76,50 +78,67 @@ func operationCases(was []byte) []operationCase {
 			check("s1 is gone", func(e env) bool { return snapshotsOf(e.t, e.at, e.d, "disk0")["s1"].ID == 0 }),
 			api.SnapCreate, snapRequest("disk0", "s1"),
 		}, {
-			"journal 136, journal 180: rename", api.ImageRename, api.ImageNameRequest{Image: "disk0", NewName: "disk9"},
+			"journal 136, journal 180: rename", api.ImageRename,
+			api.ImageNameRequest{Image: "disk0", NewName: "disk9"},
 			check("disk9 is there", func(e env) bool { return infoOf(e.t, e.at, e.d, "disk9").ID == 1 }),
-			api.ImageRename, api.ImageNameRequest{Image: "disk9", NewName: "disk0"},
+			api.ImageRename,
+			api.ImageNameRequest{Image: "disk9", NewName: "disk0"},
 		}, {
-			"journal 137, journal 181: resize", api.ImageResize, api.ImageResizeRequest{Image: "disk0", Size: 5 << 20, AllowShrink: true},
+			"journal 137, journal 181: resize", api.ImageResize,
+			api.ImageResizeRequest{Image: "disk0", Size: 5 << 20, AllowShrink: true},
 			check("the size is 5 MiB", func(e env) bool { return infoOf(e.t, e.at, e.d, "disk0").Size == 5<<20 }),
-			api.ImageResize, api.ImageResizeRequest{Image: "disk0", Size: 9 << 20},
+			api.ImageResize,
+			api.ImageResizeRequest{Image: "disk0", Size: 9 << 20},
 		}, {
-			"journal 138, journal 182: flatten", api.ImageFlatten, api.ImageRequest{Image: "clone"},
+			"journal 138, journal 182: flatten", api.ImageFlatten,
+			api.ImageRequest{Image: "clone"},
 			check("the clone has no parent", func(e env) bool { return infoOf(e.t, e.at, e.d, "clone").Parent == "" }),
 			api.SnapUnprotect, snapRequest("disk0", "safe"),
 		}, {
-			"journal 107, journal 139, journal 183: features", api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly, Enabled: true},
+			"journal 107, journal 139, journal 183: features", api.ImageFeature,
+			api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly, Enabled: true},
 			check("disk0 is read-only", func(e env) bool {
 				return infoOf(e.t, e.at, e.d, "disk0").ReadOnly && open(e.t, e.s, "vms/prod/disk0").Info().ReadOnly
 			}),
-			api.ImageFeature, api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly},
+			api.ImageFeature,
+			api.ImageFeatureRequest{Image: "disk0", Feature: events.FeatureReadOnly},
 		}, {
-			"journal 140, journal 184: metadata set", api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "k", Value: "v"},
+			"journal 140, journal 184: metadata set", api.MetadataSet,
+			api.MetadataRequest{Image: "disk0", Key: "k", Value: "v"},
 			check("k is v", func(e env) bool {
 				return must[map[string]string](e.t, e.at, e.d, api.MetadataList, api.ImageRequest{Image: "disk0"})["k"] == "v"
 			}),
-			api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "k", Value: "w"},
+			api.MetadataSet,
+			api.MetadataRequest{Image: "disk0", Key: "k", Value: "w"},
 		}, {
-			"journal 141, journal 185: metadata remove", api.MetadataUnset, api.MetadataRequest{Image: "disk0", Key: "old"},
+			"journal 141, journal 185: metadata remove", api.MetadataUnset,
+			api.MetadataRequest{Image: "disk0", Key: "old"},
 			check("old is gone", func(e env) bool {
 				return len(must[map[string]string](e.t, e.at, e.d, api.MetadataList, api.ImageRequest{Image: "disk0"})) == 0
 			}),
-			api.MetadataSet, api.MetadataRequest{Image: "disk0", Key: "old", Value: "w"},
+			api.MetadataSet,
+			api.MetadataRequest{Image: "disk0", Key: "old", Value: "w"},
 		}, {
-			"journal 142: snapshot limit", api.SnapLimit, api.SnapLimitRequest{Image: "disk0", Limit: 3},
+			"journal 142: snapshot limit", api.SnapLimit,
+			api.SnapLimitRequest{Image: "disk0", Limit: 3},
 			check("the limit is 3", func(e env) bool {
 				_, err := call[[]api.Snapshot](e.t, e.at, e.d, api.SnapCreate, snapRequest("disk0", "s9"))
 				return infoOf(e.t, e.at, e.d, "disk0").SnapshotLimit == 3 && err != nil
 			}),
-			api.SnapLimit, api.SnapLimitRequest{Image: "disk0"},
+			api.SnapLimit,
+			api.SnapLimitRequest{Image: "disk0"},
 		}, {
-			"link", api.ImageLink, api.ImageNameRequest{Image: "disk0", NewName: "also"},
+			"link", api.ImageLink,
+			api.ImageNameRequest{Image: "disk0", NewName: "also"},
 			check("also is disk0", func(e env) bool { return infoOf(e.t, e.at, e.d, "also").ID == 1 }),
-			api.ImageRemove, api.ImageRequest{Image: "disk0"},
+			api.ImageRemove,
+			api.ImageRequest{Image: "disk0"},
 		}, {
-			"clone", api.ImageClone, api.ImageCloneRequest{Image: "disk0", Snapshot: "safe", NewName: "clone2"},
+			"clone", api.ImageClone,
+			api.ImageCloneRequest{Image: "disk0", Snapshot: "safe", NewName: "clone2"},
 			check("clone2 stands on disk0@safe", func(e env) bool { return infoOf(e.t, e.at, e.d, "clone2").Parent == "disk0@safe" }),
-			api.ImageRemove, api.ImageRequest{Image: "clone2"},
+			api.ImageRemove,
+			api.ImageRequest{Image: "clone2"},
 		},
 	}
 }
