@@ -17,7 +17,8 @@ type stepSize struct {
 func defaultStep() stepSize { return stepSize{bytes: 4 << 20, objects: 1024} }
 
 // Compact takes one bounded step of giving back the space that removed snapshots and
-// cut-off parents hold, and reports whether there is more to do. It changes no content and
+// cut-off parents hold, and reports whether there is more to do at once; what is left may have
+// to wait for a moment with fewer writes. It changes no content and
 // no version, is local and not logged, and writes go on between two steps. It does
 // nothing while a first sync runs or has not caught up, nor while [Replica.HoldCompaction]
 // is in force. It makes checkpoints; the space returns with the one that follows.
@@ -50,7 +51,7 @@ func (r *Replica) Compact(ctx context.Context) (more bool, err error) {
 		_, err := r.pullStep(w.upper)
 		return err == nil, err
 	}
-	return err == nil, r.mergeStep(w.lower, w.upper)
+	return r.mergeStep(w.lower, w.upper)
 }
 
 // Pull takes one bounded step of copying into a clone's own layers what it still reads

@@ -321,3 +321,47 @@ func TestPullAfterAPartOfAMerge(t *testing.T) {
 	r = reopen(t, vfs.OS(), r.dir)
 	j.now.check(t, r)
 }
+
+// TestMergeUnderWrites takes steps while more is written to the upper layer than one moves:
+// what is not written to moves, however much lies before it, and then there is nothing to
+// do at once. When the writes end, so does the merge.
+func TestMergeUnderWrites(t *testing.T) {
+	j := newJournal(nil)
+	j.claim(1)
+	j.batch(
+		events.ImageCreated{Image: 1, Name: "a", Size: 64 << 10, ObjectSize: 4 << 10}, fillBlocks(1, 0, 16, 1),
+		events.SnapshotsCreated{Name: "s", First: 1, Images: []events.ImageID{1}}, fillBlocks(1, 0, 8, 2),
+		events.SnapshotRemoved{Image: 1, Snapshot: 1},
+	)
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	mustCheckpoint(t, r)
+	mustApply(t, r, j.batch(fillBlocks(1, 0, 4, 3)))
+	r.step = stepSize{bytes: BlockSize, objects: 2}
+	step := func() bool {
+		r.applying.Lock()
+		defer r.applying.Unlock()
+		again, err := r.mergeStep(r.layers[1], r.layers[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return again
+	}
+	for i := range 4 {
+		if !step() {
+			t.Fatalf("the merge waits after %d steps", i)
+		}
+	}
+	for range 2 {
+		if used := r.layers[2].used; step() || used != 4 {
+			t.Errorf("%d blocks left, and more to do at once", used)
+		}
+	}
+	compactAll(t, r)
+	if len(r.layers) != 1 {
+		t.Errorf("%d layers", len(r.layers))
+	}
+	j.now.check(t, r)
+}

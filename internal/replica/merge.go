@@ -3,59 +3,57 @@ package replica
 import "fmt"
 
 // mergeStep moves some objects of two layers that are to become one: those of the smaller
-// into the larger. The lower one is seen by nothing but the upper.
-func (r *Replica) mergeStep(lower, upper *layer) error {
+// into the larger. The lower one is seen by nothing but the upper. again says that the next
+// step can go on at once; otherwise all that is left was changed since the last checkpoint.
+func (r *Replica) mergeStep(lower, upper *layer) (again bool, err error) {
 	if !aligned(lower, upper) {
 		r.align(lower, upper)
 	}
 	if lower.used <= upper.used {
-		done, err := r.moveObjects(lower, func(index uint64, o *object) (uint64, error) { return r.raise(lower, upper, index, o) })
+		done, err := r.moveObjects(lower, 0, func(index uint64, o *object) (uint64, error) { return r.raise(lower, upper, index, o) })
 		if err == nil && done {
 			r.dissolve(lower, upper)
 		}
-		return err
+		return err == nil, err
 	}
-	lowerObject := func(index uint64, o *object) (uint64, error) {
-		if o.flags&dirty != 0 {
-			return 0, nil // see sink
-		}
-		return r.sink(lower, upper, index, o)
-	}
-	done, err := r.moveObjects(upper, lowerObject)
+	sink := func(index uint64, o *object) (uint64, error) { return r.sink(lower, upper, index, o) }
+	done, err := r.moveObjects(upper, dirty, sink)
 	if err != nil || !done {
-		return err
+		return err == nil, err
 	}
 	// What is left is dirty. If it is little, nothing is applied until it is moved too; else
-	// the next step's checkpoint comes first.
+	// it has to wait for a later checkpoint. One for each step would be in vain for as long
+	// as as much is written in the meantime.
 	if upper.used*BlockSize > r.step.bytes {
-		return nil
+		return false, nil
 	}
 	if upper.objects.any() {
 		snap, err := r.gather()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if _, err := r.commit(snap); err != nil {
-			return err
+			return false, err
 		}
 		if snap != nil {
 			r.freed = append(r.freed, snap.freed...) // for the next checkpoint
 		}
-		if done, err := r.moveObjects(upper, lowerObject); err != nil || !done {
-			return err
+		if done, err := r.moveObjects(upper, dirty, sink); err != nil || !done {
+			return err == nil, err
 		}
 	}
 	r.replaceBy(lower, upper)
-	return nil
+	return true, nil
 }
 
 // moveObjects calls move, which returns how many bytes it copied, with the objects of a
-// layer until a step is full. done says that it came to the end.
-func (r *Replica) moveObjects(l *layer, move func(index uint64, o *object) (uint64, error)) (done bool, err error) {
+// layer until a step is full, but for those with one of the flags in but. done says that it
+// came to the end.
+func (r *Replica) moveObjects(l *layer, but objectFlags, move func(index uint64, o *object) (uint64, error)) (done bool, err error) {
 	bytes, moved := uint64(0), 0
 	done = true
 	l.objects.touched(0, func(index uint64, o *object) bool {
-		if o.version == 0 {
+		if o.version == 0 || o.flags&but != 0 {
 			return true
 		}
 		var n uint64
