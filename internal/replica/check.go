@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"math"
 	"slices"
 
 	"tidemark/events"
@@ -132,7 +133,10 @@ func (r *Replica) check(fact events.Event) error {
 
 // checkNew reports whether there could be a new image.
 func (r *Replica) checkNew(id events.ImageID, name string) error {
-	if id < r.nextImage {
+	switch {
+	case id == math.MaxUint32: // there has to be a next one
+		return fault.New(fault.NoSpace, "the directory has no numbers for images left")
+	case id < r.nextImage:
 		return fault.New(fault.Exists, "image number %d was used before, the next is %d: it %w", id, r.nextImage, ErrExists)
 	}
 	return r.checkName(name)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -260,6 +261,27 @@ func TestLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.now.check(t, reopen(t, vfs.OS(), r.dir))
+}
+
+// TestNumbersOfImagesEnd gives out the last number but one: behind it there must be a next.
+func TestNumbersOfImagesEnd(t *testing.T) {
+	j, r := withSnapshots(t)
+	const last = math.MaxUint32
+	for _, intent := range []events.Event{
+		events.ImageCreated{Image: last, Name: "new", Size: 1, ObjectSize: BlockSize},
+		events.ImageCloned{Image: last, Name: "new", Parent: 1, Snapshot: 2},
+	} {
+		if _, err := r.Check(intent); fault.CodeOf(err) != fault.NoSpace {
+			t.Errorf("check %T: %v", intent, err)
+		}
+	}
+	mustApply(t, r, j.batch(events.ImageCreated{Image: last - 1, Name: "new", Size: 1, ObjectSize: BlockSize}))
+	if next := r.NextImageID(); next != last {
+		t.Errorf("next is %d", next)
+	}
+	if err := r.Apply(j.batch(events.ImageCreated{Image: last, Name: "more", Size: 1, ObjectSize: BlockSize}), 1); fault.CodeOf(err) != fault.Corrupt {
+		t.Errorf("apply: %v", err)
+	}
 }
 
 // TestRemovedSnapshot reads a snapshot that goes while somebody holds it.
