@@ -197,7 +197,7 @@ func (r *Replica) InstallObject(layer LayerID, index uint64, c ObjectCopy) error
 	if err := l.install(index, c, blocks, hidden); err != nil {
 		return r.fail(fmt.Errorf("install %s: %w", layerObjectName(layer, index), err))
 	}
-	r.reach = max(r.reach, c.Version, c.AtMost)
+	r.reach = max(r.reach, c.AtMost)
 	return nil
 }
 
@@ -208,7 +208,7 @@ func (c *ObjectCopy) check(start events.Position, full *bitmap) (blocks, hidden 
 	}
 	blocks, hidden = copiedBitmap(c.Blocks, full), copiedBitmap(c.Hidden, full)
 	if blocks == nil || hidden == nil || blocks.meets(hidden) || blocks.count*BlockSize != len(c.Data) ||
-		c.Version == 0 && blocks.count+hidden.count > 0 {
+		c.Version == 0 && blocks.count+hidden.count > 0 || max(c.Version, c.AtLeast) > c.AtMost {
 		return nil, nil, corrupt("a copy with %d bytes contradicts itself", len(c.Data))
 	}
 	return blocks, hidden, nil
@@ -287,9 +287,11 @@ func (r *Replica) Consistent() bool {
 // EndSync ends a first sync, durably: all objects are installed, and replay may begin.
 // reached is where the source had come ([Replica.Applied] there) once its objects had
 // been listed; an object that it dropped before is not in the list, and replay from
-// the start needs it no longer from there on.
-func (r *Replica) EndSync(reached events.Position) error {
-	if err := r.endSync(reached); err != nil {
+// the start needs it no longer from there on. logged is how far the source's journal
+// reached then. A copy that claims to hold what lies behind that would be waited for for
+// ever: it has the code [fault.Corrupt].
+func (r *Replica) EndSync(reached, logged events.Position) error {
+	if err := r.endSync(reached, logged); err != nil {
 		return fmt.Errorf("end the first sync: %w", err)
 	}
 	if _, err := r.checkpoint(); err != nil {
@@ -298,7 +300,7 @@ func (r *Replica) EndSync(reached events.Position) error {
 	return nil
 }
 
-func (r *Replica) endSync(reached events.Position) error {
+func (r *Replica) endSync(reached, logged events.Position) error {
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	if err := r.usable(); err != nil {
@@ -309,6 +311,9 @@ func (r *Replica) endSync(reached events.Position) error {
 	}
 	if reached < r.applied.Position {
 		return fault.New(fault.NotReady, "source at %v, sync from %v: %w", reached, r.applied.Position, ErrStale)
+	}
+	if max(r.reach, reached) > logged {
+		return corrupt("copies up to %v of a source at %v whose journal ends at %v", r.reach, reached, logged)
 	}
 	r.syncing, r.altered, r.reach = false, true, max(r.reach, reached)
 	return nil

@@ -96,7 +96,7 @@ func (s *fuzzySync) run() {
 		}
 		compactSome(t, s.source, s.rng) // a source merges layers when it does not serve
 	}
-	if err := s.follower.EndSync(s.source.Applied().Position); err != nil {
+	if err := s.follower.EndSync(s.source.Applied().Position, s.source.Applied().Position); err != nil {
 		t.Fatal(err)
 	}
 	for range s.rng.IntN(6) {
@@ -227,7 +227,7 @@ func TestSyncRefusals(t *testing.T) {
 	if err := source.InstallObject(1, 0, c); !errors.Is(err, ErrNotSyncing) {
 		t.Errorf("install without a sync: %v", err)
 	}
-	if err := source.EndSync(start.Mark.Position); !errors.Is(err, ErrNotSyncing) {
+	if err := source.EndSync(start.Mark.Position, start.Mark.Position); !errors.Is(err, ErrNotSyncing) {
 		t.Errorf("end without a sync: %v", err)
 	}
 	follower := create1(t, vfs.OS(), filepath.Join(memDir(t), "follower"))
@@ -253,7 +253,19 @@ func TestSyncRefusals(t *testing.T) {
 		t.Errorf("install into no image: %v", err)
 	}
 	// An object that never came is found out when an entry needs it and nothing drops it.
-	if err := follower.EndSync(start.Mark.Position); err != nil {
+	endless := c
+	endless.AtMost = ^events.Position(0)
+	if err := follower.InstallObject(1, 0, endless); err != nil {
+		t.Fatal(err)
+	}
+	if err := follower.EndSync(start.Mark.Position, start.Mark.Position); fault.CodeOf(err) != fault.Corrupt || !follower.Syncing() {
+		t.Errorf("end with a copy from behind the journal's end: %v", err)
+	}
+	follower = create1(t, vfs.OS(), filepath.Join(memDir(t), "another"))
+	if err := follower.BeginSync(start); err != nil {
+		t.Fatal(err)
+	}
+	if err := follower.EndSync(start.Mark.Position, start.Mark.Position); err != nil {
 		t.Fatal(err)
 	}
 	var mismatch *MismatchError
@@ -271,12 +283,15 @@ func refuseCopies(t *testing.T, follower *Replica, c ObjectCopy) {
 	short.Data = short.Data[1:]
 	alien := c
 	alien.Blocks = []uint64{1 << 2}
+	ahead := c
+	ahead.Version = c.AtMost + 1
 	for what, bad := range map[string]struct {
 		c    ObjectCopy
 		want func(error) bool
 	}{
 		"stale": {stale, func(err error) bool { return errors.Is(err, ErrStale) }},
 		"short": {short, func(err error) bool { return fault.CodeOf(err) == fault.Corrupt }},
+		"ahead": {ahead, func(err error) bool { return fault.CodeOf(err) == fault.Corrupt }},
 		"alien": {alien, func(err error) bool { return fault.CodeOf(err) == fault.Corrupt }},
 	} {
 		if err := follower.InstallObject(1, 0, bad.c); !bad.want(err) {
@@ -313,7 +328,7 @@ func TestObjectThatNeverCame(t *testing.T) {
 		} else {
 			second = j.batch(events.Written{Image: 1, Offset: 20 << 10, Data: []byte("y")})
 		}
-		if err := follower.EndSync(second.End.Position); err != nil {
+		if err := follower.EndSync(second.End.Position, second.End.Position); err != nil {
 			t.Fatal(err)
 		}
 		mustApply(t, follower, first)
@@ -375,7 +390,7 @@ func TestSyncAcrossMerge(t *testing.T) {
 		t.Fatalf("layers %+v and %+v do not tell the merge", there, here)
 	}
 	install()
-	if err := follower.EndSync(source.Applied().Position); err != nil {
+	if err := follower.EndSync(source.Applied().Position, source.Applied().Position); err != nil {
 		t.Fatal(err)
 	}
 	if err := replay(follower, j.messages); err != nil {

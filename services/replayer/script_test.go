@@ -293,7 +293,8 @@ func (s *script) handlers() []api.Handler {
 		}
 	}
 	status := api.On(api.HolderSubject(eastID, api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {
-		return api.Status{Applied: s.replica.Applied()}, nil
+		at := s.replica.Applied()
+		return api.Status{Position: at, Applied: at}, nil
 	})
 	return append(source().Handlers(), status)
 }

@@ -60,7 +60,7 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	if err != nil {
 		return err
 	}
-	if err := own.replica.EndSync(at.Applied.Position); err != nil {
+	if err := own.replica.EndSync(at.Applied.Position, at.Position.Position); err != nil {
 		return err
 	}
 	// A source that does not hear that lets go by itself, later.
