@@ -32,7 +32,8 @@
 //	operations.run     operation.go  its turn: one at a time, a bounded line waits
 //	replica.Check                    decides, and gives the versions
 //	OperationStarted                 logged and safe
-//	work                             flatten copies; the others have none
+//	work                             flatten copies, others have their turn meanwhile,
+//	                                 and Check decides again; the others have none
 //	OperationFinished                logged and safe; applying it makes the intent true
 //
 // Three kinds of isolation: sharing lets writes go on; ordering (a snapshot) places start

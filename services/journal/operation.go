@@ -10,7 +10,8 @@ import (
 	"tidemark/internal/fault"
 )
 
-// operationsWaiting bounds the operations of a directory that wait for their turn.
+// operationsWaiting bounds the operations of a directory that wait for their turn or are
+// at their own work.
 const operationsWaiting = 64
 
 // commitAge is how long after an operation its checkpoint comes: those that follow it
@@ -42,7 +43,8 @@ type operation struct {
 	// intend decides what is to become true. It is called when the operation's turn has
 	// come, so it sees what all operations before it did.
 	intend func() (events.Event, error)
-	// work is the operation's own work between its start and its finish; nil: none.
+	// work is the operation's own work between its start and its finish; nil: none. Only
+	// one that is sharing has any: others have their turn meanwhile.
 	work func(ctx context.Context) error
 }
 
@@ -53,13 +55,13 @@ type outcome struct {
 	at       events.Instant  // of its message
 }
 
-// operations carries operations out, one at a time.
+// operations carries operations out, one at a time but for their own work.
 type operations struct {
 	writer *writer
 	ctx    context.Context                 //nolint:containedctx // of the life: an operation outlasts the request that asked for it
 	allow  func(intent events.Event) error // what only the owner can object
 	turn   chan struct{}                   // holds a token while an operation has its turn
-	line   chan struct{}                   // holds a token for each that waits or has its turn
+	line   chan struct{}                   // holds a token for each that waits, has its turn or works
 	due    chan struct{}                   // signalled when a checkpoint should follow
 	last   atomic.Uint64                   // the position of the last finish
 
@@ -88,8 +90,8 @@ func (o *operations) run(ctx context.Context, op operation) (outcome, error) {
 	return out, nil
 }
 
-// alone calls f, with the life's context, while no operation runs. When ctx ends before
-// f does, f goes on.
+// alone calls f, with the life's context, while no other has the turn. When ctx ends
+// before f does, f goes on.
 func (o *operations) alone(ctx context.Context, f func(context.Context) error) error {
 	leave, err := o.enter(ctx)
 	if err != nil {
@@ -128,6 +130,18 @@ func (o *operations) enter(ctx context.Context) (leave func(), err error) {
 		<-o.line
 		return nil, errClosed
 	}
+}
+
+// aside calls work, with the life's context, while others have the turn of the operation
+// that calls it, and returns when it has the turn again and sees what they have done.
+func (o *operations) aside(work func(context.Context) error) error {
+	<-o.turn
+	err := work(o.ctx)
+	o.turn <- struct{}{} // whoever has it gives it up when the life ends, too
+	if err != nil {
+		return err
+	}
+	return o.settled(o.ctx)
 }
 
 // wait returns when no operation runs any more.
@@ -186,7 +200,7 @@ func (o *operations) inSteps(intent events.Event, work func(context.Context) err
 		return outcome{}, err
 	}
 	if work != nil {
-		err = work(o.ctx)
+		err = o.aside(work)
 	}
 	if err == nil {
 		out, err = o.finish(begun.position, intent)
