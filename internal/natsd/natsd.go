@@ -72,6 +72,13 @@ type Config struct {
 	Fsync func(name string) error
 }
 
+func (cfg Config) fsync() func(name string) error {
+	if cfg.Fsync != nil {
+		return cfg.Fsync
+	}
+	return syncFile
+}
+
 // Server is an embedded NATS server.
 type Server struct {
 	server *server.Server
@@ -88,14 +95,14 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 // startWith is Start; prepare is called before the probe.
 func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server, error) {
+	if cfg.Sync != SyncFiles {
+		return runUnnoted(ctx, cfg)
+	}
 	s, err := run(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	prepare(s)
-	if cfg.Sync != SyncFiles {
-		return s, nil
-	}
 	if err := s.probe(ctx); err != nil {
 		if ctx.Err() != nil {
 			s.Stop()
@@ -104,7 +111,7 @@ func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server,
 		cfg.Log.Warn("the store of this NATS server is not as expected; syncing every message instead", "error", err)
 		s.Stop()
 		cfg.Sync = SyncAlways
-		return run(ctx, cfg)
+		return runUnnoted(ctx, cfg)
 	}
 	mended, err := mendTorn(ctx, s, cfg)
 	if err != nil {
@@ -114,6 +121,14 @@ func startWith(ctx context.Context, cfg Config, prepare func(*Server)) (*Server,
 	return mended, nil
 }
 
+// runUnnoted runs a server in a mode that keeps no notes of what it has promised.
+func runUnnoted(ctx context.Context, cfg Config) (*Server, error) {
+	if err := dropPromises(cfg); err != nil {
+		return nil, err
+	}
+	return run(ctx, cfg)
+}
+
 func run(ctx context.Context, cfg Config) (*Server, error) {
 	srv, err := listen(ctx, cfg)
 	if err != nil {
@@ -121,9 +136,7 @@ func run(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
 	files := newStreamFiles(store, filepath.Join(cfg.Dir, promisedFolder))
-	if cfg.Fsync != nil {
-		files.fsync = cfg.Fsync
-	}
+	files.fsync = cfg.fsync()
 	return &Server{server: srv, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
 }
 

@@ -25,7 +25,9 @@ import (
 // Sync that reaches a new block first notes its number durably: nothing in a later block
 // was ever promised to anybody. When a journal has a hole after a start, the blocks that
 // nobody was promised are put aside, and the journal ends where the hole began. A hole
-// among the others is damage, and stays for its readers to refuse.
+// among the others is damage, and stays for its readers to refuse. So is every hole of a
+// journal without a note: nobody knows what was promised. Only [SyncFiles] keeps notes, so
+// a start in another mode drops them: they would call unpromised what that mode syncs.
 const (
 	promisedFolder = "promised" // in Config.Dir: a file for each journal
 	tornFolder     = "torn"     // in Config.Dir: blocks that were put aside
@@ -38,7 +40,7 @@ type promises struct {
 	fsync func(name string) error
 }
 
-// read returns the noted block; [fs.ErrNotExist] if nothing was promised yet.
+// read returns the noted block; [fs.ErrNotExist] if none is known.
 func (p promises) read() (uint64, error) {
 	b, err := os.ReadFile(p.file)
 	if err != nil {
@@ -77,6 +79,33 @@ func (p promises) note(block uint64) error {
 	return errors.Join(p.fsync(dir), p.fsync(filepath.Dir(dir)))
 }
 
+// dropPromises forgets the notes of all journals, durably.
+func dropPromises(cfg Config) error {
+	err := os.RemoveAll(filepath.Join(cfg.Dir, promisedFolder))
+	if err == nil {
+		err = cfg.fsync()(cfg.Dir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("drop the notes of what was promised: %w", err)
+	}
+	return nil
+}
+
+// dropOrphans removes the notes of journals that are gone. One that a power cut brings back
+// is removed by the next start.
+func (f *streamFiles) dropOrphans() error {
+	notes, err := os.ReadDir(f.promised)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, note := range notes {
+		if _, gone := os.Stat(filepath.Join(f.root, note.Name())); errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, os.Remove(filepath.Join(f.promised, note.Name())))
+		}
+	}
+	return err
+}
+
 // torn returns the journals that have a hole, and blocks that nobody was promised.
 func (s *Server) torn(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
@@ -110,10 +139,13 @@ func (s *Server) torn(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// unpromised returns the blocks behind the one that was noted.
+// unpromised returns the blocks behind the one that was noted: none without a note.
 func (b *blockFiles) unpromised() ([]uint64, error) {
 	promised, err := b.promises.read()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	blocks, err := b.list()
@@ -145,6 +177,9 @@ func (b *blockFiles) putAside(folder string) error {
 // mendTorn stops the server if some of its journals have a hole that a power cut made, and
 // starts it again without what lies behind.
 func mendTorn(ctx context.Context, s *Server, cfg Config) (*Server, error) {
+	if err := s.files.dropOrphans(); err != nil {
+		cfg.Log.Warn("notes of journals that are gone stay", "error", err)
+	}
 	names, err := s.torn(ctx)
 	if err != nil { // a hole that is not mended is refused by whoever reads the journal
 		cfg.Log.Warn("looking for torn journals", "error", err)
