@@ -10,6 +10,10 @@ import (
 	"tidemark/internal/fault"
 )
 
+// trimsMax is how many trims of a log may come between looking where it begins and reading
+// what stands there.
+const trimsMax = 5
+
 // Journal is what a copy's journal is asked about.
 type Journal struct {
 	// Info holds what the copy itself does not know: settings and limits.
@@ -68,18 +72,30 @@ func (j *Journal) status(ctx context.Context) (api.JournalState, error) {
 	return s, err
 }
 
-// minimum returns the first position that the log still holds; zero for an empty one.
+// minimum returns the first position that the log still holds; zero for an empty one. The
+// log may be trimmed since it had the state.
 func (j *Journal) minimum(ctx context.Context, state bus.State) (events.Position, error) {
-	if state.First > state.Last {
-		return 0, nil
+	for try := 0; ; try++ {
+		if state.First > state.Last {
+			return 0, nil
+		}
+		m, err := j.Log.Get(ctx, state.First)
+		switch {
+		case err == nil:
+			return firstPosition(m)
+		case !errors.Is(err, bus.ErrNotFound):
+			return 0, err
+		case try == trimsMax:
+			return 0, fault.New(fault.NotReady, "the journal is being trimmed all the time; ask again: %w", err)
+		}
+		if state, err = j.Log.State(ctx); err != nil {
+			return 0, err
+		}
 	}
-	m, err := j.Log.Get(ctx, state.First)
-	if errors.Is(err, bus.ErrNotFound) {
-		return 0, fault.New(fault.NotReady, "the journal is just being trimmed; ask again: %w", err)
-	}
-	if err != nil {
-		return 0, err
-	}
+}
+
+// firstPosition returns where a message of a journal begins.
+func firstPosition(m bus.Message) (events.Position, error) {
 	message, err := events.DecodeJournal(m.Data)
 	if err != nil {
 		return 0, err
