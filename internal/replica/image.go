@@ -237,7 +237,7 @@ func (img *Image) nextObject(index uint64) (uint64, bool) {
 		case img.versionOf(index) != 0:
 			s.mu.RUnlock()
 			return index, true
-		case l.parent == nil && l.floor == 0 && t.pages[index/objectsPerPage].Load() == nil:
+		case l.parent == nil && l.floor == 0 && t.page(index) == nil:
 			index = (index/objectsPerPage + 1) * objectsPerPage
 		default:
 			index++

@@ -72,34 +72,51 @@ const (
 	missing
 )
 
-// objectsPerPage is how many neighbours a table allocates together.
-const objectsPerPage = 256
+// objectsPerPage is how many neighbours a table allocates together, pagesPerGroup how many
+// pages' places.
+const (
+	objectsPerPage = 256
+	pagesPerGroup  = 256
+)
 
-type page [objectsPerPage]object
+type (
+	page  [objectsPerPage]object
+	group [pagesPerGroup]atomic.Pointer[page]
+)
 
 // table holds the objects of a layer. Its pages are made when first needed. Only
 // the applier makes pages and replaces the table; an object is protected by its stripe.
 type table struct {
-	full  *bitmap // what all objects share that have every block
-	pages []atomic.Pointer[page]
-	count uint64
+	full   *bitmap // what all objects share that have every block
+	groups []atomic.Pointer[group]
+	count  uint64
 }
 
 func newTable(count, blocksPerObject uint64) *table {
-	return &table{
-		full:  fullBitmap(blocksPerObject),
-		pages: make([]atomic.Pointer[page], (count+objectsPerPage-1)/objectsPerPage),
-		count: count,
-	}
+	return &table{full: fullBitmap(blocksPerObject), groups: newGroups(count), count: count}
 }
 
-// resized returns a table of another count that shares the pages.
+func newGroups(count uint64) []atomic.Pointer[group] {
+	const objects = objectsPerPage * pagesPerGroup
+	return make([]atomic.Pointer[group], (count+objects-1)/objects)
+}
+
+// resized returns a table of another count that shares the pages. Objects that a smaller
+// one leaves out have been forgotten before.
 func (t *table) resized(count uint64) *table {
-	out := &table{full: t.full, pages: make([]atomic.Pointer[page], (count+objectsPerPage-1)/objectsPerPage), count: count}
-	for i := range min(len(out.pages), len(t.pages)) {
-		out.pages[i].Store(t.pages[i].Load())
+	out := &table{full: t.full, groups: newGroups(count), count: count}
+	for i := range min(len(out.groups), len(t.groups)) {
+		out.groups[i].Store(t.groups[i].Load())
 	}
 	return out
+}
+
+// page returns the page of an object, nil if there is none. index is below count.
+func (t *table) page(index uint64) *page {
+	if g := t.groups[index/objectsPerPage/pagesPerGroup].Load(); g != nil {
+		return g[index/objectsPerPage%pagesPerGroup].Load()
+	}
+	return nil
 }
 
 // get returns an object, nil when it was never touched.
@@ -107,7 +124,7 @@ func (t *table) get(index uint64) *object {
 	if index >= t.count {
 		return nil
 	}
-	if p := t.pages[index/objectsPerPage].Load(); p != nil {
+	if p := t.page(index); p != nil {
 		return &p[index%objectsPerPage]
 	}
 	return nil
@@ -139,7 +156,7 @@ func (t *table) any() (found bool) {
 // after returns the index behind one at which the next object may be that was touched;
 // the same index at the end of the table.
 func (t *table) after(index uint64) uint64 {
-	if index < t.count && t.pages[index/objectsPerPage].Load() == nil {
+	if index < t.count && t.page(index) == nil {
 		return min(t.count, (index/objectsPerPage+1)*objectsPerPage)
 	}
 	return min(t.count, index+1)
@@ -147,10 +164,16 @@ func (t *table) after(index uint64) uint64 {
 
 // make returns an object, with a page of its own if need be. index is below count.
 func (t *table) make(index uint64) *object {
-	p := t.pages[index/objectsPerPage].Load()
+	at := &t.groups[index/objectsPerPage/pagesPerGroup]
+	g := at.Load()
+	if g == nil {
+		g = new(group)
+		at.Store(g)
+	}
+	p := g[index/objectsPerPage%pagesPerGroup].Load()
 	if p == nil {
 		p = new(page)
-		t.pages[index/objectsPerPage].Store(p)
+		g[index/objectsPerPage%pagesPerGroup].Store(p)
 	}
 	return &p[index%objectsPerPage]
 }
@@ -159,7 +182,7 @@ func (t *table) make(index uint64) *object {
 // returns false.
 func (t *table) touched(first uint64, f func(index uint64, o *object) bool) {
 	for i := first; i < t.count; {
-		p := t.pages[i/objectsPerPage].Load()
+		p := t.page(i)
 		if p == nil {
 			i = (i/objectsPerPage + 1) * objectsPerPage
 			continue
