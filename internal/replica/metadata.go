@@ -136,6 +136,9 @@ func openMetadata(path string) (*metadata, error) {
 	if info.Size() < metadataMin { // nothing at all bbolt would take for new
 		return nil, corrupt("metadata %s have only %d bytes", path, info.Size())
 	}
+	if err := checkPages(path); err != nil {
+		return nil, err
+	}
 	return openBolt(path)
 }
 
