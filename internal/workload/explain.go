@@ -21,7 +21,7 @@ type explainer struct {
 	answers []int     // indices of the answered writes, by acknowledgement
 	closed  int       // so many of answers are known to come before a present write
 	cause   []int     // by index: the present write that made it so, -1 for none
-	todo    []int     // writes that became present, and whose blocks are to be looked at
+	unseen  []int     // writes that became present, and whose blocks are to be looked at
 }
 
 // explain returns the smallest explanation with all writes that floor demands.
@@ -62,7 +62,7 @@ func (e *explainer) include(i, cause int) {
 		return
 	}
 	e.present[i], e.cause[i] = true, cause
-	e.todo = append(e.todo, i)
+	e.unseen = append(e.unseen, i)
 	for ; e.closed < len(e.answers); e.closed++ {
 		earlier := e.answers[e.closed]
 		if e.log[earlier].acknowledged >= e.log[i].submitted {
@@ -70,16 +70,16 @@ func (e *explainer) include(i, cause int) {
 		}
 		if !e.present[earlier] {
 			e.present[earlier], e.cause[earlier] = true, i
-			e.todo = append(e.todo, earlier)
+			e.unseen = append(e.unseen, earlier)
 		}
 	}
 }
 
 // settle looks at the blocks of all writes that became present.
 func (e *explainer) settle() {
-	for len(e.todo) > 0 {
-		i := e.todo[len(e.todo)-1]
-		e.todo = e.todo[:len(e.todo)-1]
+	for len(e.unseen) > 0 {
+		i := e.unseen[len(e.unseen)-1]
+		e.unseen = e.unseen[:len(e.unseen)-1]
 		r := e.log[i]
 		for b := r.First; b < r.First+uint64(r.Blocks); b++ {
 			at := slices.Index(e.history[r.Image][b], i) + 1
