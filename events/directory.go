@@ -1,5 +1,7 @@
 package events
 
+import "time"
+
 // Role is what a node's copy of a directory is.
 type Role string
 
@@ -73,6 +75,32 @@ type RoleChangeRefused struct {
 	At        Instant     `json:"at"`
 }
 
+// DirectoryConfigured says how this site is to follow a directory: all such settings, so
+// that the newest one of a directory is in force. It counts while the directory is a replica.
+type DirectoryConfigured struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	// Delay is how long an entry waits here, counted from its own time, before it is
+	// applied; 0 is not at all.
+	Delay time.Duration `json:"delay"` // nanoseconds
+	// TargetRPO is how far the copy may be behind before that is an alarm; 0 is any lag.
+	TargetRPO time.Duration `json:"target_rpo"` // nanoseconds
+	// SyncRate bounds what a first sync or a resync fetches, in bytes per second; 0 is
+	// no bound.
+	SyncRate uint64  `json:"sync_rate"`
+	At       Instant `json:"at"`
+}
+
+// ResyncRequested says that an operator gives up what this site's copy has and the
+// primary has not. Number counts the requests of a directory from 1.
+type ResyncRequested struct {
+	Directory   DirectoryID `json:"directory"`
+	Pool        string      `json:"pool"`
+	Number      uint64      `json:"number"`
+	KeepRefused bool        `json:"keep_refused"` // as a conflict image
+	At          Instant     `json:"at"`
+}
+
 // DirectoryForgotten says that the removal of a directory is complete: nobody holds it,
 // and its name is free again.
 type DirectoryForgotten struct {
@@ -85,14 +113,16 @@ func directorySubject(pool string, id DirectoryID, what string) string {
 	return "tidemark.directory." + Token(pool) + "." + Token(string(id)) + "." + what
 }
 
-func (*DirectoryCreated) Kind() string   { return "directory_created" }
-func (*DirectoryTracked) Kind() string   { return "directory_tracked" }
-func (*DirectoryRemoved) Kind() string   { return "directory_removed" }
-func (*DirectoryMapped) Kind() string    { return "directory_mapped" }
-func (*PromotionRequested) Kind() string { return "promotion_requested" }
-func (*DemotionRequested) Kind() string  { return "demotion_requested" }
-func (*RoleChangeRefused) Kind() string  { return "role_change_refused" }
-func (*DirectoryForgotten) Kind() string { return "directory_forgotten" }
+func (*DirectoryCreated) Kind() string    { return "directory_created" }
+func (*DirectoryTracked) Kind() string    { return "directory_tracked" }
+func (*DirectoryRemoved) Kind() string    { return "directory_removed" }
+func (*DirectoryMapped) Kind() string     { return "directory_mapped" }
+func (*PromotionRequested) Kind() string  { return "promotion_requested" }
+func (*DemotionRequested) Kind() string   { return "demotion_requested" }
+func (*RoleChangeRefused) Kind() string   { return "role_change_refused" }
+func (*DirectoryConfigured) Kind() string { return "directory_configured" }
+func (*ResyncRequested) Kind() string     { return "resync_requested" }
+func (*DirectoryForgotten) Kind() string  { return "directory_forgotten" }
 
 func (f *DirectoryCreated) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
@@ -107,6 +137,12 @@ func (f *PromotionRequested) Subject() string { return directorySubject(f.Pool, 
 func (f *DemotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *RoleChangeRefused) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DirectoryConfigured) Subject() string {
+	return directorySubject(f.Pool, f.Directory, f.Kind())
+}
+
+func (f *ResyncRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *DirectoryForgotten) Subject() string {
 	return directorySubject(f.Pool, f.Directory, f.Kind())

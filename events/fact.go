@@ -25,6 +25,7 @@ func everyFact() []Fact {
 		&TokenCreated{}, &PeerAdded{}, &PeerRemoved{}, &SiteNumbered{},
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
 		&PromotionRequested{}, &DemotionRequested{}, &RoleChangeRefused{}, &DirectoryForgotten{},
+		&DirectoryConfigured{}, &ResyncRequested{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &LifecycleNoted{},

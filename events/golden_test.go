@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -64,6 +65,10 @@ func sampleFacts() []Fact {
 			Message: "no: ä", At: sampleTime,
 		},
 		&DirectoryForgotten{Directory: sampleID, Pool: "vms", At: sampleTime},
+		&DirectoryConfigured{
+			Directory: sampleID, Pool: "vms", Delay: 10 * time.Minute, TargetRPO: 30 * time.Second, SyncRate: 10 << 20, At: sampleTime,
+		},
+		&ResyncRequested{Directory: sampleID, Pool: "vms", Number: 300, KeepRefused: true, At: sampleTime},
 		&InstanceAdded{Node: "n1", Service: "journal", Incarnation: "cafe", At: sampleTime},
 		&InstanceRemoved{Node: "n1", Service: "journal", Incarnation: "cafe", Reason: "silent", At: sampleTime},
 		&Heartbeat{Node: "n1", Service: "replayer", Incarnation: "cafe", Leaving: true, At: sampleTime},
@@ -177,13 +182,7 @@ func decodePart(msg []byte) (any, error)    { return DecodeObjectPart(msg) }
 func fixtures() []fixture {
 	var all []fixture
 	for _, f := range sampleFacts() {
-		all = append(all, fixture{f.Kind(), func(t *testing.T) []byte {
-			msg, err := Marshal(f)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return msg
-		}, decodeFact, f})
+		all = append(all, factFixture(f.Kind(), f))
 	}
 	for name, e := range sampleEvents() {
 		all = append(all, batchFixture(name, []Entry{sampleEntry(e)}))
@@ -196,11 +195,26 @@ func fixtures() []fixture {
 	msg, mark := claim.Encode(sampleTime)
 	claim.Mark, claim.Predecessor.Time = mark, 0 // the predecessor's time is not on the wire
 	object, layered := samplePart(), sampleLayerPart()
+	resync := AcquireRequested{
+		Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", Resync: 300, KeepRefused: true, At: sampleTime,
+	}
+	resync.Role = Slave
 	return append(all,
+		factFixture("acquire_resync", &resync),
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
 		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
 	)
+}
+
+func factFixture(name string, f Fact) fixture {
+	return fixture{name, func(t *testing.T) []byte {
+		msg, err := Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return msg
+	}, decodeFact, f}
 }
 
 func entriesOf(sample map[string]Event) []Entry {
@@ -283,7 +297,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
-	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true}
+	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "acquire_resync": true}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true
 	}

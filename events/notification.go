@@ -19,7 +19,12 @@ type AcquireRequested struct {
 	// Promote is set when the node becomes master of a directory that this site
 	// followed until now: "orderly" or "forced", else empty.
 	Promote TagReason `json:"promote,omitempty"`
-	At      Instant   `json:"at"`
+	// Resync is the number of the newest [ResyncRequested] that is in force, and
+	// KeepRefused what it asked for; zero is none. A copy that was resynced for a lower
+	// number is resynced.
+	Resync      uint64  `json:"resync,omitempty"`
+	KeepRefused bool    `json:"keep_refused,omitempty"`
+	At          Instant `json:"at"`
 }
 
 // ReleaseRequested says that policy wants a node to let go of a directory.

@@ -95,6 +95,11 @@ func (c *cli) directoryInfo(ctx context.Context, s *client, name events.Director
 		t.row("role:", d.Role)
 		t.row("node:", d.Node)
 		t.row("mapping:", d.State)
+		if d.Following != (api.Following{}) {
+			t.row("delay:", setting(d.Delay))
+			t.row("target rpo:", setting(d.TargetRPO))
+			t.row("limit:", limitOf(d.Following))
+		}
 		if info.Holder == nil {
 			t.row("holder:", "nobody answers", d.Error)
 			return

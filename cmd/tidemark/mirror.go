@@ -54,6 +54,7 @@ func newMirror(c *cli) *cobra.Command {
 				return c.show(d, func(t *table) { directoryRows(t, d) })
 			}),
 		},
+		newMirrorResync(c), newMirrorSet(c), newMirrorDirmap(c),
 		newPeer(c),
 	)
 }

@@ -30,6 +30,7 @@ type mirrorState struct {
 	// Received is how far its journal reaches.
 	Received events.Position `json:"received"`
 	api.Lag
+	api.Following
 	Progress *api.Progress `json:"progress,omitempty"`
 	Node     string        `json:"node"`
 	Nodes    []mirrorNode  `json:"nodes"`
@@ -98,6 +99,7 @@ func unheld(d api.Directory, err error) mirrorState {
 	}
 	return mirrorState{
 		Directory: d.Name, Role: d.Role, State: state, Error: oneLine(err.Error()), Node: d.Node, Nodes: []mirrorNode{},
+		Following: d.Following,
 	}
 }
 
@@ -106,7 +108,7 @@ func mirrored(d api.Directory, s api.Status) mirrorState {
 	m := mirrorState{
 		Directory: d.Name, Role: s.Role, Primary: s.Primary, State: s.State, Error: s.Error,
 		Tag: s.Tag, Owner: s.Owner, Position: s.Applied.Position, Received: s.Position.Position,
-		Lag: s.Lag, Progress: s.Progress, Node: s.Node, Nodes: []mirrorNode{},
+		Lag: s.Lag, Following: d.Following, Progress: s.Progress, Node: s.Node, Nodes: []mirrorNode{},
 	}
 	if s.Role == events.Master {
 		m.Description = "local copy is primary: " + s.State

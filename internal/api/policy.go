@@ -22,6 +22,8 @@ const (
 	MirrorRemove     = "tidemark.api.mirror.remove"     // DirectoryName -> Nothing
 	MirrorPromote    = "tidemark.api.mirror.promote"    // Promote -> Directory
 	MirrorDemote     = "tidemark.api.mirror.demote"     // DirectoryName -> Directory
+	MirrorResync     = "tidemark.api.mirror.resync"     // Resync -> Directory
+	MirrorSet        = "tidemark.api.mirror.set"        // MirrorSettings -> Directory
 	PeerToken        = "tidemark.api.peer.token"        // PeerTokenRequest -> PeerTokenReply
 	PeerImport       = "tidemark.api.peer.import"       // PeerImportRequest -> Peer
 	PeerJoin         = "tidemark.api.peer.join"         // JoinRequest -> JoinReply; asked by the other site
@@ -75,12 +77,40 @@ type Directory struct {
 	// Error is the last failed acquire or release of the directory, if the next one
 	// has not succeeded yet.
 	Error string `json:"error,omitempty"`
+	Following
+}
+
+// Following is how this site's copy of a directory follows while it is a replica. Zero
+// is no delay, any lag, no bound.
+type Following struct {
+	Delay     float64 `json:"delay_seconds"`
+	TargetRPO float64 `json:"target_rpo_seconds"`
+	Limit     uint64  `json:"limit"` // bytes per second, of a first sync or resync
 }
 
 // Promote asks for a directory to become primary here.
 type Promote struct {
 	events.DirectoryName
 	Force bool `json:"force"`
+}
+
+// Resync asks for what this site's copy has, and the primary has not, to be given up.
+type Resync struct {
+	events.DirectoryName
+	// KeepRefused: it is kept beside, as a conflict image.
+	KeepRefused bool `json:"keep_refused"`
+}
+
+// SettingMax is the largest delay and target RPO of a directory.
+const SettingMax = 365 * 24 * time.Hour
+
+// MirrorSettings changes how this site's copy of a directory follows. What is nil stays
+// as it is; at least one is given.
+type MirrorSettings struct {
+	events.DirectoryName
+	Delay     *time.Duration `json:"delay,omitempty"`      // nanoseconds, 0 to [SettingMax]
+	TargetRPO *time.Duration `json:"target_rpo,omitempty"` // nanoseconds, 0 to [SettingMax]
+	Limit     *uint64        `json:"limit,omitempty"`      // bytes per second, 0 is no bound
 }
 
 // PeerTokenRequest asks for a bootstrap token.

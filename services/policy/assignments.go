@@ -35,12 +35,15 @@ type Holder struct {
 	// Replaced is set when another was asked to acquire the directory since: what it
 	// said before says nothing about what it holds now.
 	Replaced bool
+	// Resync is the number of the resync that it was asked for as it was asked to acquire.
+	Resync uint64
 }
 
 // Request is an acquire or release.
 type Request struct {
 	Assignment              events.Assignment
 	Release, Demote, Remove bool
+	Resync                  uint64 // of an acquire: the number of the resync that it asks for
 }
 
 // Failure is a failed acquire or release.
@@ -70,7 +73,7 @@ func (a *Assignments) requested(r Request) {
 			h.Replaced = true
 			a.Holders[other] = h
 		}
-		a.Holders[seat] = Holder{Assignment: r.Assignment}
+		a.Holders[seat] = Holder{Assignment: r.Assignment, Resync: r.Resync}
 	case known:
 		h.Doubtful = true
 		a.Holders[seat] = h
@@ -108,7 +111,7 @@ func (a *Assignments) acquired(f *events.AcquireAcknowledged) {
 	a.Held = true
 	a.Owned = f.Role == events.Master
 	if current {
-		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true}
+		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true, Resync: r.Resync}
 	}
 }
 

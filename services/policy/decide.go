@@ -102,6 +102,7 @@ func table() []rule {
 		{Shuffling, "no node for the new role", func(v *view) bool { return v.changesRole() && !v.canPlace(v.d.Intent.Role) }, nil, true},
 		{Shuffling, "let go of the old role", func(v *view) bool { return v.changesRole() && v.holder() != nil }, (*view).releaseHolder, false},
 		{Shuffling, "map in the new role", (*view).changesRole, (*view).place, false},
+		{Shuffling, "let go to resync", (*view).mustResync, (*view).releaseHolder, false},
 
 		// Seam: a dead node's directory goes to another at once, because the claim of a
 		// tag in the journal fences a master. A state "fencing" belongs here when a
@@ -220,6 +221,13 @@ func (v *view) changesRole() bool {
 // ended in the journal, by a master, before anyone follows.
 func (v *view) mustDemote() bool {
 	return v.changesRole() && v.d.Intent.Role == events.Slave && v.a.Owned
+}
+
+// mustResync reports whether the target holds a replica, and was not told of the newest
+// resync as it was asked to acquire it.
+func (v *view) mustResync() bool {
+	h := v.holder()
+	return h != nil && v.d.Mapping.Role == events.Slave && h.Resync < v.d.Resync.Wanted
 }
 
 // promotes reports whether an acquire as master takes the ownership over.

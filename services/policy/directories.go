@@ -52,10 +52,8 @@ func (s *Service) mirrorAdd(ctx context.Context, r events.DirectoryName) (api.Di
 		if !p.Mirroring {
 			return nil, fault.New(fault.NotReady, "mirroring of the pool %q is off: tidemark mirror enable %s", n.Pool, n.Pool)
 		}
-		for _, peer := range p.Peers {
-			if peer.URL != "" {
-				return &events.DirectoryTracked{Directory: id, Pool: n.Pool, Path: n.Path, At: now()}, nil
-			}
+		if p.followable() {
+			return &events.DirectoryTracked{Directory: id, Pool: n.Pool, Path: n.Path, At: now()}, nil
 		}
 		return nil, fault.New(fault.NotReady,
 			"the pool %q has no peer to follow: import a token that the other site created (tidemark mirror peer import-token %s)", n.Pool, n.Pool)
@@ -87,12 +85,7 @@ func (s *Service) add(ctx context.Context, r events.DirectoryName,
 	if err != nil {
 		return api.Directory{}, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state.Directories[directory] == nil {
-		return api.Directory{}, fault.New(fault.Busy, "the directory %s was removed meanwhile", name)
-	}
-	return s.describe(directory), nil
+	return s.describeIfKnown(directory, name)
 }
 
 // directoryRemove gives up a directory that is primary here and holds no images.

@@ -7,7 +7,8 @@
 //	     tidemark.ack.>        AcquireAcknowledged, ReleaseAcknowledged (of the notifier)
 //	     tidemark.api.*.*      requests; package api lists them
 //	out  tidemark.pool.>       PoolCreated, MirrorEnabled, TokenCreated, PeerAdded, …
-//	     tidemark.directory.>  DirectoryCreated, DirectoryMapped, PromotionRequested, …
+//	     tidemark.directory.>  DirectoryCreated, DirectoryMapped, PromotionRequested,
+//	                           ResyncRequested, DirectoryConfigured, …
 //	     tidemark.notify.NODE  AcquireRequested, ReleaseRequested
 //
 // # The state of a directory
@@ -50,11 +51,17 @@
 //	shuffling       no node for the new role   mapped in another role, stalled              wait
 //	shuffling       let go of the old role     mapped in another role, held                 ReleaseRequested
 //	shuffling       map in the new role        mapped in another role                       DirectoryMapped
+//	shuffling       let go to resync           a replica, held, acquired before the request ReleaseRequested
 //	unassociated    no node                    no target, no other node: stalled            wait
 //	unassociated    map                        no target                                    DirectoryMapped
 //	associated      held                       the target acknowledged this epoch           nothing
 //	associating     move elsewhere             a replica, 8 failures, another node lives    DirectoryMapped
 //	associating     acquire                    otherwise                                    AcquireRequested
+//
+// A resync is asked for by a number that grows (ResyncRequested). Whoever holds the replica
+// lets go of it, and is asked to acquire it again with that number; every later acquire
+// carries it too, so that the node which has done it knows so, and one that has not does it,
+// whatever died meanwhile. A promotion that is asked for afterwards ends the request.
 //
 // A request that failed is made again to the same instance after 1 s, doubling to 30 s; a
 // new incarnation is asked at once. A promotion or demotion ends at the first failure

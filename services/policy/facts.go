@@ -35,6 +35,9 @@ func (v *view) acquire() events.Fact {
 			f.Promote = events.TagForced
 		}
 	}
+	if r := v.d.Resync; v.d.Mapping.Role == events.Slave && r.Wanted > 0 {
+		f.Resync, f.KeepRefused = r.Wanted, r.KeepRefused
+	}
 	return f
 }
 
@@ -104,9 +107,9 @@ func (v *view) refuse() events.Fact {
 func requestOf(fact events.Fact) (Request, bool) {
 	switch f := fact.(type) {
 	case *events.AcquireRequested:
-		return Request{Assignment: f.Assignment}, true
+		return Request{Assignment: f.Assignment, Resync: f.Resync}, true
 	case *events.ReleaseRequested:
-		return Request{f.Assignment, true, f.Demote, f.Remove}, true
+		return Request{Assignment: f.Assignment, Release: true, Demote: f.Demote, Remove: f.Remove}, true
 	}
 	return Request{}, false
 }

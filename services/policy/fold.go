@@ -109,6 +109,8 @@ func directoryOf(fact events.Fact) (id events.DirectoryID, about bool) {
 		return f.Directory, true
 	case *events.RoleChangeRefused:
 		return f.Directory, true
+	case *events.ResyncRequested:
+		return f.Directory, true
 	case *events.AcquireRequested:
 		return f.Directory, true
 	case *events.ReleaseRequested:

@@ -134,6 +134,8 @@ func (s *Service) handlers() []api.Handler {
 		api.On(api.MirrorRemove, s.mirrorRemove),
 		api.On(api.MirrorPromote, s.mirrorPromote),
 		api.On(api.MirrorDemote, s.mirrorDemote),
+		api.On(api.MirrorResync, s.mirrorResync),
+		api.On(api.MirrorSet, s.mirrorSet),
 		api.On(api.PeerToken, s.peerToken),
 		api.On(api.PeerImport, s.peerImport),
 		api.On(api.PeerJoin, s.peerJoin),

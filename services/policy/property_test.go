@@ -28,6 +28,10 @@ type model struct {
 	epochs map[events.DirectoryID]uint64
 	// done are operations that were acknowledged.
 	done map[string]bool
+	// resync is the newest request of each directory that no promotion ended, and told
+	// is what each incarnation was asked to acquire with while it did not let go.
+	resync map[events.DirectoryID]uint64
+	told   map[events.DirectoryID]map[Seat]uint64
 }
 
 func newModel() *model {
@@ -35,6 +39,7 @@ func newModel() *model {
 		state: NewState(), log: map[string][]events.Fact{}, now: 1,
 		alive: map[Key]string{}, silent: map[Key]string{},
 		holds: map[events.DirectoryID]map[Seat]bool{}, epochs: map[events.DirectoryID]uint64{}, done: map[string]bool{},
+		resync: map[events.DirectoryID]uint64{}, told: map[events.DirectoryID]map[Seat]uint64{},
 	}
 }
 
@@ -70,6 +75,9 @@ func (m *model) decide(t *rapid.T, id events.DirectoryID) bool {
 			}
 		}
 	}
+	if _, forgotten := d.Fact.(*events.DirectoryForgotten); forgotten {
+		delete(m.resync, id) // whoever takes the id again begins anew
+	}
 	m.publish(d.Stream, d.Fact)
 	return true
 }
@@ -97,7 +105,27 @@ func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
 	if m.holds[f.Directory] == nil {
 		m.holds[f.Directory] = map[Seat]bool{}
 	}
+	m.checkResync(t, f, seat)
 	m.holds[f.Directory][seat] = true
+}
+
+// checkResync demands that a slave is told of the newest resync, and that who may hold the
+// directory already, and would not listen, let go of it first.
+func (m *model) checkResync(t *rapid.T, f *events.AcquireRequested, seat Seat) {
+	want := m.resync[f.Directory]
+	if f.Role == events.Master {
+		want = 0
+	}
+	if f.Resync != want {
+		t.Fatalf("acquire with resync %d, want %d: %+v", f.Resync, want, f)
+	}
+	if m.told[f.Directory] == nil {
+		m.told[f.Directory] = map[Seat]uint64{}
+	}
+	if m.holds[f.Directory][seat] && m.told[f.Directory][seat] < want {
+		t.Fatalf("%+v holds %s, and is not asked to let go before resync %d", seat, f.Directory, want)
+	}
+	m.told[f.Directory][seat] = f.Resync
 }
 
 // answer acknowledges an open request: as the node would, or as the notifier does in the
@@ -162,7 +190,11 @@ func (m *model) command(t *rapid.T, id events.DirectoryID) {
 	case d == nil || d.Removing:
 	case rapid.IntRange(0, 9).Draw(t, "remove") == 0:
 		m.publish(events.StreamDirectories, &events.DirectoryRemoved{Directory: id, Pool: "p"})
+	case d.Intent.Role == events.Slave && rapid.IntRange(0, 2).Draw(t, "resync") == 0:
+		m.resync[id] = d.Resync.Last + 1
+		m.publish(events.StreamDirectories, &events.ResyncRequested{Directory: id, Pool: "p", Number: m.resync[id], KeepRefused: rapid.Bool().Draw(t, "keep")})
 	case d.Intent.Role == events.Slave:
+		m.resync[id] = 0
 		m.publish(events.StreamDirectories, &events.PromotionRequested{Directory: id, Pool: "p", Force: rapid.Bool().Draw(t, "force")})
 	default:
 		m.publish(events.StreamDirectories, &events.DemotionRequested{Directory: id, Pool: "p"})
@@ -258,6 +290,9 @@ func (m *model) calmDown(t *rapid.T) {
 		decision := Decide(m.state, id, m.now, "op")
 		if d.Removing || decision.Status != Associated || d.Mapping.Role != d.Intent.Role {
 			t.Fatalf("%s ends as %+v, wanted %+v", id, decision, d.Intent)
+		}
+		if h := newView(m.state, id, m.now, "").holder(); d.Intent.Role == events.Slave && h.Resync < m.resync[id] {
+			t.Fatalf("%s ends acquired with resync %d, wanted %d", id, h.Resync, m.resync[id])
 		}
 	}
 	m.refold(t)

@@ -105,6 +105,9 @@ func (s *Service) describe(id events.DirectoryID) api.Directory {
 	out := api.Directory{
 		ID: id, Pool: v.d.Name.Pool, Path: v.d.Name.Path, Name: v.d.Name.String(),
 		Role: v.d.Intent.Role, Epoch: v.d.Mapping.Epoch, State: apiState(decision),
+		Following: api.Following{
+			Delay: v.d.Settings.Delay.Seconds(), TargetRPO: v.d.Settings.TargetRPO.Seconds(), Limit: v.d.Settings.SyncRate,
+		},
 	}
 	if v.d.Mapping.Epoch > 0 {
 		out.Role = v.d.Mapping.Role

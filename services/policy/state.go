@@ -2,6 +2,7 @@ package policy
 
 import (
 	"maps"
+	"time"
 
 	"tidemark/events"
 )
@@ -65,6 +66,24 @@ type Directory struct {
 	Mapping Mapping
 	// Refusal is the newest refused change of role.
 	Refusal Refusal
+	Resync  Resync
+	// Settings is how a replica follows.
+	Settings Settings
+}
+
+// Resync is what an operator asked to be given up.
+type Resync struct {
+	Last uint64 // number of the newest request
+	// Wanted is Last while the request is in force. A promotion that is asked for after
+	// it ends it: what the copy has is then to be kept.
+	Wanted      uint64
+	KeepRefused bool
+}
+
+// Settings is how a replica follows; the fields are those of [events.DirectoryConfigured].
+type Settings struct {
+	Delay, TargetRPO time.Duration
+	SyncRate         uint64 // bytes per second
 }
 
 // Intent is the role that the site wants a directory to have.
@@ -112,10 +131,9 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 		if k := (Key{f.Node, f.Service}); s.Instances[k].Incarnation == f.Incarnation {
 			delete(s.Instances, k)
 		}
-	case *events.AcquireRequested:
-		s.assignments(f.Directory).requested(Request{Assignment: f.Assignment})
-	case *events.ReleaseRequested:
-		s.assignments(f.Directory).requested(Request{f.Assignment, true, f.Demote, f.Remove})
+	case *events.AcquireRequested, *events.ReleaseRequested:
+		r, _ := requestOf(fact)
+		s.assignments(r.Assignment.Directory).requested(r)
 	case *events.AcquireAcknowledged:
 		s.assignments(f.Directory).acquired(f)
 	case *events.ReleaseAcknowledged:
@@ -197,6 +215,7 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 	case *events.PromotionRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) {
 			d.Intent = Intent{Role: events.Master, Promoted: true, Force: f.Force, Sequence: seq}
+			d.Resync.Wanted = 0
 		})
 	case *events.DemotionRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) { d.Intent = Intent{Role: events.Slave, Sequence: seq} })
@@ -205,6 +224,14 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 			d.Intent = Intent{Role: f.Role, Sequence: d.Intent.Sequence}
 			d.Refusal = Refusal{seq, f.Operation, f.Code, f.Message}
 		})
+	case *events.ResyncRequested:
+		s.changeDirectory(f.Directory, func(d *Directory) {
+			if f.Number > d.Resync.Last {
+				d.Resync = Resync{f.Number, f.Number, f.KeepRefused}
+			}
+		})
+	case *events.DirectoryConfigured:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Settings = Settings{f.Delay, f.TargetRPO, f.SyncRate} })
 	}
 }
 

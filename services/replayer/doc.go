@@ -5,6 +5,7 @@
 //
 //	in    acquire and release of directories (role slave), from the notifier
 //	      peers of each pool (stream POOLS)
+//	      delay, target RPO and sync rate of each directory (stream DIRECTORIES), live
 //	      the journal of the source, its heads, and objects for a first sync
 //	out   the same messages in this site's journal of the directory, byte for byte
 //	      its commit position, to the source's site and to its own

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -42,6 +43,7 @@ type Service struct {
 	running   sync.WaitGroup
 
 	departures departures
+	configured *configured
 }
 
 // New returns a service that follows nothing until it runs.
@@ -55,6 +57,8 @@ func New(deps Deps) *Service {
 		clients:   clients,
 		started:   make(chan struct{}),
 		followers: map[events.DirectoryID]*follower{},
+
+		configured: newConfigured(),
 	}
 	s.metrics = newMetrics(deps.Metrics, s)
 	return s
@@ -68,12 +72,26 @@ func (s *Service) Ready() <-chan struct{} { return s.started }
 //	notifier ──acquire/release──> instance.Run ──> Acquire, Release
 //	                                                   │ one goroutine each
 //	POOLS ──> clients ──> source ──journal, objects──> follower.run ──> journal here ──> tail
+//	DIRECTORIES ──> settings ─────────────────────────────┘
 func (s *Service) Run(ctx context.Context) error {
+	group, inner := errgroup.WithContext(ctx)
 	s.mu.Lock()
-	s.ctx = ctx
+	s.ctx = inner
 	s.mu.Unlock()
 	defer s.running.Wait()
-	return s.shared.Run(ctx, s, func() { close(s.started) })
+	group.Go(func() error { return s.configured.follow(inner, s.deps.Bus) })
+	group.Go(func() error {
+		select {
+		case <-s.configured.known:
+		case <-inner.Done():
+			return nil
+		}
+		return s.shared.Run(inner, s, func() { close(s.started) })
+	})
+	if err := group.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", events.ServiceReplayer, err)
+	}
+	return nil
 }
 
 // Acquire implements [instance.Holder]: the node follows a directory from now on. It
