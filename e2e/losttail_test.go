@@ -94,6 +94,36 @@ func TestLostTail(t *testing.T) {
 	l.demandComplete(s)
 }
 
+// TestLostTailWithinACheckpoint puts back a store that lacks only what was written since the
+// last checkpoint, under a site that was killed: it is noticed all the same. What is lost
+// can be given up, and the directory goes on; rivals 13.
+func TestLostTailWithinACheckpoint(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, "east")
+	s.createImage("vms/prod/a", "16MiB")
+	l := newLoad(t, 16<<20, "vms/prod/a")
+	writeSome(t, l, s)
+	s.terminate()
+	putBack := storeKept(t, s)
+	s.start()
+	writeSome(t, l, s)
+	s.kill()
+	undo := putBack()
+	s.start()
+	awaitLost(t, s, "vms/prod")
+	refuseOpen(t, s, "vms/prod/a")
+	s.kill()
+	undo()
+	s.start()
+	l.demandComplete(s)
+	s.kill()
+	putBack()
+	s.start()
+	awaitLost(t, s, "vms/prod")
+	s.must("journal", "reset", "vms/prod")
+	hangUp(s.dial("vms/prod/a"))
+}
+
 // refuseOpen fails the test if an image can be opened.
 func refuseOpen(t *testing.T, s *site, image string) {
 	t.Helper()

@@ -18,7 +18,7 @@ import (
 const (
 	durabilitySync    = "sync"
 	durabilityQuorum  = "quorum"
-	durabilityRelaxed = "relaxed"
+	durabilityRelaxed = bus.Relaxed
 )
 
 const (

@@ -25,6 +25,10 @@ import (
 	"tidemark/events"
 )
 
+// Relaxed is the durability, of those that the interface names, under which power loss may
+// take what is called safe.
+const Relaxed = "relaxed"
+
 // Syncer makes what a stream has acknowledged survive power loss.
 type Syncer interface {
 	// Sync returns when every message acknowledged before the call is safe.

@@ -57,6 +57,7 @@ type Replica struct {
 	meta   *metadata
 	zeroes []byte   // one block, never written
 	step   stepSize // of compaction
+	safe   safeNote
 
 	// compacting makes steps of compaction serial.
 	compacting sync.Mutex
@@ -152,12 +153,12 @@ func initialise(fsys vfs.FS, dir string, id Identity) error {
 	if there {
 		return fault.New(fault.Exists, "replica %w", ErrExists)
 	}
-	layers, fresh := filepath.Join(dir, layersFolder), filepath.Join(dir, metaNewName)
+	layers, fresh, note := filepath.Join(dir, layersFolder), filepath.Join(dir, metaNewName), filepath.Join(dir, safeName)
 	// What a crash of an earlier attempt left is of no use.
 	if err := fsys.RemoveAll(layers); err != nil {
 		return err
 	}
-	if err := fsys.RemoveAll(fresh); err != nil {
+	if err := errors.Join(fsys.RemoveAll(fresh), fsys.RemoveAll(note)); err != nil {
 		return err
 	}
 	if err := fsys.MkdirAll(layers); err != nil {
@@ -225,6 +226,9 @@ func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 	}
 	err := r.load()
 	if err == nil {
+		err = r.loadSafeNote()
+	}
+	if err == nil {
 		err = r.removeOrphans()
 	}
 	if err != nil {
@@ -282,6 +286,9 @@ func (r *Replica) closeFiles() error {
 	}
 	for _, l := range r.doomed {
 		errs = append(errs, l.file.Close())
+	}
+	if r.safe.file != nil {
+		errs = append(errs, r.safe.file.Close())
 	}
 	if r.meta != nil {
 		errs = append(errs, r.meta.close())

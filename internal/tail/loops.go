@@ -24,6 +24,11 @@ func (t *Tail) syncLoop(ctx context.Context) error {
 			}
 			return fmt.Errorf("sync journal: %w", err)
 		}
+		if t.cfg.NoteSafe {
+			if err := t.cfg.Replica.NoteSafe(target, seq); err != nil {
+				return err
+			}
+		}
 		t.becameSafe(target, seq)
 	}
 }

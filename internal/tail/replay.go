@@ -11,8 +11,8 @@ import (
 // Replay reads the log from the last checkpoint to its present end and hands every
 // message to the tail, which demands that each continues the one before. It returns
 // when the last one is handed over. A log that does not hold the checkpoint's own
-// message any more (trimmed exactly there) is fine; one that ends before it has lost
-// what it acknowledged, and is refused.
+// message any more (trimmed exactly there) is fine; one that ends before it, or before
+// what the replica has noted to be safe, has lost what it acknowledged, and is refused.
 func (t *Tail) Replay(ctx context.Context) error {
 	state, err := t.cfg.Log.State(ctx)
 	if err != nil {
@@ -20,8 +20,12 @@ func (t *Tail) Replay(ctx context.Context) error {
 	}
 	marks := t.Marks()
 	start := t.LastSequence() + 1
-	if state.Last+1 < start {
-		return t.lostTail(ctx, state, marks.Logged)
+	noted, notedSeq := t.cfg.Replica.NotedSafe()
+	switch {
+	case state.Last+1 < start:
+		return t.lostTail(ctx, state, "the copy here was checkpointed", marks.Logged, start-1)
+	case state.Last < notedSeq:
+		return t.lostTail(ctx, state, "it was known to be safe", noted, notedSeq)
 	}
 	if err := t.checkReplayed(ctx, state, start-1, marks.Logged); err != nil {
 		return err
@@ -69,18 +73,18 @@ func (t *Tail) replayer(ctx context.Context, previous events.Mark) func(bus.Mess
 }
 
 // repair says what to do about a journal that is not the one that a copy is of.
-const repair = "bring back the newer files of the journal, or promote the copy of another site, or give the lost part up with \"tidemark journal reset\""
+const repair = "bring back the newer files of the journal, or promote the copy of another site, or give the lost part up: at the primary with \"tidemark journal reset\", at a replica with \"tidemark mirror resync\""
 
-// lostTail says what a log lacks that ends before the copy does.
-func (t *Tail) lostTail(ctx context.Context, state bus.State, copied events.Mark) error {
+// lostTail says what a log lacks that ends before something else says that it reached.
+func (t *Tail) lostTail(ctx context.Context, state bus.State, said string, until events.Mark, sequence uint64) error {
 	ends := "is empty"
 	if state.Last >= state.First {
 		if end, err := t.trimmer.markAt(ctx, state.Last); err == nil {
 			ends = fmt.Sprintf("ends at %v", end.Position)
 		}
 	}
-	return fmt.Errorf("journal %s %s (message %d), but the copy here was checkpointed at %v (message %d): %w; %s",
-		t.cfg.Log.Name(), ends, state.Last, copied.Position, t.LastSequence(), ErrLostTail, repair)
+	return fmt.Errorf("journal %s %s (message %d), but %s at %v (message %d): %w; %s",
+		t.cfg.Log.Name(), ends, state.Last, said, until.Position, sequence, ErrLostTail, repair)
 }
 
 // checkReplayed refuses a log whose message at seq, where it still holds one, is not

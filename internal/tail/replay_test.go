@@ -304,3 +304,31 @@ func TestFindInAPromotedLog(t *testing.T) {
 		}
 	}
 }
+
+// A log that was put back to an older state is noticed even where it still holds all that
+// was checkpointed: the replica has noted how far it was safe; rivals 13.
+func TestLogOlderThanWhatWasSafe(t *testing.T) {
+	r := newRig(t)
+	r.noteSafe = true
+	r.history(5)
+	if err := r.replayed(); err != nil {
+		t.Fatal(err)
+	}
+	r.open(owner)
+	if err := r.replica.NoteSafe(events.Mark{Position: r.mark.Position + 1, Chain: 7}, 8); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.replica.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.replayed(); !errors.Is(err, ErrLostTail) {
+		t.Fatalf("replay of a log that ends one message too early: %v", err)
+	}
+	r.append(r.batch(0, written(1, 1)), 7)
+	if err := r.replayed(); err != nil {
+		t.Fatalf("replay of a log that reaches what was noted: %v", err)
+	}
+	if noted, seq := r.replica.NotedSafe(); !noted.Same(r.mark) || seq != 8 {
+		t.Errorf("noted %v at message %d, safe is %v at message 8", noted, seq, r.mark)
+	}
+}

@@ -80,6 +80,8 @@ type rig struct {
 	replica *replica.Replica
 	tail    *Tail
 	cfg     Config
+	// noteSafe is Config.NoteSafe.
+	noteSafe bool
 
 	mark     events.Mark
 	last     []byte // the message of the last batch
@@ -120,7 +122,7 @@ func (r *rig) open(edit func(*Config)) {
 	}
 	own := r.replica
 	r.t.Cleanup(func() { _ = own.Close() })
-	r.cfg = Config{Replica: r.replica, Log: r.log, Logger: r.site.Log}
+	r.cfg = Config{Replica: r.replica, Log: r.log, Logger: r.site.Log, NoteSafe: r.noteSafe}
 	edit(&r.cfg)
 	r.tail = New(r.cfg)
 }

@@ -40,6 +40,10 @@ type Config struct {
 	// Stage makes logged writes visible to readers at once: for an owner, whose clients
 	// must see what was acknowledged. A follower shows only what is applied.
 	Stage bool
+	// NoteSafe: the replica notes how far the log is safe, so that a log which ends before
+	// that is noticed, whatever was checkpointed. Not for a log that may lose what it
+	// calls safe.
+	NoteSafe bool
 	// OnApplied is called after a message was applied, in order, before its memory may
 	// be used again. It may be nil.
 	OnApplied func(m events.JournalMessage)

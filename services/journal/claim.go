@@ -73,8 +73,9 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	if err != nil {
 		return err
 	}
-	end := l.tail.Marks().Logged
-	tag, err := end.Position.Tag().Next(self.Number)
+	// A tag of a tail that was lost was given out all the same.
+	noted, _ := l.replica.NotedSafe()
+	tag, err := max(l.tail.Marks().Logged.Position, noted.Position).Tag().Next(self.Number)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/sitetest"
@@ -291,5 +292,43 @@ func TestLostTailIsNoted(t *testing.T) {
 		if !strings.Contains(got.Detail, part) {
 			t.Errorf("%q is not said: %s", part, got.Detail)
 		}
+	}
+}
+
+// What was lost can be given up: the directory goes on from its last checkpoint, in a tag
+// that was never given out, and waits for no client.
+func TestLostTailIsGivenUp(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 1<<20)
+	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 4096), 0, true)
+	stop()
+	name, tag := d.life.log.Name(), d.life.claim.Load().Tag
+	if err := at.Bus.RemoveLog(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a journal that was reset is an ordinary one
+		s, stop = start(t, at)
+		d = s.start(&events.AcquireRequested{Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod"})
+		sitetest.Eventually(t, "reset or open", func() bool {
+			if state, _ := d.condition(); state == Ready {
+				return true
+			}
+			_, err := call[api.Nothing](t, at, d, api.JournalReset, api.Nothing{})
+			return err == nil
+		})
+		sitetest.Eventually(t, "open again", func() bool { state, _ := d.condition(); return state == Ready })
+		if now := d.life.claim.Load(); now.Tag <= tag {
+			t.Errorf("tag %d was given out after %d", now.Tag, tag)
+		} else {
+			tag = now.Tag
+		}
+		dev := open(t, s, "vms/prod/disk0")
+		if got := read(t, dev, 0, 4096); !bytes.Equal(got, pattern(1, 4096)) {
+			t.Error("what was checkpointed is not there")
+		}
+		write(t, dev, pattern(2, 4096), 4096, true)
+		stop()
 	}
 }

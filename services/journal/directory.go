@@ -94,7 +94,9 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 		failures++
 		d.failed(ctx, err, afterFailure(failures), wait)
 		reason = d.nextReason(reason)
-		pause(ctx, wait)
+		if d.rest(ctx, wait, err) {
+			reason = events.TagReset
+		}
 		wait = min(2*wait, reopenLast)
 	}
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/site"
+	"tidemark/internal/tail"
 	"tidemark/internal/vfs"
 )
 
@@ -100,7 +102,9 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	if err == nil {
 		return life.claim.Load().Mark, nil
 	}
-	_ = s.stop(d) // why it could not be opened says more
+	if !errors.Is(err, tail.ErrLostTail) || r.Promote != "" { // else an operator may give up what was lost
+		_ = s.stop(d) // why it could not be opened says more
+	}
 	return events.Mark{}, d.wrap(err)
 }
 

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"errors"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -76,7 +75,7 @@ func (l *life) reset(ctx context.Context) error {
 	if err := l.tail.Drain(ctx); err != nil {
 		return err
 	}
-	if err := l.disconnectAll(ctx); err != nil {
+	if err := l.directory.disconnectAll(ctx); err != nil {
 		return err
 	}
 	if claim := l.claim.Load(); claim.Reason != events.TagReset || l.tail.Marks().Logged.Position != claim.Mark.Position {
@@ -94,15 +93,6 @@ func (l *life) reset(ctx context.Context) error {
 	err := l.tail.BetweenTrims(ctx, func(events.Position) error { return l.log.Trim(ctx, l.tail.LastSequence()) })
 	if err == nil {
 		l.directory.note(ctx, events.JournalReset, l.claim.Load().Mark, "")
-	}
-	return err
-}
-
-func (l *life) disconnectAll(ctx context.Context) error {
-	d := l.directory
-	_, err := d.service.clients.Disconnect(ctx, d.service.deps.Bus, d.id, "")
-	if coded := (*fault.Error)(nil); errors.As(err, &coded) && coded.Code == fault.NotFound {
-		return nil // there is none
 	}
 	return err
 }

@@ -58,13 +58,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 	if l.replica, err = d.openReplica(reason); err != nil {
 		return nil, err
 	}
-	deps := d.service.deps
-	l.log, err = deps.Bus.OpenLog(ctx, events.Stream{
-		Name:     events.JournalStream(d.name, d.id),
-		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, d.id) + ".>"},
-		MaxBytes: deps.JournalBytesMax,
-	})
-	if err != nil {
+	if l.log, err = d.openLog(ctx); err != nil {
 		return nil, errors.Join(err, l.replica.Close())
 	}
 	l.compaction = holder.NewCompaction(l.replica, func() bool { return true }) // it runs once all is replayed
@@ -73,11 +67,22 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 		Log:       l.log,
 		Logger:    d.log,
 		Stage:     true,
+		NoteSafe:  d.service.deps.Durability != bus.Relaxed,
 		OnApplied: l.applied,
 		OnCommit:  l.committed,
 		TrimBelow: func() events.Position { return d.service.clients.Needed(d.id, d.name.Pool, "") },
 	})
 	return l, nil
+}
+
+// openLog opens the directory's journal, a new one if there is none.
+func (d *directory) openLog(ctx context.Context) (*bus.Log, error) {
+	deps := d.service.deps
+	return deps.Bus.OpenLog(ctx, events.Stream{
+		Name:     events.JournalStream(d.name, d.id),
+		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, d.id) + ".>"},
+		MaxBytes: deps.JournalBytesMax,
+	})
 }
 
 // openReplica opens the node's copy. A directory that is new gets an empty one: if it

@@ -257,6 +257,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		Replica:   r,
 		Log:       journal,
 		Logger:    f.log,
+		NoteSafe:  deps.Durability != bus.Relaxed,
 		OnCommit:  f.committed,
 		TrimBelow: func() events.Position { return f.service.clients.Needed(f.id, f.name.Pool, f.service.primaryOf(f.id)) },
 	})
