@@ -174,6 +174,7 @@ func (img *Image) applySpan(c *change, p span, v verdict, position, version even
 	case skip: // its content is there already
 	}
 	s.unstage(p, position)
+	img.replica.witnesses.changed(img, p.index)
 	return nil
 }
 

@@ -3,11 +3,24 @@ package replica
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 )
 
 // Digest identifies content: the first 16 bytes of its SHA-256. That of a block of zeroes
 // is the zero Digest, whether it was written or is a hole.
 type Digest [16]byte
+
+// MarshalText writes the digest in hexadecimal.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if n, err := hex.Decode(d[:], text[:min(len(text), 2*len(d))]); err != nil || n < len(d) || len(text) > 2*len(d) {
+		return fmt.Errorf("%.40q is no digest", text)
+	}
+	return nil
+}
 
 // BlockDigests appends to dst the digest of each block of [BlockSize] bytes of content; a
 // last block that is shorter counts as if zeroes followed it.

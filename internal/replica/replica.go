@@ -48,7 +48,7 @@ func (id Identity) check() error {
 // but [Replica.Apply] by one goroutine, the applier, and [Replica.Stage] in the order
 // of the journal.
 //
-// Locks are taken in the order compacting, checkpointing, applying, stripes of an image by
+// Locks are taken in the order gate, compacting, checkpointing, applying, stripes of an image by
 // number, chain, mu.
 type Replica struct {
 	fs     vfs.FS
@@ -61,6 +61,12 @@ type Replica struct {
 
 	// compacting makes steps of compaction serial.
 	compacting sync.Mutex
+
+	// gate is held while messages are applied, and by [Replica.HoldApply]: taken before
+	// all others.
+	gate sync.Mutex
+	// witnesses wait for moments of the replay.
+	witnesses witnesses
 
 	// checkpointing makes checkpoints serial.
 	checkpointing sync.Mutex

@@ -30,6 +30,8 @@ func (r *Replica) Apply(m events.JournalMessage, seq uint64) error {
 // disappears. seq is the sequence of the last message. Errors are those of
 // [Replica.Apply], which is ApplyRun of one message.
 func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
+	r.gate.Lock()
+	defer r.gate.Unlock()
 	r.applying.Lock()
 	defer r.applying.Unlock()
 	if err := r.usable(); err != nil || len(ms) == 0 {
@@ -55,6 +57,7 @@ func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
 	r.mu.Lock()
 	r.applied, r.seq = end, seq
 	r.mu.Unlock()
+	r.arrived(end.Position)
 	return r.checkCaughtUp()
 }
 
@@ -147,6 +150,7 @@ func (r *Replica) applyEntry(e *events.Entry, at stamp) error {
 	if c, ok := changeOf(e.Event); ok {
 		return r.applyChange(&c, at.position, at.version, e.Before)
 	}
+	defer r.rearranged()
 	switch ev := e.Event.(type) {
 	case events.Flushed:
 		return nil
