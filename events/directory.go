@@ -48,6 +48,22 @@ type DirectoryMapped struct {
 	At        Instant     `json:"at"`
 }
 
+// PromotionProposed says that this site is about to own a directory and asks the pool's
+// other sites, which must not promote it meanwhile. It is followed by PromotionRequested or
+// PromotionWithdrawn, or has no effect any more after a while.
+type PromotionProposed struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	At        Instant     `json:"at"`
+}
+
+// PromotionWithdrawn says that a proposed promotion does not take place.
+type PromotionWithdrawn struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	At        Instant     `json:"at"`
+}
+
 // PromotionRequested says that an operator wants this site to own a directory.
 type PromotionRequested struct {
 	Directory DirectoryID `json:"directory"`
@@ -117,6 +133,8 @@ func (*DirectoryCreated) Kind() string    { return "directory_created" }
 func (*DirectoryTracked) Kind() string    { return "directory_tracked" }
 func (*DirectoryRemoved) Kind() string    { return "directory_removed" }
 func (*DirectoryMapped) Kind() string     { return "directory_mapped" }
+func (*PromotionProposed) Kind() string   { return "promotion_proposed" }
+func (*PromotionWithdrawn) Kind() string  { return "promotion_withdrawn" }
 func (*PromotionRequested) Kind() string  { return "promotion_requested" }
 func (*DemotionRequested) Kind() string   { return "demotion_requested" }
 func (*RoleChangeRefused) Kind() string   { return "role_change_refused" }
@@ -131,6 +149,12 @@ func (f *DirectoryTracked) Subject() string { return directorySubject(f.Pool, f.
 func (f *DirectoryRemoved) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *DirectoryMapped) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *PromotionProposed) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *PromotionWithdrawn) Subject() string {
+	return directorySubject(f.Pool, f.Directory, f.Kind())
+}
 
 func (f *PromotionRequested) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 

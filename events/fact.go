@@ -25,7 +25,7 @@ func everyFact() []Fact {
 		&TokenCreated{}, &PeerAdded{}, &PeerRemoved{}, &SiteNumbered{},
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
 		&PromotionRequested{}, &DemotionRequested{}, &RoleChangeRefused{}, &DirectoryForgotten{},
-		&DirectoryConfigured{}, &ResyncRequested{},
+		&DirectoryConfigured{}, &ResyncRequested{}, &PromotionProposed{}, &PromotionWithdrawn{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &LifecycleNoted{},

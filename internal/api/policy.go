@@ -23,6 +23,7 @@ const (
 	MirrorPromote    = "tidemark.api.mirror.promote"    // Promote -> Directory
 	MirrorDemote     = "tidemark.api.mirror.demote"     // DirectoryName -> Directory
 	MirrorResync     = "tidemark.api.mirror.resync"     // Resync -> Directory
+	MirrorPeers      = "tidemark.api.mirror.peers"      // DirectoryName -> []PeerCopy
 	MirrorSet        = "tidemark.api.mirror.set"        // MirrorSettings -> Directory
 	PeerToken        = "tidemark.api.peer.token"        // PeerTokenRequest -> PeerTokenReply
 	PeerImport       = "tidemark.api.peer.import"       // PeerImportRequest -> Peer
@@ -74,6 +75,9 @@ type Directory struct {
 	Epoch uint64             `json:"epoch"`
 	// State is the map's: stalled, mapping, mapped, shuffling or unmapping.
 	State string `json:"state"`
+	// Promoting is set while the site is about to own the directory: it asks its peers
+	// for their consent, or has it and takes the directory over.
+	Promoting bool `json:"promoting,omitempty"`
 	// Error is the last failed acquire or release of the directory, if the next one
 	// has not succeeded yet.
 	Error string `json:"error,omitempty"`
@@ -92,6 +96,18 @@ type Following struct {
 type Promote struct {
 	events.DirectoryName
 	Force bool `json:"force"`
+}
+
+// PeerCopy is what another site of the pool says of its copy of a directory.
+type PeerCopy struct {
+	Site string      `json:"site"`
+	Role events.Role `json:"role"` // empty: it has no copy, or cannot be asked
+	// Promoting is set while it is about to own the directory.
+	Promoting bool `json:"promoting"`
+	// Position is how far its journal of the directory reaches; of a replica only.
+	Position Mark `json:"position"`
+	// Error is why it cannot be asked, or cannot say how far its journal reaches.
+	Error string `json:"error,omitempty"`
 }
 
 // Resync asks for what this site's copy has, and the primary has not, to be given up.

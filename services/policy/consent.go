@@ -3,6 +3,8 @@ package policy
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -11,31 +13,146 @@ import (
 	"tidemark/internal/fault"
 )
 
-// consent returns nil if no other site of the pool is primary of a directory. A site that
-// cannot be asked may be: only an operator can know better. Nothing is held while the
-// other sites are reached.
-func (s *Service) consent(ctx context.Context, r events.DirectoryName) error {
-	name, err := checkName(r)
+const (
+	// askTime bounds the question to another site about its copy, the connection included.
+	askTime = 2 * time.Second
+	// arriveTime is how long a promotion waits for what another site has and this one has
+	// not: a demotion takes a moment to arrive.
+	arriveTime = 2 * time.Second
+	arriveAge  = 10 * time.Millisecond
+	// consentTime is how old a proposal may be that is carried out.
+	consentTime = 15 * time.Second
+)
+
+// propose makes it known that the site is about to own a directory, and returns the
+// sequence of that. Of two sites that do so at a time, each finds the proposal of the
+// other when it asks for consent, or one of them was answered before the other proposed.
+func (s *Service) propose(ctx context.Context, name events.DirectoryName) (id events.DirectoryID, seq uint64, err error) {
+	seq, err = s.change(ctx, "promote "+name.String(), events.StreamDirectories, func() (events.Fact, error) {
+		d, err := s.findStaying(name)
+		if err != nil {
+			return nil, err
+		}
+		v := newView(s.state, d.ID, now(), "")
+		if d.Intent.Role == events.Master || v.proposes() {
+			return nil, alreadyIs(name, "primary", v.proposes() || v.promotes())
+		}
+		if err := v.placeable(events.Master); err != nil {
+			return nil, err
+		}
+		id = d.ID
+		return &events.PromotionProposed{Directory: id, Pool: name.Pool, At: v.now}, nil
+	})
+	return id, seq, err
+}
+
+// withdraw ends a proposal, so that another site need not wait for its end.
+func (s *Service) withdraw(ctx context.Context, id events.DirectoryID, seq uint64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+	defer cancel()
+	_, err := s.commit(ctx, func() (string, events.Fact, error) {
+		d := s.state.Directories[id]
+		if d == nil || d.Proposal.Sequence != seq {
+			return events.StreamDirectories, nil, nil
+		}
+		return events.StreamDirectories, &events.PromotionWithdrawn{Directory: id, Pool: d.Name.Pool, At: now()}, nil
+	})
 	if err != nil {
-		return err
+		s.log.Warn("proposed promotion not withdrawn: it ends by itself", "directory", id, "error", err)
 	}
-	if err := s.current(ctx); err != nil {
-		return err
-	}
-	for _, peer := range s.askable(name.Pool) {
-		role, err := roleAt(ctx, peer, name)
+}
+
+// consent returns nil if no other site of the pool is primary of a directory, or about to
+// be, and all that another one has of it is here. A site that cannot be asked may be
+// primary: only an operator can know better. Nothing is held while the sites are asked.
+func (s *Service) consent(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
+	var newest api.PeerCopy
+	for _, c := range s.askPeers(ctx, name) {
 		switch {
-		case err != nil:
-			return fault.New(fault.Busy,
-				"promote %s: site %s may be primary and cannot be asked: %w; if it is gone for good, promote with --force",
-				name, peer.Site, err)
-		case role == events.Master:
+		case c.Role == events.Master:
 			return fault.New(fault.Busy,
 				"promote %s: site %s is primary of it; demote it there first, or promote with --force and lose what has not arrived",
-				name, peer.Site)
+				name, c.Site)
+		case c.Promoting:
+			return fault.New(fault.Busy, "promote %s: site %s is being promoted at this moment; promote only one of them", name, c.Site)
+		case c.Error != "":
+			return fault.New(fault.Busy,
+				"promote %s: site %s may be primary and cannot be asked: %s; if it is gone for good, promote with --force",
+				name, c.Site, c.Error)
+		case c.Position.Position > newest.Position.Position:
+			newest = c
 		}
 	}
-	return nil
+	if newest.Site == "" {
+		return nil
+	}
+	return s.arrived(ctx, id, name, newest)
+}
+
+// arrived returns nil once this site's journal of a directory reaches as far as another
+// site's: only then is the demotion that it holds the last one.
+func (s *Service) arrived(ctx context.Context, id events.DirectoryID, name events.DirectoryName, there api.PeerCopy) error {
+	deadline := time.Now().Add(arriveTime)
+	tick := time.NewTicker(arriveAge)
+	defer tick.Stop()
+	for {
+		here, err := s.askHolder(ctx, s.bus.Conn(), id)
+		switch {
+		case err != nil:
+			return fault.New(fault.NotReady, "promote %s: how far its copy here has come is unknown: %w", name, err)
+		case here.Position.Position > there.Position.Position:
+			return nil
+		case here.Position.Position == there.Position.Position:
+			if !here.Position.Same(there.Position) {
+				return fault.New(fault.SplitBrain, "promote %s: its histories here and at site %s have parted before position %s",
+					name, there.Site, there.Position.Position)
+			}
+			return nil
+		case time.Now().After(deadline):
+			return fault.New(fault.Busy,
+				"promote %s: site %s has more of its history, up to %s, and this site has it up to %s; wait until it has arrived (tidemark mirror status %s), or promote with --force and lose it",
+				name, there.Site, there.Position.Position, here.Position.Position, name)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// mirrorPeers says what the pool's other sites have of a directory.
+func (s *Service) mirrorPeers(ctx context.Context, r events.DirectoryName) ([]api.PeerCopy, error) {
+	name, err := checkName(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.current(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	_, err = s.find(name)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return s.askPeers(ctx, name), nil
+}
+
+// askPeers asks the peers of a pool that have an address, all at a time.
+func (s *Service) askPeers(ctx context.Context, name events.DirectoryName) []api.PeerCopy {
+	peers := s.askable(name.Pool)
+	copies := make([]api.PeerCopy, len(peers))
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	var asking sync.WaitGroup
+	for i, peer := range peers {
+		asking.Go(func() {
+			copies[i] = s.copyAt(ctx, peer, name)
+		})
+	}
+	asking.Wait()
+	return copies
 }
 
 // askable returns the peers of a pool that have an address.
@@ -55,19 +172,40 @@ func (s *Service) askable(pool string) []events.PeerAdded {
 	return peers
 }
 
-// roleAt asks a peer what it is for a directory; "" if it does not have it.
-func roleAt(ctx context.Context, peer events.PeerAdded, name events.DirectoryName) (events.Role, error) {
-	nc, err := nats.Connect(peer.URL, nats.Name("tidemark promote"), nats.Timeout(dialTime),
-		nats.NoReconnect(), nats.RetryOnFailedConnect(false))
+// copyAt asks a peer what it has of a directory.
+func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events.DirectoryName) api.PeerCopy {
+	c := api.PeerCopy{Site: peer.Site}
+	err := func() error {
+		nc, err := nats.Connect(peer.URL, nats.Name("tidemark promote"), nats.Timeout(askTime),
+			nats.NoReconnect(), nats.RetryOnFailedConnect(false))
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", peer.URL, err)
+		}
+		defer nc.Close()
+		d, err := api.Call[api.Directory](ctx, nc, api.DirectoryResolve, name)
+		if fault.CodeOf(err) == fault.NotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.Role, c.Promoting = d.Role, d.Promoting
+		if d.Role == events.Master || d.Promoting {
+			return nil
+		}
+		status, err := s.askHolder(ctx, nc, d.ID)
+		c.Position = status.Position
+		return err
+	}()
 	if err != nil {
-		return "", fmt.Errorf("connect to %s: %w", peer.URL, err)
+		c.Error = err.Error()
 	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	return c
+}
+
+// askHolder asks whoever holds a directory, here or at another site, how far it has come.
+func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.DirectoryID) (api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	d, err := api.Call[api.Directory](ctx, nc, api.DirectoryResolve, name)
-	if fault.CodeOf(err) == fault.NotFound {
-		return "", nil
-	}
-	return d.Role, err
+	return api.Call[api.Status](ctx, nc, api.HolderSubject(id, api.DirectoryStatus), api.Nothing{})
 }

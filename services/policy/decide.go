@@ -30,6 +30,9 @@ const (
 	refuseAfter = 5
 	// moveAfter is how many failed acquires in a row move a replica to another node.
 	moveAfter = 8
+	// proposalTime is how long a proposed promotion keeps other sites from theirs: whoever
+	// proposed it died, or has gone on to request or withdraw it within [consentTime].
+	proposalTime = 30 * time.Second
 )
 
 // Decision is what to do about a directory.
@@ -232,6 +235,12 @@ func (v *view) mustResync() bool {
 
 // promotes reports whether an acquire as master takes the ownership over.
 func (v *view) promotes() bool { return v.d.Intent.Promoted && !v.a.Owned }
+
+// proposes reports whether the other sites are being asked for their consent.
+func (v *view) proposes() bool {
+	p := v.d.Proposal
+	return p.Sequence > 0 && v.now.Sub(p.At) < proposalTime
+}
 
 // failure is the newest failure, unless a refused change of role has answered it.
 func (v *view) failure() *Failure {

@@ -181,21 +181,42 @@ func (s *Service) remove(ctx context.Context, name events.DirectoryName, find fu
 // mirrorPromote makes a directory primary here. Unless it is forced, the pool's other
 // sites are asked first: what has arrived here may not be the newest turn.
 func (s *Service) mirrorPromote(ctx context.Context, r api.Promote) (api.Directory, error) {
-	if !r.Force {
-		if err := s.consent(ctx, r.DirectoryName); err != nil {
-			return api.Directory{}, err
-		}
+	name, err := checkName(r.DirectoryName)
+	if err != nil {
+		return api.Directory{}, err
 	}
-	return s.changeRole(ctx, r.DirectoryName, events.Master, func(d *Directory) (events.Fact, error) {
-		if d.Intent.Role != events.Master {
-			return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: r.Force, At: now()}, nil
+	if r.Force {
+		return s.promoteForced(ctx, name)
+	}
+	id, proposal, err := s.propose(ctx, name)
+	if err != nil {
+		return api.Directory{}, err
+	}
+	defer s.withdraw(ctx, id, proposal) // unless it was carried out
+	if err := s.consent(ctx, id, name); err != nil {
+		return api.Directory{}, err
+	}
+	return s.changeRole(ctx, name, events.Master, func(d *Directory) (events.Fact, error) {
+		if d.Intent.Role == events.Master {
+			return nil, alreadyIs(d.Name, "primary", newView(s.state, d.ID, now(), "").promotes())
 		}
-		a := s.state.Assignments[d.ID]
-		underWay := d.Intent.Promoted && (a == nil || !a.Owned)
-		if !underWay || d.Intent.Force == r.Force {
-			return nil, alreadyIs(d.Name, "primary", underWay)
+		if d.Proposal.Sequence != proposal || now().Sub(d.Proposal.At) > consentTime {
+			return nil, fault.New(fault.Busy, "promote %s: the consent of the other sites is too old: try again", name)
 		}
-		return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: r.Force, At: now()}, nil
+		return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, At: now()}, nil
+	})
+}
+
+// promoteForced asks nobody. An orderly promotion that is under way becomes a forced one.
+func (s *Service) promoteForced(ctx context.Context, name events.DirectoryName) (api.Directory, error) {
+	return s.changeRole(ctx, name, events.Master, func(d *Directory) (events.Fact, error) {
+		if d.Intent.Role == events.Master {
+			underWay := newView(s.state, d.ID, now(), "").promotes()
+			if !underWay || d.Intent.Force {
+				return nil, alreadyIs(d.Name, "primary", underWay)
+			}
+		}
+		return &events.PromotionRequested{Directory: d.ID, Pool: d.Name.Pool, Force: true, At: now()}, nil
 	})
 }
 
@@ -233,8 +254,8 @@ func (s *Service) changeRole(ctx context.Context, r events.DirectoryName, role e
 		if err != nil {
 			return nil, err
 		}
-		if newView(s.state, d.ID, now(), "").choose(role) == "" {
-			return nil, fault.New(fault.NotReady, "no node runs the %s service, which would hold %s then", events.ServiceOf(role), name)
+		if err := newView(s.state, d.ID, now(), "").placeable(role); err != nil {
+			return nil, err
 		}
 		id = d.ID
 		return f, nil
@@ -243,6 +264,14 @@ func (s *Service) changeRole(ctx context.Context, r events.DirectoryName, role e
 		return api.Directory{}, err
 	}
 	return s.awaitRole(ctx, id, name, role, seq)
+}
+
+// placeable returns an error if no node could hold a directory in a role.
+func (v *view) placeable(role events.Role) error {
+	if v.canPlace(role) {
+		return nil
+	}
+	return fault.New(fault.NotReady, "no node runs the %s service, which would hold %s then", events.ServiceOf(role), v.d.Name)
 }
 
 func (s *Service) awaitRole(ctx context.Context, id events.DirectoryID, name events.DirectoryName, role events.Role, seq uint64) (api.Directory, error) {

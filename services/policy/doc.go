@@ -79,6 +79,11 @@
 //   - Each fact that depends on the state is published on the condition that the state is
 //     the newest of its stream; two policies may run. A command is answered when its fact
 //     is durable and folded.
+//   - An orderly promotion is proposed in the log before the other sites are asked, and a
+//     site that has proposed one says so to who asks. So of two sites that promote at a
+//     time at most one does; both may be refused, and both can try again. All that another
+//     site has of the directory must be here: the demotion that the journal ends with here
+//     may not be the last one.
 //   - What the log shows as requested or acknowledged is never requested again.
 //   - Of a token's secret only the hash is kept. It is in no log line, error or fact.
 //
@@ -99,6 +104,8 @@
 //     processes by one name): it lets go of them, and acquires them again.
 //   - A node with a copy is gone while the directory is removed: the directory is
 //     forgotten, and the copy stays on that node's disk.
+//   - The service dies between a proposed promotion and its request: nothing is promoted,
+//     and the proposal counts for nothing after 30 s. One older than 15 s is not carried out.
 //   - The other site dies in an import: it may list us as a peer already; the import is
 //     repeated with the same token and changes nothing twice.
 //   - A pool is removed at one policy while a directory is created in it at another: both

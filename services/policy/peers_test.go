@@ -2,7 +2,6 @@ package policy_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -310,30 +308,4 @@ func TestJoinErrors(t *testing.T) {
 	}
 	good.Pool = "nowhere"
 	east.refused(fault.Denied, api.PeerJoin, good)
-}
-
-// An orderly promotion asks the pool's other sites: it is refused while one of them is
-// primary, or cannot be asked.
-func TestPromotionNeedsConsent(t *testing.T) {
-	w, _ := startAll(t, "west")
-	other := newWorld(t, "elsewhere")
-	var role atomic.Value
-	role.Store(events.Master)
-	other.answer(func(context.Context, events.DirectoryName) (api.Directory, error) {
-		return api.Directory{ID: "1", Role: role.Load().(events.Role)}, nil
-	})
-	w.peer("vms", other)
-	name := events.DirectoryName{Pool: "vms", Path: "/db"}
-	call[api.Directory](w, api.MirrorAdd, name)
-	w.refused(fault.Busy, api.MirrorPromote, api.Promote{DirectoryName: name}, "elsewhere is primary")
-	role.Store(events.Slave)
-	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: name}); d.Role != events.Master {
-		t.Errorf("promoted: %+v", d)
-	}
-	call[api.Directory](w, api.MirrorDemote, name)
-	other.server.Stop()
-	w.refused(fault.Busy, api.MirrorPromote, api.Promote{DirectoryName: name}, "cannot be asked")
-	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: name, Force: true}); d.Role != events.Master {
-		t.Errorf("promoted by force: %+v", d)
-	}
 }

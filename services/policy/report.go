@@ -112,6 +112,7 @@ func (s *Service) describe(id events.DirectoryID) api.Directory {
 	if v.d.Mapping.Epoch > 0 {
 		out.Role = v.d.Mapping.Role
 	}
+	out.Promoting = v.proposes() || v.d.Intent.Role == events.Master && v.promotes()
 	if v.holderAcquired() {
 		out.Node = v.d.Mapping.Node
 	}

@@ -67,8 +67,16 @@ type Directory struct {
 	// Refusal is the newest refused change of role.
 	Refusal Refusal
 	Resync  Resync
+	// Proposal is the orderly promotion that the other sites are asked about; zero: none.
+	Proposal Proposal
 	// Settings is how a replica follows.
 	Settings Settings
+}
+
+// Proposal is an orderly promotion that waits for the consent of the other sites.
+type Proposal struct {
+	Sequence uint64
+	At       events.Instant
 }
 
 // Resync is what an operator asked to be given up.
@@ -215,7 +223,7 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 	case *events.PromotionRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) {
 			d.Intent = Intent{Role: events.Master, Promoted: true, Force: f.Force, Sequence: seq}
-			d.Resync.Wanted = 0
+			d.Resync.Wanted, d.Proposal = 0, Proposal{}
 		})
 	case *events.DemotionRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) { d.Intent = Intent{Role: events.Slave, Sequence: seq} })
@@ -224,6 +232,10 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 			d.Intent = Intent{Role: f.Role, Sequence: d.Intent.Sequence}
 			d.Refusal = Refusal{seq, f.Operation, f.Code, f.Message}
 		})
+	case *events.PromotionProposed:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Proposal = Proposal{seq, f.At} })
+	case *events.PromotionWithdrawn:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Proposal = Proposal{} })
 	case *events.ResyncRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) {
 			if f.Number > d.Resync.Last {
