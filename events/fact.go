@@ -28,7 +28,7 @@ func everyFact() []Fact {
 		&DirectoryConfigured{}, &ResyncRequested{}, &PromotionProposed{}, &PromotionWithdrawn{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
-		&PositionCommitted{}, &HeadAdvanced{}, &LifecycleNoted{},
+		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},
 	}
 }
 

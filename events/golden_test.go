@@ -88,6 +88,7 @@ func sampleFacts() []Fact {
 			Directory: sampleID, Client: "west.n1", Role: Slave, State: ClientConnected, Mark: sampleMark(), At: sampleTime,
 		},
 		&HeadAdvanced{Directory: sampleID, Logged: sampleMark(), Safe: Mark{Position: At(0x2007, 40)}, At: sampleTime},
+		&HeadHeard{Directory: sampleID, Client: "west.n1", Head: sampleMark(), At: sampleTime},
 		&LifecycleNoted{
 			Directory: sampleID, Pool: "vms", Path: "/", Node: "n1", What: Diverged, Mark: sampleMark(),
 			Detail: "two histories", At: sampleTime,

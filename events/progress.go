@@ -39,6 +39,15 @@ type HeadAdvanced struct {
 	At           Instant  `json:"at"`
 }
 
+// HeadHeard says how far a follower knows its source to have been: it outlives the source
+// and the follower's process, so that a forced promotion can say what it loses.
+type HeadHeard struct {
+	Directory DirectoryID `json:"directory"` // at this site
+	Client    string      `json:"client"`    // SITE.NODE of the follower
+	Head      Mark        `json:"head"`
+	At        Instant     `json:"at"`
+}
+
 // Lifecycle names a turn in a directory's life.
 type Lifecycle string
 
@@ -76,9 +85,11 @@ type LifecycleNoted struct {
 func (*PositionCommitted) Kind() string { return "position_committed" }
 func (*HeadAdvanced) Kind() string      { return "head_advanced" }
 func (*LifecycleNoted) Kind() string    { return "lifecycle_noted" }
+func (*HeadHeard) Kind() string         { return "head_heard" }
 
 func (f *PositionCommitted) Subject() string { return PositionSubject(f.Directory, f.Client) }
 func (f *HeadAdvanced) Subject() string      { return HeadSubject(f.Directory) }
+func (f *HeadHeard) Subject() string         { return HeardSubject(f.Directory, f.Client) }
 func (f *LifecycleNoted) Subject() string {
 	return "tidemark.lifecycle." + Token(string(f.Directory)) + "." + string(f.What)
 }

@@ -112,6 +112,11 @@ func PositionSubject(id DirectoryID, client string) string {
 	return "tidemark.position." + string(id) + "." + Token(client)
 }
 
+// HeardSubject is where a follower of a directory keeps how far it knows its source to be.
+func HeardSubject(id DirectoryID, client string) string {
+	return PositionSubject(id, client) + ".heard"
+}
+
 // HeartbeatSubject is where an instance says that it lives; it is not stored.
 func HeartbeatSubject(node, service string) string {
 	return "tidemark.heartbeat." + Token(node) + "." + Token(service)

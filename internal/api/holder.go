@@ -116,9 +116,14 @@ type Status struct {
 	Clients    []Client   `json:"clients"`
 	Durability string     `json:"durability"`
 	Progress   *Progress  `json:"progress,omitempty"` // of a first sync or resync
-	Stream     string     `json:"stream"`
-	Bytes      uint64     `json:"journal_bytes"`
-	BytesLimit uint64     `json:"journal_limit_bytes"`
+	// Split is set while the history here and that of another site have parted, or the
+	// other site is primary too.
+	Split *Split `json:"split,omitempty"`
+	// Ahead is, at a follower, what a forced promotion would lose as far as it is known.
+	Ahead      *Ahead `json:"ahead,omitempty"`
+	Stream     string `json:"stream"`
+	Bytes      uint64 `json:"journal_bytes"`
+	BytesLimit uint64 `json:"journal_limit_bytes"`
 }
 
 // Mark is shorthand for the package's users.

@@ -60,12 +60,13 @@ type Followers interface {
 	Register(ctx context.Context, f events.PositionCommitted) error
 }
 
-// Handlers answer SyncBegin, SyncCheck, SyncStart, SyncObjects, SyncObject and SyncEnd.
+// Handlers answer HistoryRead, SyncBegin, SyncCheck, SyncStart, SyncObjects, SyncObject and SyncEnd.
 func (s SyncSource) Handlers() []api.Handler {
 	copying := copies{source: s, slots: make(chan struct{}, copiesMax)}
 	return []api.Handler{
 		api.On(api.HolderSubject(s.ID, api.SyncBegin), s.begin),
 		api.On(api.HolderSubject(s.ID, api.SyncCheck), s.check),
+		api.On(api.HolderSubject(s.ID, api.HistoryRead), s.history),
 		api.On(api.HolderSubject(s.ID, api.SyncEnd), func(_ context.Context, r api.SyncEndRequest) (api.Nothing, error) {
 			s.Compaction.LetGo(r.Hold)
 			return api.Nothing{}, nil

@@ -123,11 +123,11 @@ func (r *Replica) gather() (*changes, error) {
 	if r.altered {
 		r.gatherRecords(c)
 	}
-	c.identity = r.identity
+	c.identity, c.goneTags, c.newJournal = r.identity, r.goneTags, r.newJournal
 	c.tags = slices.Clone(r.tags[r.tagsSaved:])
 	c.state = r.state(objects)
 	r.tagsSaved = len(r.tags)
-	r.altered, r.newNames, r.doomed, r.freed, r.raised = false, false, nil, nil, false
+	r.altered, r.newNames, r.doomed, r.freed, r.raised, r.goneTags = false, false, nil, nil, false, nil
 	return snap, nil
 }
 

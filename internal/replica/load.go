@@ -37,6 +37,7 @@ func (r *Replica) load() error {
 		r.begun = s.commit.mark.Position
 		r.nextImage, r.nextSnapshot, r.nextLayer, r.nextFile = s.nextImage, s.nextSnapshot, s.nextLayer, s.nextFile
 		r.reach, r.syncing = s.reach, s.syncing
+		r.loadNewJournal(tx)
 		if err := r.loadTags(tx, s.tags); err != nil {
 			return err
 		}

@@ -214,6 +214,8 @@ type commit struct {
 	goneSnapshots  []events.SnapshotID
 	goneLayers     []LayerID
 	goneOperations []events.Position
+	goneTags       []events.Tag
+	newJournal     bool
 	goneFiles      []uint32
 	goneObjects    []objectKey
 	objects        []objectRecord // sorted by key
@@ -231,6 +233,9 @@ func (m *metadata) store(c *commit) error {
 				return err
 			}
 			if err := c.storeGone(tx); err != nil {
+				return err
+			}
+			if err := c.storeHistory(tx); err != nil {
 				return err
 			}
 			if err := c.storeRecords(tx); err != nil {

@@ -89,13 +89,15 @@ type Replica struct {
 	newNames     bool // the layers' folder has names that are not synced
 	raised       bool // compaction has moved objects up that the metadata have further down
 	tagsSaved    int
-	holds        int // calls of HoldCompaction in force
+	newJournal   bool // see Rewind
+	holds        int  // calls of HoldCompaction in force
 
 	// What the next checkpoint forgets, and what it does afterwards.
 	goneImages     []events.ImageID
 	goneSnapshots  []events.SnapshotID
 	goneLayers     []LayerID
 	goneOperations []events.Position
+	goneTags       []events.Tag
 	newOperations  []Operation
 	doomed         []*layer // dropped ones
 	freed          []hole   // of closed layers, to be punched

@@ -44,7 +44,7 @@ var errLookAgain = errors.New("the source is to be looked for again")
 
 // follow follows one source until ctx ends, the link is lost, or the histories part.
 func (f *follower) follow(ctx context.Context, own *ownCopy) error {
-	src, err := f.findSource(ctx, own.tail.Marks().Committed, own.unsynced())
+	src, err := f.findSource(ctx, own)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,7 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	}
 	f.listening()
 	f.enter(Replaying, nil)
+	f.resolved()
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
 	if !src.primary { // look for a primary again soon
 		var cancel context.CancelFunc
@@ -77,6 +78,7 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	group.Go(func() error { return f.hear(inner, own, src) })
 	group.Go(func() error { return f.keepSafe(inner, own) })
 	group.Go(func() error { return f.keepAsking(inner, src) })
+	group.Go(func() error { return f.keepHead(inner) })
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
@@ -287,6 +289,7 @@ func (f *follower) noteHead(own *ownCopy, head *events.HeadAdvanced) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.head, f.heard = head, time.Now()
+	f.headAt = f.heard
 	if level {
 		f.level = f.heard
 	}

@@ -48,8 +48,12 @@ type follower struct {
 	last     *source    // the one that was followed last
 	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
-	level    time.Time // when this copy was last seen to be level with its source
-	heard    time.Time // when the source was last heard, or began to be listened to
+	level    time.Time  // when this copy was last seen to be level with its source
+	headAt   time.Time  // when head was heard, perhaps by an earlier process
+	heard    time.Time  // when the source was last heard, or began to be listened to
+	split    *api.Split // how this copy's history and its source's have parted; nil: they have not
+	splitAt  time.Time  // when that was seen last
+	noted    State      // the state of which listeners were told last that only an operator can help
 	progress *api.Progress
 
 	// hold names what held the source's layers together when they were copied last; zero:
@@ -109,6 +113,10 @@ func (f *follower) run(ctx context.Context) {
 		f.mu.Unlock()
 		if ctx.Err() != nil {
 			break
+		}
+		if errors.Is(err, errRewound) {
+			f.enter(Stopped, nil)
+			continue
 		}
 		f.enter(Errored, err)
 		if errors.Is(err, errStartOver) {
@@ -243,7 +251,8 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	if err != nil {
 		return nil, err
 	}
-	journal, err := deps.Bus.OpenLog(ctx, events.Stream{
+	f.recallHead(ctx)
+	journal, err := holder.OpenJournal(ctx, deps.Bus, r, events.Stream{
 		Name:     events.JournalStream(f.name, f.id),
 		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, f.id) + ".>"},
 		MaxBytes: deps.JournalBytesMax,
@@ -265,7 +274,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 }
 
 // followAll follows the directory's source, whichever site that is, until ctx ends. It
-// returns an error only if the copy is of no use: errStartOver.
+// returns an error only if the copy is of no use as it is open: errStartOver, errRewound.
 func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 	if f.remainsDisconnected(own) {
 		f.disconnect(ctx, own, errDisconnected)
@@ -279,7 +288,7 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
-		if errors.Is(err, errStartOver) {
+		if errors.Is(err, errStartOver) || errors.Is(err, errRewound) {
 			return err
 		}
 		if errors.Is(err, errDisconnected) {
@@ -298,22 +307,21 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 	return nil
 }
 
-// classify enters the state that an error means, and returns how long to wait.
+// classify enters the state that an error means, and returns how long to wait. What only an
+// operator can help with is told once, not at each try.
 func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
-	var diverged *replica.DivergedError
-	switch {
-	case errors.Is(err, tail.ErrDiverged), errors.As(err, &diverged):
-		f.enter(SplitBrain, err)
-		f.note(ctx, events.Diverged, err.Error())
-		return retryStuck
-	case errors.Is(err, tail.ErrTrimmed):
-		f.enter(Disconnected, err)
-		f.note(ctx, events.Disconnected, err.Error())
-		return retryStuck
+	state, turn, isStuck := stuck(err)
+	if !isStuck {
+		f.enter(Errored, err)
+		f.log.Warn("not following", "error", err)
+		return wait
 	}
-	f.enter(Errored, err)
-	f.log.Warn("not following", "error", err)
-	return wait
+	if f.parted(state, err) {
+		f.log.Error("not following", "state", state, "error", err)
+		f.note(ctx, turn, err.Error())
+	}
+	f.enter(state, err)
+	return retryStuck
 }
 
 // finish makes what was kept safe.

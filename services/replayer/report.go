@@ -92,6 +92,12 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s.Lag = f.behind(applied, time.Now())
+	ahead := f.ahead(own.received())
+	s.Ahead = &ahead
+	if s.Split = f.split; s.Split != nil && (s.State == string(Stopped) || s.State == string(Errored)) {
+		s.State = string(SplitBrain) // as long as nobody says otherwise
+		s.Error = holder.Summary(s.Split)
+	}
 	if quiet := f.silence(time.Now()); quiet > 0 && s.Error == "" {
 		if s.State == string(Replaying) {
 			s.State = "stalled"

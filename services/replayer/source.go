@@ -31,7 +31,10 @@ type source struct {
 // findSource asks the pool's peers for the directory and connects to its primary.
 // While there is none, it connects to another follower: that may hold more of the
 // history than this site, above all the demotion of the last primary.
-func (f *follower) findSource(ctx context.Context, committed events.Mark, copying bool) (*source, error) {
+//
+// A source whose history has parted from this copy's is not told that it is followed: it
+// would keep its journal for nothing.
+func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error) {
 	peers := f.service.clients.Peers.Receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
@@ -58,7 +61,11 @@ func (f *follower) findSource(ctx context.Context, committed events.Mark, copyin
 		return nil, all
 	}
 	f.service.departures.stop(f.id, found.peer.Peer)
-	if err := f.register(ctx, found, committed, copying); err != nil {
+	err := f.compare(ctx, own, found)
+	if err == nil {
+		err = f.register(ctx, found, own.tail.Marks().Committed, own.unsynced())
+	}
+	if err != nil {
 		found.close()
 		return nil, fmt.Errorf("site %s at %s: %w", found.peer.Site, found.peer.URL, err)
 	}

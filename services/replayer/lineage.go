@@ -1,0 +1,147 @@
+package replayer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/lineage"
+	"tidemark/internal/tail"
+)
+
+// errRewound says that the copy has given up claims that nobody needs, and is to be opened
+// again with an empty journal.
+var errRewound = errors.New("the copy was rewound")
+
+// errOtherLife says that a source has another directory of the same name.
+var errOtherLife = errors.New("the source has another directory of this name: the one that this copy is of was removed there")
+
+// splitError is a history that has parted from its source's, and how.
+type splitError struct{ split *api.Split }
+
+// Error implements error.
+func (e *splitError) Error() string { return holder.Summary(e.split) }
+
+// Is matches [tail.ErrDiverged].
+func (e *splitError) Is(target error) bool { return target == tail.ErrDiverged }
+
+// compare asks a source for its history before it is followed, and says what stands against
+// that: a [*splitError], [tail.ErrTrimmed], errOtherLife, or errRewound when the copy was
+// made to fit. A history that is not known to have parted is for the journal to check,
+// message by message.
+func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error {
+	if own.unsynced() {
+		return nil
+	}
+	at := holder.Holding{
+		Conn: src.bus.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	ours := holder.HistoryOf(own.replica)
+	theirs, err := at.History(ctx, ours)
+	if err != nil {
+		return err
+	}
+	relation := lineage.Compare(ours, theirs)
+	switch relation.Kind {
+	case lineage.Diverged:
+		if src.primary && relation.ClaimsOnly() {
+			return f.rewind(ctx, own, relation.Common)
+		}
+		parting := holder.Parting{
+			Self: f.service.deps.Node.Site, Name: f.name, Replica: own.replica, Journal: own.journal,
+			Ours: ours, Theirs: theirs, TheirsPrimary: src.primary, Relation: relation,
+		}
+		return &splitError{parting.Describe(ctx, at)}
+	case lineage.Unknown:
+		return fmt.Errorf("site %s keeps too little of its history to tell whether this copy, at %v, is of it: %w",
+			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
+	case lineage.OtherLife:
+		return fmt.Errorf("site %s: %w", src.peer.Site, errOtherLife)
+	}
+	return nil
+}
+
+// rewind gives up the claims of this site behind a common mark: no entry followed them, so
+// nothing is lost. A mark inside of a change that spans messages is none to rewind to,
+// because what was claimed has made that change void.
+func (f *follower) rewind(ctx context.Context, own *ownCopy, to events.Mark) error {
+	if err := own.tail.Drain(ctx); err != nil {
+		return err
+	}
+	if marks := own.tail.Marks(); !marks.Applied.Same(marks.Logged) {
+		return fmt.Errorf("a change is incomplete at %v: %w", marks.Logged.Position, tail.ErrDiverged)
+	}
+	last, err := tail.Ending(ctx, own.journal, to)
+	if err != nil {
+		return fmt.Errorf("look at %v before rewinding: %w", to.Position, err)
+	}
+	if batch, ok := last.(*events.Batch); ok && batch.Open() {
+		return fmt.Errorf("a change was interrupted at %v: %w", to.Position, tail.ErrDiverged)
+	}
+	if _, err := own.tail.Commit(ctx); err != nil {
+		return err
+	}
+	if err := own.replica.Rewind(to); err != nil {
+		return err
+	}
+	f.log.Info("claims without entries are given up, to follow the primary", "position", to.Position.String())
+	return errRewound
+}
+
+// ahead is how far the source was ahead of what this copy has received, as it was last
+// heard: what a forced promotion would lose. It is called under the lock.
+func (f *follower) ahead(received events.Mark) api.Ahead {
+	a := api.Ahead{}
+	switch {
+	case f.split != nil:
+		a.Entries, a.Bytes, a.Known = f.split.Theirs.Entries, f.split.Theirs.Bytes, true
+		a.Heard = events.InstantOf(f.splitAt)
+	case f.head != nil:
+		head := f.head.Logged
+		a.Heard, a.Known = events.InstantOf(f.headAt), true
+		if head.Position > received.Position {
+			a.Entries = head.Entries - min(received.Entries, head.Entries)
+			a.Bytes = head.Bytes - min(received.Bytes, head.Bytes)
+			a.Seconds = max(0, head.Time.Sub(received.Time).Seconds())
+		}
+	}
+	return a
+}
+
+// stuck reports whether an error says that only an operator can help, and with which state.
+func stuck(err error) (State, events.Lifecycle, bool) {
+	switch {
+	case errors.Is(err, tail.ErrDiverged), fault.CodeOf(err) == fault.SplitBrain:
+		return SplitBrain, events.Diverged, true
+	case errors.Is(err, tail.ErrTrimmed), errors.Is(err, errOtherLife):
+		return Disconnected, events.Disconnected, true
+	}
+	return "", "", false
+}
+
+// parted remembers why this copy cannot go on, and reports whether that is new.
+func (f *follower) parted(state State, err error) (news bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	news = f.noted != state
+	f.noted, f.split, f.splitAt = state, nil, time.Now()
+	var split *splitError
+	if errors.As(err, &split) {
+		f.split = split.split
+	}
+	return news
+}
+
+// resolved forgets a split brain: the source is followed.
+func (f *follower) resolved() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noted, f.split = "", nil
+}
