@@ -7,7 +7,6 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
-	"tidemark/internal/fault"
 )
 
 func newMirror(c *cli) *cobra.Command {
@@ -41,75 +40,8 @@ func newMirror(c *cli) *cobra.Command {
 		},
 		newMirrorStatus(c),
 		newMirrorPromote(c),
-		&cobra.Command{
-			Use: "demote POOL/DIR", Short: "Give up a directory at this site, so that another can be promoted", Args: takes(1, 1),
-			RunE: c.requestDirectory(func(ctx context.Context, s *client, name events.DirectoryName) error {
-				d, err := call[api.Directory](ctx, s, api.MirrorDemote, name)
-				if err != nil {
-					return err
-				}
-				if d, err = s.awaitRole(ctx, name, d, events.Slave); err != nil {
-					return err
-				}
-				return c.show(d, func(t *table) { directoryRows(t, d) })
-			}),
-		},
+		newMirrorDemote(c),
 		newMirrorResync(c), newMirrorSet(c), newMirrorDirmap(c),
 		newPeer(c),
 	)
-}
-
-func newMirrorPromote(c *cli) *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use: "promote POOL/DIR", Short: "Make this site the primary of a directory", Args: takes(1, 1),
-		RunE: c.requestDirectory(func(ctx context.Context, s *client, name events.DirectoryName) error {
-			d, err := s.promote(ctx, name, force)
-			if err != nil {
-				return err
-			}
-			return c.show(d, func(t *table) { directoryRows(t, d) })
-		}),
-	}
-	cmd.Flags().BoolVar(&force, "force", false, "do so although the present primary has not given it up (it may hold writes that are then refused)")
-	return cmd
-}
-
-// promote asks for a promotion and returns when the directory takes writes here.
-func (s *client) promote(ctx context.Context, name events.DirectoryName, force bool) (api.Directory, error) {
-	d, err := call[api.Directory](ctx, s, api.MirrorPromote, api.Promote{DirectoryName: name, Force: force})
-	if err != nil {
-		return d, err
-	}
-	return s.awaitRole(ctx, name, d, events.Master)
-}
-
-// The map's states of a directory that is where it should be, or that nobody can take.
-const (
-	mapped  = "mapped"
-	stalled = "stalled"
-)
-
-// awaitRole waits until a directory has a role at this site and its holder answers in
-// it. asked is the map's answer to the request; a failure that the map notes after it
-// ends the wait.
-func (s *client) awaitRole(ctx context.Context, name events.DirectoryName, asked api.Directory, role events.Role) (api.Directory, error) {
-	for d := asked; ; {
-		if d.Role == role && d.State == mapped {
-			status, err := hold[api.Status](ctx, s, d, api.DirectoryStatus, api.Nothing{})
-			if err == nil && status.Role == role {
-				return d, nil
-			}
-		}
-		if d.Error != "" && d.Error != asked.Error {
-			return d, fault.New(fault.NotReady, "directory %s: %s", name, d.Error)
-		}
-		if pause(ctx, retryWait) != nil {
-			return d, fault.New(fault.Timeout, "directory %s is not %s yet (%s); `tidemark mirror status %s` shows how it goes on", name, role, d.State, name)
-		}
-		var err error
-		if d, err = call[api.Directory](ctx, s, api.DirectoryResolve, name); err != nil {
-			return d, err
-		}
-	}
 }

@@ -51,8 +51,11 @@ func (c *cli) showDone(what, name string) error {
 }
 
 // say prints a message for people; a program that reads JSON is not bothered with it.
+// Several goroutines may say something.
 func (c *cli) say(format string, args ...any) {
 	if c.output != outputJSON {
+		c.saying.Lock()
+		defer c.saying.Unlock()
 		_, _ = fmt.Fprintf(c.messages, format+"\n", args...) // messages are best effort
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,7 @@ type cli struct {
 	in       io.Reader
 	out      io.Writer // results
 	messages io.Writer // everything else
+	saying   sync.Mutex
 
 	natsURL    string
 	creds      string

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestTwoSites runs the scripts that talk to two sites, at $EAST and $WEST.
+func TestTwoSites(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it runs two sites")
+	}
+	east := startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "e1")
+	west := startServe(t, "--data", t.TempDir(), "--site", "west", "--node", "w1")
+	commands := scriptCommands()
+	commands["until"] = until
+	t.Run("scripts", func(t *testing.T) { // returns when all of them have ended
+		testscript.Run(t, testscript.Params{
+			Dir:  filepath.Join("testdata", "pair"),
+			Cmds: commands,
+			Setup: func(env *testscript.Env) error {
+				env.Setenv("EAST", east.values["nats"])
+				env.Setenv("WEST", west.values["nats"])
+				return nil
+			},
+		})
+	})
+	for _, s := range []*serving{east, west} {
+		if code := s.stop(t); code != 0 {
+			t.Errorf("serve ended with %d: %s", code, s.log.String())
+		}
+	}
+}
+
+// until PATTERN COMMAND… runs a command until it succeeds and prints what matches.
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	path, err := exec.LookPath(args[1])
+	ts.Check(err)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(testTime); ; <-tick.C {
+		command := exec.Command(path, args[2:]...)
+		command.Dir, command.Env = ts.MkAbs("."), append(command.Environ(), "TIDEMARK_NATS_URL="+ts.Getenv("TIDEMARK_NATS_URL"))
+		var out, messages bytes.Buffer
+		command.Stdout, command.Stderr = &out, &messages
+		err := command.Run()
+		if err == nil && pattern.Match(out.Bytes()) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("in vain: %v: %s%s", err, out.String(), messages.String())
+		}
+	}
+}
