@@ -37,14 +37,51 @@ func (b *Bus) Follow(ctx context.Context, stream string, from uint64, f func(Mes
 // of them that does not come is missing.
 func (b *Bus) follow(ctx context.Context, stream string, from, held uint64, f func(Message) error) error {
 	next := from
+	for again := false; ; again = true {
+		err := b.read(ctx, stream, &next, held, again, f)
+		var broken *brokenError
+		switch {
+		case errors.Is(err, errSilent):
+			err = b.checkHeld(ctx, stream, next)
+		case errors.As(err, &broken):
+			err = b.awaitStream(ctx, stream, broken.cause)
+		default:
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// brokenError is a reader that was ended by the server or by the link, after it had begun.
+type brokenError struct{ cause error }
+
+func (e *brokenError) Error() string { return e.cause.Error() }
+
+// brokenWait is how long a reader waits that was broken off, before it is begun again.
+const brokenWait = 250 * time.Millisecond
+
+// awaitStream returns nil as soon as a stream can be read again from which a reader was
+// broken off. The client library would do so by itself, but for as long as it takes,
+// whatever its caller wants meanwhile, and even where the stream was deleted.
+func (b *Bus) awaitStream(ctx context.Context, stream string, cause error) error {
 	for {
-		err := b.read(ctx, stream, &next, held, f)
-		if !errors.Is(err, errSilent) {
+		if err := pause(ctx, brokenWait); err != nil {
 			return err
 		}
-		if err := b.checkHeld(ctx, stream, next); err != nil {
-			return err
+		_, err := b.js.Stream(ctx, stream)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case b.nc.IsClosed():
+			return fmt.Errorf("read stream %s: %w", stream, cause)
+		case errors.Is(streamError(err), ErrNotFound):
+			return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 		}
+		b.log.Debug("stream is waited for", "stream", stream, "cause", cause, "error", err)
 	}
 }
 
@@ -75,13 +112,19 @@ func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
 }
 
 // read gives f the messages from *next on, and moves it. It returns errSilent when a
-// message up to held does not come.
-func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, f func(Message) error) error {
+// message up to held does not come, and a *brokenError when the reader was broken off, or
+// could not be begun again.
+func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, again bool, f func(Message) error) error {
 	it, _, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   *next,
+		DeliverPolicy:    jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:      *next,
+		MaxResetAttempts: 1,
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+	case again && ctx.Err() == nil:
+		return &brokenError{err}
+	default:
 		return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 	}
 	defer stop()
@@ -94,7 +137,7 @@ func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:
-			return fmt.Errorf("read stream %s: %w", stream, streamError(err))
+			return &brokenError{err}
 		}
 		meta, err := msg.Metadata()
 		if err != nil {

@@ -75,6 +75,8 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	}
 	own.inbox.reset(own.tail.Marks().Logged)
 	group, inner := errgroup.WithContext(ctx)
+	// What waits for an answer of the source, over a link that may be dead, ends with it.
+	defer context.AfterFunc(inner, src.close)()
 	group.Go(func() error { return f.hear(inner, own, src) })
 	group.Go(func() error { return f.keepSafe(inner, own) })
 	group.Go(func() error { return f.keepAsking(inner, src) })

@@ -1,0 +1,34 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"tidemark/internal/bus"
+)
+
+// TestStreamIsDeletedUnderItsReader: a reader of a stream that is no more is told, and does
+// not wait for it to come back.
+func TestStreamIsDeletedUnderItsReader(t *testing.T) {
+	s := start(t, t.TempDir(), "127.0.0.1:0")
+	b := connect(t, bus.Config{URL: s.URL()})
+	l, subject := newLog(t, b, 0)
+	fill(t, l, subject, 1, 3)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	seen, followed := make(chan uint64, 100), make(chan error, 1)
+	go func() {
+		followed <- l.Follow(ctx, 1, func(m bus.Message) error {
+			seen <- m.Sequence
+			return nil
+		})
+	}()
+	awaitSequence(t, seen, 3)
+	if err := b.RemoveLog(ctx, l.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-followed; !errors.Is(err, bus.ErrNotFound) {
+		t.Errorf("its reader ended with %v", err)
+	}
+}
