@@ -133,7 +133,7 @@ func AnsweredError(msg []byte) error {
 // handlers that run. Each request has a goroutine of its own; instances that serve the
 // same subject share the requests.
 func Serve(ctx context.Context, nc *nats.Conn, log *slog.Logger, handlers ...Handler) (stop func(), err error) {
-	s := newServing(ctx, log)
+	s := newServing(ctx, nc, log)
 	for _, h := range handlers {
 		sub, err := nc.QueueSubscribe(h.subject, "tidemark", func(msg *nats.Msg) { s.answer(h, msg) })
 		if err != nil {

@@ -152,6 +152,13 @@ type Progress struct {
 	Objects      uint64 `json:"objects"`
 	ObjectsTotal uint64 `json:"objects_total"`
 	Bytes        uint64 `json:"bytes"`
+	// BytesTotal is how many bytes there were to copy when the copying began or went on;
+	// zero if that is not known.
+	BytesTotal uint64 `json:"bytes_total,omitempty"`
+	// Rate is in bytes per second, over the last few seconds.
+	Rate float64 `json:"rate,omitempty"`
+	// SecondsLeft is how long the rest takes at that rate; zero if that is not known.
+	SecondsLeft float64 `json:"seconds_left,omitempty"`
 }
 
 // SyncBeginRequest is how a follower makes itself known to a directory's owner.
@@ -198,6 +205,7 @@ type SyncObjectsRequest struct {
 // the list is complete.
 type SyncObjectsReply struct {
 	Objects []uint64 `json:"objects"`
+	Bytes   []uint64 `json:"bytes,omitempty"` // of data that each of Objects holds
 	Next    uint64   `json:"next"`
 }
 

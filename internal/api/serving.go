@@ -20,6 +20,7 @@ const requestsMax = 64
 type serving struct {
 	ctx           context.Context //nolint:containedctx // the life of the subscriptions, which outlive the call
 	cancel        context.CancelFunc
+	nc            *nats.Conn
 	log           *slog.Logger
 	subscriptions []*nats.Subscription
 	slots         chan struct{}
@@ -31,9 +32,9 @@ type serving struct {
 	running sync.WaitGroup
 }
 
-func newServing(ctx context.Context, log *slog.Logger) *serving {
+func newServing(ctx context.Context, nc *nats.Conn, log *slog.Logger) *serving {
 	ctx, cancel := context.WithCancel(ctx)
-	return &serving{ctx: ctx, cancel: cancel, log: log, slots: make(chan struct{}, requestsMax), longSlots: make(chan struct{}, requestsMax)}
+	return &serving{ctx: ctx, cancel: cancel, nc: nc, log: log, slots: make(chan struct{}, requestsMax), longSlots: make(chan struct{}, requestsMax)}
 }
 
 // answer starts a request's handler. The subscription's own goroutine waits for a slot.
@@ -55,18 +56,33 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 	s.running.Go(func() {
 		defer func() { <-slots }()
 		ctx, cancel := context.WithCancel(s.ctx)
-		if h.long == nil {
+		if h.long == nil && !paced(h, msg) {
 			ctx, cancel = context.WithTimeout(s.ctx, requestTime)
 		}
 		defer cancel()
-		if err := h.respond(ctx, msg); err != nil {
+		if err := h.respond(ctx, s.nc, msg); err != nil {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
 	})
 }
 
-func (h Handler) respond(ctx context.Context, msg *nats.Msg) error {
+// paced reports whether a receiver decides how long a request takes.
+func paced(h Handler, msg *nats.Msg) bool {
+	return h.series != nil && msg.Header.Get(pacedHeader) != ""
+}
+
+func (h Handler) respond(ctx context.Context, nc *nats.Conn, msg *nats.Msg) error {
 	switch {
+	case paced(h, msg):
+		p, err := newPacer(nc, msg)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		if err := h.series(ctx, msg.Data, func(data []byte) error { return p.send(ctx, data) }); err != nil {
+			return msg.Respond(encode(nil, err))
+		}
+		return nil
 	case h.series != nil:
 		if err := h.series(ctx, msg.Data, msg.Respond); err != nil {
 			return msg.Respond(encode(nil, err))

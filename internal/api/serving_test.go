@@ -12,7 +12,7 @@ import (
 // TestLateRequest: a request that its subscription hands over while stop goes on starts
 // no handler. Unsubscribing does not wait for that.
 func TestLateRequest(t *testing.T) {
-	s := newServing(t.Context(), slog.New(slog.DiscardHandler))
+	s := newServing(t.Context(), nil, slog.New(slog.DiscardHandler))
 	var ran atomic.Int64
 	h := On("test", func(context.Context, Nothing) (Nothing, error) { ran.Add(1); return Nothing{}, nil })
 	s.stop()

@@ -64,6 +64,8 @@ type Config struct {
 	// its disk is nearly full. Nil lets everything pass.
 	Guard func() error
 	Log   *slog.Logger
+	// PullBytes is how much a reader of a stream asks for at a time; zero is 16 MiB.
+	PullBytes int
 	// Options are added to the connection's.
 	Options []nats.Option
 }
@@ -75,6 +77,9 @@ type Bus struct {
 	syncer Syncer
 	guard  func() error
 	log    *slog.Logger
+	// pullBytes is how much a reader asks for at a time: the server cuts a connection
+	// that has more than 64 MiB outstanding.
+	pullBytes int
 }
 
 // Connect reaches the server; it returns an error if that fails at the first try, and
@@ -107,9 +112,12 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, log: cfg.Log}
+	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, log: cfg.Log, pullBytes: pullBytes}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
+	}
+	if cfg.PullBytes > 0 {
+		b.pullBytes = cfg.PullBytes
 	}
 	if b.guard == nil {
 		b.guard = func() error { return nil }

@@ -11,8 +11,7 @@ import (
 	"tidemark/events"
 )
 
-// pullBytes is how much a reader asks for at a time: the server cuts a connection that
-// has more than 64 MiB outstanding. pullMessages bounds it for small messages; the
+// pullBytes is how much a reader asks for at a time if nothing else is said. pullMessages bounds it for small messages; the
 // client keeps a slot for each, for every reader, which the garbage collector looks at.
 const (
 	pullBytes    = 16 << 20
@@ -167,7 +166,7 @@ func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedC
 	if info := cons.CachedInfo(); info != nil {
 		pending = info.NumPending
 	}
-	if it, err = cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes)); err != nil {
+	if it, err = cons.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, b.pullBytes)); err != nil {
 		return nil, 0, nil, err
 	}
 	return it, pending, func() {

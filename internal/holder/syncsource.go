@@ -144,7 +144,7 @@ func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.Sy
 		return api.SyncObjectsReply{}, err
 	}
 	reply := api.SyncObjectsReply{Objects: []uint64{}}
-	for index := range objects {
+	for index, bytes := range objects {
 		if index < r.From {
 			continue
 		}
@@ -153,6 +153,7 @@ func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.Sy
 			break
 		}
 		reply.Objects = append(reply.Objects, index)
+		reply.Bytes = append(reply.Bytes, bytes)
 	}
 	return reply, nil
 }
@@ -188,7 +189,10 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 		return err
 	}
 	*buf = object.Data[:0]
-	return sendParts(r, object, send)
+	return sendParts(r, object, func(part []byte) error {
+		_ = c.source.Compaction.Renew(r.Hold) // parts may be far between; the next request is told
+		return send(part)
+	})
 }
 
 func sendParts(r api.SyncObjectRequest, object replica.ObjectCopy, send func([]byte) error) error {

@@ -128,25 +128,29 @@ func (r *Replica) withObject(id LayerID, index uint64, f func(l *layer, o *objec
 	return true, f(l, l.objects.get(index))
 }
 
-// LayerObjects yields the indices of all objects that a layer itself has, ascending. An
+// LayerObjects yields the indices of all objects that a layer itself has, ascending, and
+// how many bytes of data each holds. An
 // object that comes to be meanwhile may be missed. A layer that is not there is
 // [ErrNotFound]; one that goes meanwhile ends the sequence.
-func (r *Replica) LayerObjects(id LayerID) (iter.Seq[uint64], error) {
+func (r *Replica) LayerObjects(id LayerID) (iter.Seq2[uint64, uint64], error) {
 	r.mu.RLock()
 	l := r.layers[id]
 	r.mu.RUnlock()
 	if l == nil {
 		return nil, fault.New(fault.NotFound, "layer %d: %w", id, ErrNotFound)
 	}
-	return func(yield func(uint64) bool) {
+	return func(yield func(uint64, uint64) bool) {
 		for index, more := uint64(0), true; more; {
-			found, next := false, index
+			found, next, bytes := false, index, uint64(0)
 			// Nothing in here fails; a layer that is gone leaves more false.
 			more, _ = r.withObject(id, index, func(l *layer, o *object) error {
 				found, next = o != nil && o.version != 0, l.objects.after(index)
+				if found && o.blocks != nil {
+					bytes = uint64(o.blocks.count) * BlockSize
+				}
 				return nil
 			})
-			if found && !yield(index) || next == index {
+			if found && !yield(index, bytes) || next == index {
 				return
 			}
 			index = next

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"tidemark/events"
 	"tidemark/internal/bus"
 )
@@ -86,13 +84,10 @@ func (s *Service) depart(ctx context.Context, f *follower, wait bool) {
 // leave tells a source that this client is gone. The connection to it is made anew: the one
 // that was followed with has ended.
 func (f *follower) leave(ctx context.Context, last *source) {
-	b, err := bus.Connect(bus.Config{
-		Name: "tidemark leaving " + f.service.deps.Node.Site.Name, URL: last.peer.URL, Log: f.log,
-		Options: []nats.Option{nats.Timeout(askTime)},
-	})
+	w, err := dial(ctx, "tidemark leaving "+f.service.deps.Node.Site.Name, last.peer.URL, f.log)
 	if err == nil {
-		defer b.Close()
-		err = f.sayRemoved(ctx, &source{bus: b, directory: last.directory})
+		defer w.Close()
+		err = f.sayRemoved(ctx, &source{talk: w, directory: last.directory})
 	}
 	if err != nil && !errors.Is(context.Cause(ctx), errFollowsAgain) {
 		f.log.Warn("the source was not told that this site stopped following; its journal waits for this site until the peer is removed there",
@@ -121,14 +116,14 @@ func (f *follower) sayRemoved(ctx context.Context, src *source) error {
 
 // lastWord returns the sequence of the source's last word on this client.
 func (f *follower) lastWord(ctx context.Context, src *source) (uint64, error) {
-	m, err := src.bus.Last(ctx, events.StreamPositions, events.PositionSubject(src.directory, f.service.clients.Self()))
+	m, err := src.talk.Last(ctx, events.StreamPositions, events.PositionSubject(src.directory, f.service.clients.Self()))
 	return m.Sequence, err
 }
 
 // removeOver says that this client is none any more, if over is the last word on it;
 // [bus.ErrOvertaken] if it is not.
 func (f *follower) removeOver(ctx context.Context, src *source, over uint64) error {
-	_, err := src.bus.PublishOver(ctx, events.StreamPositions, over, &events.PositionCommitted{
+	_, err := src.talk.PublishOver(ctx, events.StreamPositions, over, &events.PositionCommitted{
 		Directory: src.directory, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
 		State: events.ClientRemoved, At: events.InstantOf(time.Now()),
 	})

@@ -67,7 +67,7 @@ func TestDepartureEndsNoLaterRegistration(t *testing.T) {
 	defer end()
 	elsewhere, end := s.departures.begin(t.Context(), westID, "another peer")
 	defer end()
-	east := &source{bus: o.site.Bus, directory: eastID}
+	east := &source{talk: &wire{Bus: o.site.Bus}, directory: eastID}
 	over, err := f.lastWord(pending, east)
 	if err != nil {
 		t.Fatal(err)

@@ -43,6 +43,10 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
 		t.Fatalf("west went on to %v", got.Position)
 	}
+	sitetest.Eventually(t, "west has replayed what it has", func() bool {
+		_, err := s.followers[westID].served()
+		return err == nil
+	})
 	content(t, s, "disk0", 4<<20) // what it has it still shows
 
 	if _, _, err := s.Release(t.Context(), &events.ReleaseRequested{

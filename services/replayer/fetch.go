@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
@@ -25,7 +23,7 @@ const (
 // start asks for where the source stands.
 func (s *source) start(ctx context.Context) (replica.SyncStart, error) {
 	var start replica.SyncStart
-	copied, err := s.fetch(ctx, api.SyncStart, api.SyncStartRequest{Hold: s.begin.Hold}, objectID{}, startBytesMax)
+	copied, err := s.fetch(ctx, api.SyncStart, api.SyncStartRequest{Hold: s.begin.Hold}, objectID{}, startBytesMax, func(int) {})
 	if err == nil {
 		err = json.Unmarshal(copied.Data, &start)
 	}
@@ -35,31 +33,25 @@ func (s *source) start(ctx context.Context) (replica.SyncStart, error) {
 	return start, nil
 }
 
-// object asks for one object.
-func (s *source) object(ctx context.Context, id objectID) (replica.ObjectCopy, error) {
+// object asks for one object. got is told of every part that comes, in bytes.
+func (s *source) object(ctx context.Context, id objectID, got func(bytes int)) (replica.ObjectCopy, error) {
 	request := api.SyncObjectRequest{Hold: s.begin.Hold, Layer: uint32(id.layer), Index: id.index}
-	return s.fetch(ctx, api.SyncObject, request, id, replica.ObjectSizeMax)
+	return s.fetch(ctx, api.SyncObject, request, id, replica.ObjectSizeMax, got)
 }
 
 // fetch asks for one object, of at most a number of bytes, and puts its parts together.
-func (s *source) fetch(ctx context.Context, kind string, request any, id objectID, bytesMax int) (replica.ObjectCopy, error) {
+// Each is asked for when the one before has come, and the rate allows it.
+func (s *source) fetch(ctx context.Context, kind string, request any, id objectID, bytesMax int, got func(bytes int)) (replica.ObjectCopy, error) {
 	var object replica.ObjectCopy
-	body, err := json.Marshal(request)
+	ctx, cancel := s.while(ctx)
+	defer cancel()
+	parts, err := api.CallSeries(s.bulk.Conn(), api.HolderSubject(s.directory, kind), request)
 	if err != nil {
 		return object, err
 	}
-	conn := s.bus.Conn()
-	inbox := nats.NewInbox()
-	sub, err := conn.SubscribeSync(inbox)
-	if err != nil {
-		return object, err
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
-	if err := conn.PublishRequest(api.HolderSubject(s.directory, kind), inbox, body); err != nil {
-		return object, err
-	}
+	defer parts.Close()
 	for next := uint32(0); ; next++ {
-		part, err := nextPart(ctx, sub)
+		part, err := nextPart(ctx, parts)
 		switch {
 		case err != nil:
 			return object, err
@@ -76,26 +68,24 @@ func (s *source) fetch(ctx context.Context, kind string, request any, id objectI
 		if len(object.Data) > bytesMax {
 			return object, fault.New(fault.Corrupt, "the source sent more than an object can hold")
 		}
+		got(len(part.Data))
+		if err := parts.Hold(func() error { return s.rate.take(ctx, len(part.Data)) }); err != nil {
+			return object, err
+		}
 		if next+1 == part.Parts {
 			return object, nil
 		}
 	}
 }
 
-func nextPart(ctx context.Context, sub *nats.Subscription) (*events.ObjectPart, error) {
+func nextPart(ctx context.Context, parts *api.Series) (*events.ObjectPart, error) {
 	ctx, cancel := context.WithTimeout(ctx, copyTime)
 	defer cancel()
-	msg, err := sub.NextMsgWithContext(ctx)
+	data, err := parts.Next(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(msg.Data) == 0 && msg.Header.Get("Status") == "503" {
-		return nil, nats.ErrNoResponders
-	}
-	if err := api.AnsweredError(msg.Data); err != nil {
-		return nil, err
-	}
-	return events.DecodeObjectPart(msg.Data)
+	return events.DecodeObjectPart(data)
 }
 
 func words(blocks []byte) []uint64 {

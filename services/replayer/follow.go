@@ -28,8 +28,13 @@ const primaryWait = 5 * time.Second
 // admitAge is how often a source is asked whether it may still be followed.
 const admitAge = 3 * time.Second
 
-// silenceMax is how long a source may say nothing before it is looked for anew.
-const silenceMax = 10 * time.Second
+// silenceMax is how long nothing may come from a source, which sends a head every second,
+// before it is dialled anew. A connection whose packets are dropped is not waited for: TCP
+// sends them again later and later, and long after the link is back.
+const silenceMax = 3 * time.Second
+
+// bulkSilenceMax is how long no byte of the journal may come that the source has.
+const bulkSilenceMax = 5 * time.Second
 
 // behindWait is how long a source that is behind this copy is given to catch up before
 // the peers are asked again.
@@ -50,13 +55,24 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	}
 	defer src.close()
 	f.setSource(src)
+	f.setReading(false)
+	group, inner := errgroup.WithContext(ctx)
+	// What waits for an answer of the source, over a link that may be dead, ends with it.
+	defer context.AfterFunc(inner, src.close)()
+	group.Go(func() error { return f.hear(inner, own, src) })
+	group.Go(func() error { return f.watchWires(inner, own, src) })
+	group.Go(func() error { return f.keepAsking(inner, src) })
+	group.Go(func() error { return f.keepHead(inner) })
+	group.Go(func() error { return f.copyAndRead(inner, own, src) })
+	return group.Wait()
+}
+
+// copyAndRead makes the copy complete, and then follows the source's journal.
+func (f *follower) copyAndRead(ctx context.Context, own *ownCopy, src *source) error {
 	if err := f.firstSync(ctx, own, src); err != nil {
 		return fmt.Errorf("first sync from site %s: %w", src.peer.Site, err)
 	}
-	if err := f.committed(ctx, own.tail.Marks().Committed); err != nil {
-		return err
-	}
-	from, err := tail.Find(ctx, src.journal, own.tail.Marks().Logged)
+	from, err := f.whereIn(ctx, src, own.tail.Marks().Logged)
 	if errors.Is(err, tail.ErrAhead) && !src.primary && isPrefix(ctx, src.journal, own.journal) {
 		pause(ctx, behindWait) // it has to catch up with us, not we with it
 		return errLookAgain
@@ -64,7 +80,6 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	if err != nil {
 		return fmt.Errorf("journal at site %s: %w", src.peer.Site, err)
 	}
-	f.listening()
 	f.enter(Replaying, nil)
 	f.resolved()
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
@@ -74,13 +89,12 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 		defer cancel()
 	}
 	own.inbox.reset(own.tail.Marks().Logged)
+	if head := f.setReading(true); head != nil {
+		own.inbox.allow(head.Safe.Position)
+	}
 	group, inner := errgroup.WithContext(ctx)
-	// What waits for an answer of the source, over a link that may be dead, ends with it.
-	defer context.AfterFunc(inner, src.close)()
-	group.Go(func() error { return f.hear(inner, own, src) })
-	group.Go(func() error { return f.keepSafe(inner, own) })
-	group.Go(func() error { return f.keepAsking(inner, src) })
-	group.Go(func() error { return f.keepHead(inner) })
+	group.Go(func() error { return f.keepSafe(inner, own, src) })
+	group.Go(func() error { return f.committed(inner, own.tail.Marks().Committed) })
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
@@ -89,6 +103,29 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 		return errLookAgain
 	}
 	return err
+}
+
+// place is where a message stands in a source's journal.
+type place struct {
+	peer, stream string
+	sequence     uint64
+	ends         events.Mark
+}
+
+// whereIn returns the sequence of the message at a source that continues a history which
+// ends at mark: quickly, if that was kept from the same journal. Over a link each look at
+// the journal takes a round trip.
+func (f *follower) whereIn(ctx context.Context, src *source, mark events.Mark) (uint64, error) {
+	at := f.kept
+	if at.peer == src.peer.Peer && at.stream == src.begin.Stream && at.ends.Same(mark) {
+		m, err := src.journal.Get(ctx, at.sequence)
+		if err == nil {
+			if message, err := events.DecodeJournal(m.Data); err == nil && message.Ends().Same(mark) {
+				return at.sequence + 1, nil
+			}
+		}
+	}
+	return tail.Find(ctx, src.journal, mark)
 }
 
 // isPrefix reports whether a journal ends where another one goes on. Only then is a copy
@@ -124,7 +161,12 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 	default: // what was received and not kept may be lost at the source
 		return errLookAgain
 	}
-	return own.inbox.put(ctx, received{message, m.Data})
+	f.taking.Store(true)
+	defer f.taking.Store(false)
+	if err := f.rate.take(ctx, len(m.Data)); err != nil {
+		return err
+	}
+	return own.inbox.put(ctx, received{message, m.Data, m.Sequence})
 }
 
 // keepAsking asks the source now and then whether this site may still follow, until it
@@ -151,7 +193,7 @@ func (f *follower) keepAsking(ctx context.Context, src *source) error {
 
 // keepSafe keeps what the source has reported safe, until the source is no primary any
 // more.
-func (f *follower) keepSafe(ctx context.Context, own *ownCopy) error {
+func (f *follower) keepSafe(ctx context.Context, own *ownCopy, src *source) error {
 	for {
 		r, err := own.inbox.first(ctx)
 		if err != nil {
@@ -160,6 +202,7 @@ func (f *follower) keepSafe(ctx context.Context, own *ownCopy) error {
 		if err := f.keep(ctx, own, r); err != nil {
 			return err
 		}
+		f.kept = place{src.peer.Peer, src.begin.Stream, r.sequence, r.message.Ends()}
 		own.inbox.drop()
 		claim, isClaim := r.message.(*events.TagClaimed)
 		if isClaim && claim.Reason == events.TagDemoted && f.followsPrimary() {
@@ -227,7 +270,7 @@ func (f *follower) append(ctx context.Context, own *ownCopy, message events.Jour
 // safe, which allows applying.
 func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 	heads := make(chan *nats.Msg, 64)
-	sub, err := src.bus.Conn().ChanSubscribe(events.HeadSubject(src.directory), heads)
+	sub, err := src.talk.Conn().ChanSubscribe(events.HeadSubject(src.directory), heads)
 	if err != nil {
 		return fmt.Errorf("listen to heads: %w", err)
 	}
@@ -245,11 +288,47 @@ func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 				return fault.New(fault.NotReady, "site %s is no peer of pool %s any more", src.peer.Site, f.name.Pool)
 			}
 		case <-quiet.C:
-			return fault.New(fault.Timeout, "nothing was heard from site %s for %s", src.peer.Site, silenceMax)
+			src.close() // nobody waits for an answer any more
+			return fmt.Errorf("nothing was heard from site %s for %s: %w", src.peer.Site, silenceMax, errLost)
+		case <-src.talk.ended.Done():
+			return fmt.Errorf("site %s: %w", src.peer.Site, errLost)
+		case <-src.bulk.ended.Done():
+			return fmt.Errorf("site %s: %w", src.peer.Site, errLost)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// watchWires ends a following whose journal does not come, although its heads do.
+func (f *follower) watchWires(ctx context.Context, own *ownCopy, src *source) error {
+	tick := time.NewTicker(bulkSilenceMax / 10)
+	defer tick.Stop()
+	since := time.Now() // more has been waited for
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		now := time.Now()
+		if !f.awaits(own) {
+			since = now
+		}
+		if quiet := min(now.Sub(since), src.bulk.silent(now)); quiet > bulkSilenceMax {
+			src.close()
+			return fmt.Errorf("site %s has more of the journal, and nothing of it came for %s: %w", src.peer.Site, quiet.Round(time.Second), errLost)
+		}
+	}
+}
+
+// awaits reports whether the source has said that it has more than was received, and there
+// is room for it.
+func (f *follower) awaits(own *ownCopy) bool {
+	f.mu.Lock()
+	more := f.reading && f.head != nil && f.head.Logged.Position > own.inbox.last().Position
+	f.mu.Unlock()
+	return more && !f.taking.Load()
 }
 
 func (f *follower) takeHead(own *ownCopy, data []byte) error {
@@ -265,7 +344,7 @@ func (f *follower) takeHead(own *ownCopy, data []byte) error {
 	if slices.Contains(head.Disconnected, f.service.clients.Self()) {
 		return errLookAgain // and be told so when registering, unless that has changed
 	}
-	if !own.inbox.allow(head.Safe.Position) {
+	if !f.isReading() || !own.inbox.allow(head.Safe.Position) {
 		f.aheadSince = time.Time{}
 		return nil
 	}
@@ -279,18 +358,28 @@ func (f *follower) takeHead(own *ownCopy, data []byte) error {
 	return nil
 }
 
-// listening starts the clock of a source that says nothing.
-func (f *follower) listening() {
+// setReading says whether the source's journal is being read: what it calls safe is of the
+// history that is. It returns the newest head of this source, nil if there was none yet.
+func (f *follower) setReading(on bool) *events.HeadAdvanced {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.heard = time.Now()
+	if f.reading = on; !on {
+		f.unread = nil
+	}
+	return f.unread
+}
+
+func (f *follower) isReading() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reading
 }
 
 func (f *follower) noteHead(own *ownCopy, head *events.HeadAdvanced) {
 	level := own.tail.Marks().Applied.Position >= head.Logged.Position
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.head, f.heard = head, time.Now()
+	f.head, f.unread, f.heard = head, head, time.Now()
 	f.headAt = f.heard
 	if level {
 		f.level = f.heard

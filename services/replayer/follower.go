@@ -19,11 +19,13 @@ import (
 	"tidemark/internal/vfs"
 )
 
-// Back-off between tries to follow, doubling from the first to the last; retryStuck is
-// how often a directory asks again that only an operator can help.
+// Back-off between tries to follow, doubling from the first to the last: replay is to go on
+// soon after a link is back. reopenLast is the last between tries to open this node's own
+// copy; retryStuck is how often a directory asks again that only an operator can help.
 const (
 	retryFirst = 250 * time.Millisecond
-	retryLast  = 5 * time.Second
+	retryLast  = time.Second
+	reopenLast = 5 * time.Second
 	retryStuck = 10 * time.Second
 )
 
@@ -37,6 +39,7 @@ type follower struct {
 	// disconnected is set once the owner's journal waits for this copy no more.
 	disconnected atomic.Bool
 	keepAll      atomic.Bool   // keep what was received before letting go
+	rate         *rate         // of what is taken from sources
 	opened       chan struct{} // closed when the node's own copy was opened
 	ended        chan struct{} // closed when run has returned
 
@@ -48,17 +51,24 @@ type follower struct {
 	last     *source    // the one that was followed last
 	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
-	level    time.Time  // when this copy was last seen to be level with its source
-	headAt   time.Time  // when head was heard, perhaps by an earlier process
-	heard    time.Time  // when the source was last heard, or began to be listened to
-	split    *api.Split // how this copy's history and its source's have parted; nil: they have not
-	splitAt  time.Time  // when that was seen last
-	noted    State      // the state of which listeners were told last that only an operator can help
-	progress *api.Progress
+	level    time.Time            // when this copy was last seen to be level with its source
+	headAt   time.Time            // when head was heard, perhaps by an earlier process
+	heard    time.Time            // when the source was last heard, or began to be listened to
+	split    *api.Split           // how this copy's history and its source's have parted; nil: they have not
+	splitAt  time.Time            // when that was seen last
+	noted    State                // the state of which listeners were told last that only an operator can help
+	progress *meter               // of what is being copied, nil while nothing is
+	reading  bool                 // the source's journal is read, after what had to be copied
+	unread   *events.HeadAdvanced // the newest head of the source that is followed now
 
 	// hold names what held the source's layers together when they were copied last; zero:
 	// nothing is known of it. Only follow uses it.
 	hold uint64
+
+	// kept is what was kept last of a source's journal; only following uses it.
+	kept place
+	// taking is set while a message was received and is being taken in.
+	taking atomic.Bool
 
 	// aheadSince is since when the source's heads name a tag whose claim has not come;
 	// only hear uses it.
@@ -75,6 +85,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		opened:  make(chan struct{}),
 		ended:   make(chan struct{}),
 		state:   Stopped,
+		rate:    newRate(0),
 	}
 }
 
@@ -102,6 +113,11 @@ func (f *follower) run(ctx context.Context) {
 		return
 	}
 	defer stop()
+	var keeping sync.WaitGroup
+	defer keeping.Wait()
+	keepCtx, end := context.WithCancel(ctx)
+	defer end()
+	keeping.Go(func() { f.keepRate(keepCtx) })
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.live(ctx)
@@ -135,7 +151,7 @@ func (f *follower) run(ctx context.Context) {
 			return
 		}
 		pause(ctx, wait)
-		wait = min(2*wait, retryLast)
+		wait = min(2*wait, reopenLast)
 		f.enter(Stopped, err)
 	}
 	f.enter(Stopped, nil)
@@ -299,7 +315,7 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 			wait = retryFirst
 		}
 		if !errors.Is(err, errLookAgain) {
-			pause(ctx, f.classify(ctx, err, wait))
+			pause(ctx, jittered(f.classify(ctx, err, wait)))
 			wait = min(2*wait, retryLast)
 		}
 		f.enter(Stopped, err)

@@ -27,8 +27,9 @@ type inbox struct {
 
 // received is one message of a source's journal.
 type received struct {
-	message events.JournalMessage
-	data    []byte
+	message  events.JournalMessage
+	data     []byte
+	sequence uint64 // in the source's journal
 }
 
 // reset empties the inbox: what follows continues mark.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -40,7 +41,7 @@ func interrupt(t *testing.T, o *origin) *sitetest.Site {
 	sitetest.Eventually(t, "some objects are copied", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return f.progress != nil && f.progress.Objects >= 2
+		return f.progress != nil && f.progress.progress(time.Now()).Objects >= 2
 	})
 	stop()
 	return at

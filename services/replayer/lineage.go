@@ -39,9 +39,9 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 		return nil
 	}
 	at := holder.Holding{
-		Conn: src.bus.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
+		Conn: src.talk.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := src.during(ctx, askTime)
 	defer cancel()
 	ours := holder.HistoryOf(own.replica)
 	theirs, err := at.History(ctx, ours)

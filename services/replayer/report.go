@@ -13,10 +13,10 @@ import (
 	"tidemark/internal/replica"
 )
 
-func (f *follower) setProgress(p *api.Progress) {
+func (f *follower) setProgress(m *meter) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.progress = p
+	f.progress = m
 }
 
 // handlers answer the requests about the directory's images while its copy is open.
@@ -63,7 +63,7 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	}
 	f.mu.Lock()
 	own := f.own
-	s.State, s.Progress = string(f.state), f.progress
+	s.State, s.Progress = string(f.state), f.progress.progress(time.Now())
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}

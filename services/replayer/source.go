@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -18,14 +19,17 @@ import (
 // askTime bounds one question to another site.
 const askTime = 5 * time.Second
 
-// source is a site whose journal of a directory is followed, and our connection to it.
+// source is a site whose journal of a directory is followed, and our connections to it.
 type source struct {
-	peer      events.PeerAdded
-	bus       *bus.Bus
-	directory events.DirectoryID // at the source
-	primary   bool               // the source owns the directory
-	begin     holder.SyncBeginReply
-	journal   *bus.Log
+	peer events.PeerAdded
+	// talk carries questions and heads, bulk the journal and objects: what is large must
+	// not keep the heads from coming.
+	talk, bulk *wire
+	directory  events.DirectoryID // at the source
+	primary    bool               // the source owns the directory
+	begin      holder.SyncBeginReply
+	journal    *bus.Log
+	rate       *rate // nil: no bound
 }
 
 // findSource asks the pool's peers for the directory and connects to its primary.
@@ -39,29 +43,12 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}
-	var all error
-	var found *source
-	for _, peer := range peers {
-		src, err := f.ask(ctx, peer)
-		switch {
-		case err != nil:
-			all = errors.Join(all, fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err))
-			continue
-		case found == nil || src.primary:
-			found.close()
-			found = src
-		default:
-			src.close()
-		}
-		if found.primary {
-			break
-		}
-	}
+	found, err := f.askAll(ctx, peers)
 	if found == nil {
-		return nil, all
+		return nil, err
 	}
 	f.service.departures.stop(f.id, found.peer.Peer)
-	err := f.compare(ctx, own, found)
+	err = f.compare(ctx, own, found)
 	if err == nil {
 		err = f.register(ctx, found, own.tail.Marks().Committed, own.unsynced())
 	}
@@ -72,32 +59,119 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	return found, nil
 }
 
-// ask connects to a peer that has the directory.
-func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (src *source, err error) {
-	b, err := bus.Connect(bus.Config{
-		Name: "tidemark replayer of " + f.service.deps.Node.Site.Name, URL: peer.URL, Log: f.log,
-		Options: []nats.Option{nats.Timeout(askTime)},
-	})
-	if err != nil {
-		return nil, err
+// othersTime is how long the other peers are waited for when one has answered that is no
+// primary.
+const othersTime = time.Second
+
+// askAll asks all peers at a time, so that one that is out of reach holds up nothing. It
+// returns the first primary that answers, else another that has the directory, else why
+// there is none.
+func (f *follower) askAll(ctx context.Context, peers []events.PeerAdded) (found *source, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	type answer struct {
+		source *source
+		err    error
+	}
+	answers := make(chan answer, len(peers))
+	var asking sync.WaitGroup
+	for _, peer := range peers {
+		asking.Go(func() {
+			src, err := f.ask(ctx, peer)
+			if err != nil {
+				err = fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err)
+			}
+			answers <- answer{src, err}
+		})
 	}
 	defer func() {
-		if err != nil {
-			b.Close()
+		cancel()
+		asking.Wait()
+		close(answers)
+		for late := range answers {
+			late.source.close()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	at, err := api.Call[api.Directory](ctx, b.Conn(), api.DirectoryResolve, f.name)
-	if err != nil {
+	var enough <-chan time.Time
+	for range peers {
+		select {
+		case a := <-answers:
+			err = errors.Join(err, a.err)
+			if a.source == nil {
+				continue
+			}
+			found, a.source = better(found, a.source)
+			a.source.close()
+			if found.primary {
+				return found, nil
+			}
+			if enough == nil {
+				enough = time.After(othersTime)
+			}
+		case <-enough:
+			return found, nil
+		}
+	}
+	return found, err
+}
+
+// better returns which of two sources is to be followed, and the other one.
+func better(a, b *source) (follow, leave *source) {
+	if a == nil || b.primary {
+		return b, a
+	}
+	return a, b
+}
+
+// ask connects to a peer that has the directory.
+func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, error) {
+	src := &source{peer: peer, rate: f.rate}
+	name := "tidemark replayer of " + f.service.deps.Node.Site.Name
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		src.bulk, err = dial(inner, name+", data", peer.URL, f.log)
+		return err
+	})
+	group.Go(func() (err error) {
+		if src.talk, err = dial(inner, name, peer.URL, f.log); err != nil {
+			return err
+		}
+		inner, cancel := src.during(inner, askTime)
+		defer cancel()
+		at, err := api.Call[api.Directory](inner, src.talk.Conn(), api.DirectoryResolve, f.name)
+		src.directory, src.primary = at.ID, at.Role == events.Master
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		src.close()
 		return nil, err
 	}
-	return &source{peer: peer, bus: b, directory: at.ID, primary: at.Role == events.Master}, nil
+	return src, nil
+}
+
+// during returns a context that ends after limit, or when the connection to the source does:
+// what was asked over it is not answered then.
+func (s *source) during(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := s.while(ctx)
+	ctx, stop := context.WithTimeout(ctx, limit)
+	return ctx, func() { stop(); cancel() }
+}
+
+// while returns a context that ends when the connections to the source do.
+func (s *source) while(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	end := cancel
+	for _, w := range []*wire{s.talk, s.bulk} {
+		if w != nil && w.ended != nil {
+			stop, after := context.AfterFunc(w.ended, cancel), end
+			end = func() { stop(); after() }
+		}
+	}
+	return ctx, end
 }
 
 // register makes this site known to the source, which then trims nothing that it needs.
 func (f *follower) register(ctx context.Context, src *source, committed events.Mark, copying bool) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := src.during(ctx, askTime)
 	defer cancel()
 	src.begin, err = askSource[holder.SyncBeginReply](ctx, src, api.SyncBegin,
 		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed, Copying: copying})
@@ -107,30 +181,35 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	if src.begin.Disconnected {
 		return errDisconnected
 	}
-	src.journal, err = src.bus.ExistingLog(ctx, src.begin.Stream)
+	src.journal, err = src.bulk.ExistingLog(ctx, src.begin.Stream)
 	return err
 }
 
 // askSource asks the source's holder of the directory. An answer that does not come in time
 // never will: it is lost when the source ends, and starts again, before it was sent.
 func askSource[Reply any](ctx context.Context, s *source, kind string, request any) (Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := s.during(ctx, askTime)
 	defer cancel()
-	return api.Call[Reply](ctx, s.bus.Conn(), api.HolderSubject(s.directory, kind), request)
+	return api.Call[Reply](ctx, s.talk.Conn(), api.HolderSubject(s.directory, kind), request)
 }
 
 // report tells the source how far its client has come.
 func (s *source) report(ctx context.Context, position events.PositionCommitted) error {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := s.during(ctx, askTime)
 	defer cancel()
 	position.Directory = s.directory
-	_, err := s.bus.Publish(ctx, events.StreamPositions, &position)
+	_, err := s.talk.Publish(ctx, events.StreamPositions, &position)
 	return err
 }
 
-// close ends the connection; a source that is none has none.
+// close ends the connections; a source that is none has none.
 func (s *source) close() {
-	if s != nil {
-		s.bus.Close()
+	if s == nil {
+		return
+	}
+	for _, w := range []*wire{s.talk, s.bulk} {
+		if w != nil {
+			w.Close()
+		}
 	}
 }

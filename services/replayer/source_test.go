@@ -22,8 +22,9 @@ func TestLostAnswerEndsTheListingOfObjects(t *testing.T) {
 	defer func() { _ = asked.Unsubscribe() }() // fails only with the connection
 	ctx, cancel := context.WithTimeout(t.Context(), 2*askTime)
 	defer cancel()
-	run := &copying{source: &source{bus: at.Bus, directory: eastID}}
-	if _, err := run.indices(ctx, 1); fault.CodeOf(err) != fault.Timeout || ctx.Err() != nil {
+	run := &copying{source: &source{talk: &wire{Bus: at.Bus}, directory: eastID}}
+	err = run.pages(ctx, 1, func(api.SyncObjectsReply) {})
+	if fault.CodeOf(err) != fault.Timeout || ctx.Err() != nil {
 		t.Errorf("%v; the context: %v", err, ctx.Err())
 	}
 }

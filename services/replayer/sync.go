@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,7 +66,8 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	// A source that does not hear that lets go by itself, later.
 	_, _ = askSource[api.Nothing](ctx, src, api.SyncEnd, api.SyncEndRequest{Hold: src.begin.Hold})
 	f.setProgress(nil)
-	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", run.objects.Load(), run.bytes.Load()))
+	done := run.meter.progress(time.Now())
+	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", done.Objects, done.Bytes))
 	return nil
 }
 
@@ -118,11 +119,11 @@ func continues(began *events.TagClaimed, tags []events.TagClaimed) bool {
 
 // copying is one run of a first sync.
 type copying struct {
-	follower       *follower
-	replica        *replica.Replica
-	source         *source
-	total          uint64
-	objects, bytes atomic.Uint64
+	follower *follower
+	replica  *replica.Replica
+	source   *source
+	meter    *meter
+	alone    sync.Mutex // held by the one object that is copied at a slow rate
 }
 
 type objectID struct {
@@ -137,8 +138,7 @@ func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 	if err != nil {
 		return err
 	}
-	s.total = uint64(len(missing)) + s.objects.Load()
-	s.report()
+	s.follower.setProgress(s.meter)
 	saving, stop := context.WithCancel(ctx)
 	saved := make(chan error, 1)
 	go func() { saved <- s.save(saving) }()
@@ -162,44 +162,50 @@ func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 // has none: replay drops it here too.
 func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]objectID, error) {
 	var missing []objectID
+	var have, bytes uint64
 	for _, layer := range layers {
-		indices, err := s.indices(ctx, layer.ID)
-		if fault.CodeOf(err) == fault.NotFound {
-			continue
-		}
-		if err != nil {
+		err := s.pages(ctx, layer.ID, func(page api.SyncObjectsReply) {
+			for i, index := range page.Objects {
+				if _, synced := s.replica.Synced(layer.ID, index); synced {
+					have++
+					continue
+				}
+				missing = append(missing, objectID{layer.ID, index})
+				if i < len(page.Bytes) {
+					bytes += page.Bytes[i]
+				}
+			}
+		})
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
 			return nil, fmt.Errorf("list objects of layer %d: %w", layer.ID, err)
 		}
-		for _, index := range indices {
-			if _, have := s.replica.Synced(layer.ID, index); have {
-				s.objects.Add(1)
-				continue
-			}
-			missing = append(missing, objectID{layer.ID, index})
-		}
 	}
+	s.meter = newMeter(have, uint64(len(missing)), bytes, time.Now())
 	return missing, nil
 }
 
-// indices returns the objects that a layer of the source has.
-func (s *copying) indices(ctx context.Context, layer replica.LayerID) ([]uint64, error) {
-	var all []uint64
+// pages gives take every page of the list of objects that a layer of the source has.
+func (s *copying) pages(ctx context.Context, layer replica.LayerID, take func(api.SyncObjectsReply)) error {
 	for from := uint64(0); ; {
 		page, err := askSource[api.SyncObjectsReply](ctx, s.source, api.SyncObjects,
 			api.SyncObjectsRequest{Hold: s.source.begin.Hold, Layer: uint32(layer), From: from})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, page.Objects...)
+		take(page)
 		if page.Next <= from {
-			return all, nil
+			return nil
 		}
 		from = page.Next
 	}
 }
 
 func (s *copying) copy(ctx context.Context, id objectID) error {
-	object, err := s.source.object(ctx, id)
+	if s.source.rate.slow() {
+		s.alone.Lock()
+		defer s.alone.Unlock()
+	}
+	object, err := s.source.object(ctx, id, func(bytes int) { s.meter.add(0, uint64(bytes), time.Now()) })
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil // dropped meanwhile; so will it be here
 	}
@@ -209,9 +215,7 @@ func (s *copying) copy(ctx context.Context, id objectID) error {
 	if err := s.replica.InstallObject(id.layer, id.index, object); err != nil {
 		return err
 	}
-	s.objects.Add(1)
-	s.bytes.Add(uint64(len(object.Data)))
-	s.report()
+	s.meter.add(1, 0, time.Now())
 	return nil
 }
 
@@ -229,10 +233,4 @@ func (s *copying) save(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-func (s *copying) report() {
-	s.follower.setProgress(&api.Progress{
-		Objects: s.objects.Load(), ObjectsTotal: s.total, Bytes: s.bytes.Load(),
-	})
 }

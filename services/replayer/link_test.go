@@ -1,0 +1,180 @@
+package replayer
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/sitetest"
+)
+
+// resumeMax is how soon after the return of a link replay goes on.
+const resumeMax = 2 * time.Second
+
+// linked is a pair whose follower reaches its owner over a link, while a writer goes on.
+type linked struct {
+	east, west *party
+	link       *sitetest.Link
+	stop       func() // of the writer
+}
+
+func newLinked(t *testing.T) *linked {
+	east, west := newPair(t)
+	l := &linked{east, west, sitetest.NewLink(t, east.at.Server.URL()), nil}
+	if _, err := west.at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
+		Pool: "vms", Peer: east.at.Node.Site.UUID, Site: "east", URL: l.link.URL, Direction: events.ReceiveAndSend,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 16 << 20})
+	east.write("disk0", []byte("before"), 5<<20)
+	return l
+}
+
+// keepWriting writes small blocks until stopped.
+func (l *linked) keepWriting(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	dev := l.east.open("vms/prod/disk0")
+	writing.Go(func() {
+		random := rand.New(rand.NewPCG(7, 7))
+		for ctx.Err() == nil {
+			data := make([]byte, 4096)
+			for i := range data {
+				data[i] = byte(random.Uint32())
+			}
+			done := make(chan error, 1)
+			dev.Write(context.Background(), data, uint64(random.IntN(4096))*4096, false, func(err error) { done <- err })
+			if err := <-done; err != nil {
+				t.Errorf("write: %v", err)
+				return
+			}
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	})
+	l.stop = sync.OnceFunc(func() {
+		cancel()
+		writing.Wait()
+		_ = dev.Close(context.Background())
+	})
+	t.Cleanup(l.stop)
+}
+
+// resumes waits until west has applied what east has logged by now, and returns how long
+// that took.
+func (l *linked) resumes(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	want := must[api.Status](l.east, api.DirectoryStatus, api.Nothing{}).Position
+	sitetest.Eventually(t, "west goes on", func() bool {
+		return l.west.follower.followers[westID].marks().Applied.Position >= want.Position
+	})
+	return time.Since(began)
+}
+
+func (l *linked) mustResume(t *testing.T) {
+	t.Helper()
+	took := l.resumes(t)
+	t.Logf("replay went on %s after the link was back", took.Round(time.Millisecond))
+	if took > resumeMax {
+		t.Errorf("replay went on %s after the link was back, at most %s are allowed", took, resumeMax)
+	}
+}
+
+// Whatever the link does while east goes on being written, west goes on soon after it is
+// back, and holds what east holds.
+//
+// journal 242: start, then write, both equal. rivals 6: what was applied is not sent again.
+func TestReplayGoesOnSoonAfterTheLinkIsBack(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		fail func(*sitetest.Link)
+		down []time.Duration
+	}{
+		{"cut", (*sitetest.Link).Cut, []time.Duration{300 * time.Millisecond, 4 * time.Second}},
+		{"black hole", (*sitetest.Link).BlackHole, []time.Duration{4 * time.Second, 7 * time.Second}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLinked(t)
+			l.west.follow()
+			l.keepWriting(t)
+			l.resumes(t)
+			for _, down := range c.down {
+				c.fail(l.link)
+				<-time.After(down)
+				l.link.Heal()
+				l.mustResume(t)
+			}
+			l.stop()
+			l.west.sameAs(l.east)
+		})
+	}
+}
+
+// A link that fails again and again leaves nothing behind that waits.
+func TestReplayGoesOnAfterALinkThatFlaps(t *testing.T) {
+	t.Parallel()
+	l := newLinked(t)
+	l.west.follow()
+	l.keepWriting(t)
+	random := rand.New(rand.NewPCG(3, 9))
+	for i := range 20 {
+		fail := l.link.Cut
+		if i%3 == 0 {
+			fail = l.link.BlackHole
+		}
+		fail()
+		<-time.After(time.Duration(random.IntN(400)) * time.Millisecond)
+		l.link.Heal()
+		<-time.After(time.Duration(random.IntN(600)) * time.Millisecond)
+	}
+	l.mustResume(t)
+	l.stop()
+	l.west.sameAs(l.east)
+}
+
+// A slow link is none that is dead: a first sync and a backlog over it take their time, and
+// the heads come meanwhile.
+func TestSlowLinkIsNotTakenForADeadOne(t *testing.T) {
+	t.Parallel()
+	l := newLinked(t)
+	l.link.Slow(100*time.Millisecond, 1250<<10) // 10 Mbit/s, a round trip of 200 ms
+	l.east.write("disk0", noise(6<<20), 8<<20)
+	began := time.Now()
+	l.west.follow()
+	f := l.west.follower.followers[westID]
+	sitetest.Eventually(t, "the first sync is over", func() bool {
+		own := f.copy()
+		return own != nil && own.complete() && own.replica.Applied() != (events.Mark{})
+	})
+	t.Logf("first sync of 6 MiB: %s", time.Since(began).Round(time.Millisecond))
+	first := f.lastSource()
+	l.keepWriting(t)
+	l.east.write("disk0", noise(6<<20), 0) // the backlog of a few seconds
+	l.resumes(t)
+	if got := f.lastSource(); got != first {
+		t.Error("the source was dialled anew")
+	}
+	l.stop()
+	l.west.sameAs(l.east)
+	l.link.Cut()
+	l.link.Heal()
+	l.mustResume(t)
+}
+
+func noise(size int) []byte {
+	data := make([]byte, size)
+	random := rand.NewChaCha8([32]byte{5})
+	_, _ = random.Read(data) // never fails
+	return data
+}
