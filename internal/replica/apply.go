@@ -2,7 +2,6 @@ package replica
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"tidemark/events"
@@ -16,6 +15,12 @@ const (
 	skip          // the entry is in the object already
 	lack          // the object's content was never installed: see missing
 )
+
+// decision is a verdict about an object of the plan.
+type decision struct {
+	verdict verdict
+	object  int
+}
 
 // follows reports whether a message continues the history up to a mark.
 func (r *Replica) follows(m events.JournalMessage, applied events.Mark) error {
@@ -81,34 +86,35 @@ func (r *Replica) applyTag(t *events.TagClaimed) error {
 }
 
 // checkChange decides for each object of a change what to do, before any is touched.
-func (r *Replica) checkChange(c *change, position, version events.Position, before []events.Position) (*Image, error) {
+func (r *Replica) checkChange(c *change, at stamp, before []events.Position) (*Image, error) {
 	img := r.images[c.image]
 	if img == nil {
-		return nil, corrupt("entry %v: there is no image %d", position, c.image)
+		return nil, corrupt("entry %v: there is no image %d", at.position, c.image)
 	}
 	if size := img.Size(); !c.sound() || c.offset > size || c.length > size-c.offset {
 		return nil, corrupt("entry %v: %d bytes at %d do not lie in image %d of %d bytes, or are no whole copies",
-			position, c.length, c.offset, c.image, size)
+			at.position, c.length, c.offset, c.image, size)
 	}
 	first, count := Objects(c.offset, c.length, img.objectSize)
 	if uint64(len(before)) != count {
-		return nil, corrupt("entry %v carries %d versions for %d objects", position, len(before), count)
+		return nil, corrupt("entry %v carries %d versions for %d objects", at.position, len(before), count)
 	}
 	r.verdicts = r.verdicts[:0]
 	for i, want := range before {
-		v, err := r.decide(img, first+uint64(i), position, version, want)
+		object := r.plan.object(img, first+uint64(i))
+		v, err := r.decide(&r.plan.objects[object], at, want)
 		if err != nil {
 			return nil, err
 		}
-		r.verdicts = append(r.verdicts, v)
+		r.verdicts = append(r.verdicts, decision{v, object})
 	}
 	return img, nil
 }
 
-// decide compares an object's version with those of an entry.
-func (r *Replica) decide(img *Image, index uint64, position, version, want events.Position) (verdict, error) {
-	have := img.active.version(index)
-	if have == version {
+// decide compares the version that an object will have with those of an entry.
+func (r *Replica) decide(o *plannedObject, at stamp, want events.Position) (verdict, error) {
+	have := o.version
+	if have == at.version {
 		return skip, nil
 	}
 	if r.catchingUp() {
@@ -117,86 +123,30 @@ func (r *Replica) decide(img *Image, index uint64, position, version, want event
 		// the entry in it. One below what the entry wants was not brought: what shows
 		// is what lay below it.
 		switch {
-		case have > version:
+		case have > at.version:
 			return skip, nil
-		case have < want, img.active.objects.isMissing(index):
+		case have < want, o.absent:
 			return lack, nil
 		}
 	}
 	if have != want {
-		return 0, &MismatchError{Position: position, Image: img.id, Object: index, Want: want, Have: have}
+		return 0, &MismatchError{Position: at.position, Image: o.image.id, Object: o.index, Want: want, Have: have}
 	}
 	return apply, nil
 }
 
-func (r *Replica) applyChange(c *change, position, version events.Position, before []events.Position) error {
-	img, err := r.checkChange(c, position, version, before)
+// planChange checks a change against what will be, and plans it.
+func (r *Replica) planChange(c *change, at stamp, before []events.Position) error {
+	img, err := r.checkChange(c, at, before)
 	if err != nil {
 		return err
 	}
 	first, _ := Objects(c.offset, c.length, img.objectSize)
-	var holes holes
-	for i, v := range r.verdicts {
-		p := c.span(first+uint64(i), img.objectSize)
-		if err := img.applySpan(c, p, v, position, version, &holes); err != nil {
-			return fmt.Errorf("apply entry %v to %s: %w", position, objectName(img.id, p.index), err)
-		}
+	for i, d := range r.verdicts {
+		r.plan.add(d.object, plannedSpan{change: *c, span: c.span(first+uint64(i), img.objectSize), verdict: d.verdict, stamp: at})
 	}
-	if err := holes.punch(img.active); err != nil {
-		return fmt.Errorf("apply entry %v to image %d: %w", position, img.id, err)
-	}
-	return nil
-}
-
-// applySpan changes one object, and lets what is staged go: both under its lock, so
-// that no reader sees neither.
-func (img *Image) applySpan(c *change, p span, v verdict, position, version events.Position, holes *holes) error {
-	s := img.stripe(p.index)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := img.active
-	switch v {
-	case apply:
-		o := l.objects.make(p.index)
-		if err := img.changeObject(o, c, p, holes); err != nil {
-			return err
-		}
-		o.version = version
-		l.touch(o, p.index)
-	case lack:
-		o := l.objects.make(p.index)
-		if o.flags&missing == 0 {
-			o.flags |= missing
-			img.replica.lost++
-		}
-		o.version = version
-		l.touch(o, p.index)
-	case skip: // its content is there already
-	}
-	s.unstage(p, position)
-	img.replica.witnesses.changed(img, p.index)
-	return nil
-}
-
-// changeObject changes an object's data and allocation.
-func (img *Image) changeObject(o *object, c *change, p span, holes *holes) error {
-	l := img.active
-	switch c.kind {
-	case writing:
-		return l.write(o, p.index, p.from, c.part(p))
-	case repeating:
-		return img.replica.writePattern(l, o, c, p)
-	case zeroing:
-		return l.zero(o, p.index, p.from, p.to)
-	case discarding:
-		to := p.to
-		if p.base+to == img.Size() { // nothing lies behind it in the last block
-			to = (to + BlockSize - 1) / BlockSize * BlockSize
-		}
-		if err := l.discard(o, p.index, p.from, to); err != nil {
-			return err
-		}
-		return holes.add(l, p.base+p.from, p.base+to)
+	if r.witnesses.waiting.Load() > 0 { // for what this entry makes, perhaps
+		return r.carryOut()
 	}
 	return nil
 }
@@ -204,25 +154,9 @@ func (img *Image) changeObject(o *object, c *change, p span, holes *holes) error
 // patternRoom is how many bytes of copies of a pattern are written at once, at least.
 const patternRoom = 64 << 10
 
-// writePattern writes copies of a pattern, a bounded number of bytes at a time.
-func (r *Replica) writePattern(l *layer, o *object, c *change, p span) error {
-	for from := p.from; from < p.to; {
-		room := min(p.to-from, max(patternRoom, uint64(len(c.data))))
-		if uint64(len(r.expanded)) < room {
-			r.expanded = make([]byte, room)
-		}
-		piece := r.expanded[:room]
-		repeat(piece, c.data, c.phase(p.base+from))
-		if err := l.write(o, p.index, from, piece); err != nil {
-			return err
-		}
-		from += room
-	}
-	return nil
-}
-
 // holes gathers adjoining freed ranges of a file, so that they are punched at once.
-// Readers do not look at freed blocks, so this may come later.
+// Readers do not look at freed blocks, so this may come later, but not after they are
+// written again.
 type holes struct{ from, to uint64 }
 
 // add takes the whole blocks of a range.
@@ -240,4 +174,8 @@ func (h *holes) add(l *layer, from, to uint64) error {
 	return err
 }
 
-func (h *holes) punch(l *layer) error { return l.punch(h.from, h.to) }
+func (h *holes) punch(l *layer) error {
+	err := l.punch(h.from, h.to)
+	*h = holes{}
+	return err
+}

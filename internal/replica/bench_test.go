@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"tidemark/events"
@@ -106,6 +107,27 @@ func BenchmarkApply4K(b *testing.B) {
 				if staged {
 					for _, m := range batches[max(0, len(batches)-8):] {
 						mustApply(b, r, m)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+	for _, step := range []int{4, 16, 64} {
+		b.Run(fmt.Sprintf("step=%d", step), func(b *testing.B) {
+			r, j := benchReplica(b, true)
+			const perRound = 20000
+			b.ResetTimer()
+			for done := 0; done < b.N; done += perRound {
+				b.StopTimer()
+				var ms []events.JournalMessage
+				for _, m := range writes(b, r, j, min(perRound, b.N-done)) {
+					ms = append(ms, m)
+				}
+				b.StartTimer()
+				for some := range slices.Chunk(ms, step) {
+					if err := r.ApplyRun(some, 1); err != nil {
+						b.Fatal(err)
 					}
 				}
 			}

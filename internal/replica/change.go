@@ -1,6 +1,10 @@
 package replica
 
-import "tidemark/events"
+import (
+	"slices"
+
+	"tidemark/events"
+)
 
 // change is an IO event that changes data.
 type change struct {
@@ -89,8 +93,12 @@ func (c *change) part(s span) []byte { return c.data[s.base+s.from-c.offset:][:s
 // applied is left out. Entries of images that do not exist yet, and whatever lies beyond an
 // image's end, show only when applied.
 func (r *Replica) Stage(b *events.Batch) {
-	if b.End.Position <= r.Applied().Position {
-		return // applied already: nothing would take it away again
+	r.mu.Lock()
+	applied := r.applied.Position
+	r.staged = b.End.Position
+	r.mu.Unlock()
+	if b.End.Position <= applied {
+		return // nothing would take it away again
 	}
 	for i := range b.Entries {
 		c, ok := changeOf(b.Entries[i].Event)
@@ -131,6 +139,21 @@ func (img *Image) unstage(c *change, position events.Position) {
 		s.mu.Lock()
 		s.unstage(c.span(index, img.objectSize), position)
 		s.mu.Unlock()
+	}
+}
+
+// unstageTo takes away what entries up to a position staged of an object. The stripe is
+// held.
+func (s *stripe) unstageTo(index uint64, position events.Position) {
+	segs, ok := s.staged[index]
+	if !ok {
+		return
+	}
+	segs = slices.DeleteFunc(segs, func(g segment) bool { return g.position <= position })
+	if len(segs) == 0 {
+		delete(s.staged, index)
+	} else {
+		s.staged[index] = segs
 	}
 }
 

@@ -53,18 +53,20 @@ func (c *crasher) take(at string) {
 	c.images = append(c.images, crashImage{dir, mark, at})
 }
 
-// run applies the messages behind what was applied, with checkpoints between and
-// during them. It stops at the first error.
+// run applies the messages behind what was applied, several at once, with checkpoints
+// between and during them. It stops at the first error.
 func (c *crasher) run(messages []events.JournalMessage) error {
 	next := 0
 	step := func() error {
 		for next < len(messages) {
-			m := messages[next]
-			next++
-			if m.Ends().Position <= c.r.Applied().Position {
-				continue
+			from, to := next, stepEnd(messages, next, 1+c.rng.IntN(5))
+			next = to
+			for from < to && messages[from].Ends().Position <= c.r.Applied().Position {
+				from++
 			}
-			return c.r.Apply(m, uint64(next))
+			if from < to {
+				return c.r.ApplyRun(messages[from:to], uint64(to))
+			}
 		}
 		return nil
 	}
@@ -131,6 +133,9 @@ func TestCrashAnywhere(t *testing.T) {
 			j := newJournal(rng.IntN)
 			for range 40 {
 				j.random(6)
+				if rng.IntN(8) == 0 {
+					j.across()
+				}
 			}
 			dir := filepath.Join(memDir(t), "r")
 			if err := create1(t, vfs.OS(), dir).Close(); err != nil {

@@ -57,6 +57,18 @@
 // rolled back image's that of the rollback, until they are changed. So versions never go
 // back, except that what a shrink cuts off begins at zero again.
 //
+// # Steps
+//
+// What is applied at once is planned first: every entry is checked against the versions that
+// the ones before it will leave, and its parts are put to the objects that they touch. Only
+// then the objects are changed, one by one in the order in which they lie in the file: writes
+// that adjoin become one, blocks that a later write covers are not written. Versions order
+// what happens to one object; nothing orders different objects, until something that is no
+// change of data (an operation, a fact, a tag, a flush) or the step's end has all that was
+// planned carried out. The result is that of one entry after the other, and a reader cannot
+// tell either: see carryOut. All this is one goroutine: the kernel lets one write at a time
+// into a file.
+//
 // # Facts and operations
 //
 // [Replica.Check] says whether a fact could be made true, and with which versions. The
@@ -81,7 +93,8 @@
 //     a place inside a run.
 //   - An object changes only from exactly the version that an entry names, all objects
 //     of an entry are checked before one is changed, and the version is set after the
-//     data, under the lock that readers and copiers of the object take.
+//     data, under the lock that readers and copiers of the object take. It may be ahead of
+//     [Replica.Applied] within a step, never of where the step ends.
 //   - A reader of a block sees either what an entry staged, or what the same entry
 //     applied, or what came later: both change hands under the object's lock. A reader of a
 //     snapshot sees what was applied up to its position, and nothing else, ever.
@@ -125,8 +138,8 @@
 //     punched keep their space until the blocks are used again.
 //   - In a step of compaction: the structure of the last checkpoint, with the same content.
 //     A copy that fails (no space, an error of the file) leaves the replica as it is.
-//   - A failed write of an entry, sync or commit: the replica has failed for good. It is not
-//     tried again, because the kernel may report an error once and then forget the pages.
+//   - A failed write of an entry, sync or commit: the replica has failed for good; objects
+//     may be as of different entries of the last step. It is not tried again, because the kernel may report an error once and then forget the pages.
 //
 // # First sync
 //

@@ -72,10 +72,9 @@ func (l *layer) writeFile(off uint64, p []byte) error {
 	return nil
 }
 
-// write puts data at byte from of an object that begins at base. The stripe is held
-// for writing, as it is for zero and discard.
-func (l *layer) write(o *object, index, from uint64, data []byte) error {
-	base, to := index*l.objectSize, from+uint64(len(data))
+// write puts pieces of data, one behind the other, at bytes [from, to) of an object. The
+// stripe is held for writing, as it is for zero and discard.
+func (l *layer) write(o *object, index, from, to uint64, pieces [][]byte) error {
 	first, last := from/BlockSize, (to-1)/BlockSize
 	l.unsynced = true
 	headDone := false
@@ -90,10 +89,20 @@ func (l *layer) write(o *object, index, from uint64, data []byte) error {
 			return err
 		}
 	}
-	if err := l.writeFile(base+from, data); err != nil {
+	if err := l.writePieces(index*l.objectSize+from, to-from, pieces); err != nil {
 		return err
 	}
 	l.allocate(o, first, last+1)
+	return nil
+}
+
+func (l *layer) writePieces(off, length uint64, pieces [][]byte) error {
+	if len(pieces) == 1 {
+		return l.writeFile(off, pieces[0])
+	}
+	if err := l.file.WriteVector(pieces, int64(off)); err != nil {
+		return fmt.Errorf("write %d bytes at %d of layer %d: %w", length, off, l.id, err)
+	}
 	return nil
 }
 

@@ -74,8 +74,10 @@ type Replica struct {
 	// applying makes what changes the replica serial: between two holders of it the
 	// replica is between two messages. It protects what follows.
 	applying     sync.Mutex
-	verdicts     []verdict
-	expanded     []byte // room for copies of a pattern
+	verdicts     []decision
+	plan         plan
+	spans        spanWriter
+	passed       events.Position // within a step: where the last message ends that was dealt with
 	snapshots    map[events.SnapshotID]*Snapshot
 	unfinished   []Operation // by start
 	nextImage    events.ImageID
@@ -113,7 +115,8 @@ type Replica struct {
 	names     map[string]*Image
 	layers    map[LayerID]*layer
 	tags      []events.TagClaimed
-	begun     events.Position // where the message ends that is being applied, or was
+	begun     events.Position // where the step ends that is being applied, or was
+	staged    events.Position // where the last message ends that was staged
 	applied   events.Mark
 	seq       uint64
 	committed commitPoint

@@ -72,13 +72,14 @@ func mustCheckpoint(t testing.TB, r *Replica) events.Mark {
 
 // replay applies the messages of a journal behind what was applied.
 func replay(r *Replica, messages []events.JournalMessage) error {
-	for i, m := range messages {
-		if m.Ends().Position <= r.Applied().Position {
-			continue
+	for next := 0; next < len(messages); {
+		n := stepEnd(messages, next, 1)
+		if messages[n-1].Ends().Position > r.Applied().Position {
+			if err := r.ApplyRun(messages[next:n], uint64(n)); err != nil {
+				return err
+			}
 		}
-		if err := r.Apply(m, uint64(i+1)); err != nil {
-			return err
-		}
+		next = n
 	}
 	return nil
 }

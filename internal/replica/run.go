@@ -25,10 +25,12 @@ func (r *Replica) Apply(m events.JournalMessage, seq uint64) error {
 }
 
 // ApplyRun applies consecutive messages as one step: no checkpoint falls between them. It
-// is what a change of several entries needs that spans messages. The parts of one that is
-// not complete within ms are void: they change nothing, and what was staged of them
-// disappears. seq is the sequence of the last message. Errors are those of
-// [Replica.Apply], which is ApplyRun of one message.
+// is what a change of several entries needs that spans messages, and it is cheaper than as
+// many calls of Apply: what lies side by side is written at once, what is overwritten in
+// the same step is not written. The parts of a change that is not complete within ms are
+// void: they change nothing, and what was staged of them disappears. seq is the sequence
+// of the last message. Errors are those of [Replica.Apply], which is ApplyRun of one
+// message; of a step that fails the messages before the wrong one may be applied or not.
 func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
 	r.gate.Lock()
 	defer r.gate.Unlock()
@@ -52,6 +54,7 @@ func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
 	r.begun = end.Position
 	r.mu.Unlock()
 	if err := r.applyMessages(ms); err != nil {
+		r.plan.reset()
 		return err
 	}
 	r.mu.Lock()
@@ -62,6 +65,7 @@ func (r *Replica) ApplyRun(ms []events.JournalMessage, seq uint64) error {
 }
 
 func (r *Replica) applyMessages(ms []events.JournalMessage) error {
+	defer func() { r.passed = 0 }()
 	whole := 0 // entries from here on that belong to a run which is complete
 	for i, m := range ms {
 		var err error
@@ -69,7 +73,9 @@ func (r *Replica) applyMessages(ms []events.JournalMessage) error {
 		case *events.Batch:
 			whole, err = r.applyBatch(m, ms[i+1:], whole, i == 0)
 		case *events.TagClaimed:
-			err = r.applyTag(m)
+			if err = r.carryOut(); err == nil {
+				err = r.applyTag(m)
+			}
 		}
 		switch {
 		case err == nil:
@@ -78,6 +84,34 @@ func (r *Replica) applyMessages(ms []events.JournalMessage) error {
 		default:
 			return err
 		}
+		if err := r.pass(m.Ends(), whole == 0); err != nil {
+			return err
+		}
+	}
+	return r.carryOut()
+}
+
+// pass notes that a message was dealt with; between says that no run goes on behind it.
+// From where catching up ends versions are exact, and nothing may be missing. Who waits for
+// a message's end is told of it.
+func (r *Replica) pass(end events.Mark, between bool) error {
+	was := r.catchingUp()
+	r.passed = end.Position
+	caughtUp := was && !r.catchingUp()
+	witnessed := between && r.witnesses.waiting.Load() > 0
+	if caughtUp || witnessed || between && len(r.plan.spans) >= plannedMax {
+		if err := r.carryOut(); err != nil {
+			return err
+		}
+	}
+	if witnessed {
+		r.mu.Lock()
+		r.applied = end
+		r.mu.Unlock()
+		r.arrived(end.Position)
+	}
+	if caughtUp {
+		return r.checkCaughtUp()
 	}
 	return nil
 }
@@ -148,7 +182,10 @@ func (r *Replica) void(e *events.Entry, position events.Position) {
 
 func (r *Replica) applyEntry(e *events.Entry, at stamp) error {
 	if c, ok := changeOf(e.Event); ok {
-		return r.applyChange(&c, at.position, at.version, e.Before)
+		return r.planChange(&c, at, e.Before)
+	}
+	if err := r.carryOut(); err != nil {
+		return err
 	}
 	defer r.rearranged()
 	switch ev := e.Event.(type) {

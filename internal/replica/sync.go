@@ -320,7 +320,7 @@ func (r *Replica) endSync(reached, logged events.Position) error {
 }
 
 // catchingUp reports whether objects may include entries behind what was applied.
-func (r *Replica) catchingUp() bool { return r.applied.Position < r.reach }
+func (r *Replica) catchingUp() bool { return max(r.applied.Position, r.passed) < r.reach }
 
 // checkCaughtUp demands, when replay has reached all that was installed, that nothing
 // is missing any more.

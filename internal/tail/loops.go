@@ -115,16 +115,13 @@ func (t *Tail) applyLoop(ctx context.Context) error {
 	}
 }
 
-// applicable returns what is to be applied next, as one step: nothing while that is
-// not known or not safe.
+// applicable returns what is to be applied next, at once: nothing while that is not known
+// or not safe.
 func (t *Tail) applicable() ([]item, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	next, err := nextStep(t.queue)
-	if err != nil || next.decided == 0 || next.decided > t.safeSeq {
-		return nil, err
-	}
-	return t.queue[:next.messages:next.messages], nil
+	n, err := nextSteps(t.queue, t.safeSeq)
+	return t.queue[:n:n], err
 }
 
 // applied takes the items at the head of the queue away.

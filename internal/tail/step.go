@@ -11,6 +11,32 @@ import (
 // is less than [UnappliedBytesMax] by far more than a message.
 const RunBytesMax = 48 << 20
 
+// stepsBytes is how much is applied at once, in bytes: steps are added until they reach
+// it. More together cost less (what lies side by side is written at once), but hold up a
+// checkpoint and whoever asks the replica something meanwhile, and keep their memory.
+const stepsBytes = 8 << 20
+
+// nextSteps returns how many messages at the head of a queue can be applied now: those of
+// the steps that are decided by messages up to safe, as many as stepsBytes allows but one
+// at least.
+func nextSteps(queue []item, safe uint64) (int, error) {
+	n, bytes := 0, 0
+	for n < len(queue) && bytes < stepsBytes {
+		next, err := nextStep(queue[n:])
+		switch {
+		case err != nil && n == 0:
+			return 0, err
+		case err != nil || next.decided == 0 || next.decided > safe:
+			return n, nil
+		}
+		for _, it := range queue[n : n+next.messages] {
+			bytes += it.bytes
+		}
+		n += next.messages
+	}
+	return n, nil
+}
+
 // step is the messages at the head of a queue that are applied as one: a message by
 // itself, or those of a run that spans messages.
 type step struct {

@@ -116,3 +116,28 @@ func TestSteps(t *testing.T) {
 		}
 	})
 }
+
+// TestNextSteps takes as much as is safe and the bound allows, in whole steps.
+func TestNextSteps(t *testing.T) {
+	for _, c := range []struct {
+		queue string
+		safe  uint64
+		want  int
+	}{
+		{"w w w", 0, 0},
+		{"w w w", 2, 2},
+		{"w w w", 9, 3},
+		{"w 0/3 1/3 2/3 w", 3, 1}, // the run is not safe as a whole
+		{"w 0/3 1/3 2/3 w", 4, 4},
+		{"w 0/3 1/3", 9, 1},   // it has not ended
+		{"w 0/3 1/3 T", 3, 1}, // what breaks it off is not safe
+		{"w 0/3 1/3 T", 4, 4}, // it is void
+		{"0/2 0/2 1/2", 3, 3}, // one is void, one is not
+		{strings.Repeat("w ", 100), 100, stepsBytes >> 20},
+		{strings.Repeat("w ", 7) + "0/3 1/3 2/3 w w", 12, 10}, // as far as its step goes
+	} {
+		if got, err := nextSteps(spelt(c.queue), c.safe); got != c.want || err != nil {
+			t.Errorf("%.40q, safe up to %d: %d, %v", c.queue, c.safe, got, err)
+		}
+	}
+}

@@ -44,8 +44,8 @@ type Config struct {
 	// that is noticed, whatever was checkpointed. Not for a log that may lose what it
 	// calls safe.
 	NoteSafe bool
-	// OnApplied is called after a message was applied, in order, before its memory may
-	// be used again. It may be nil.
+	// OnApplied is called with each message after it was applied, and perhaps others behind
+	// it, in order, before its memory may be used again. It may be nil.
 	OnApplied func(m events.JournalMessage)
 	// OnCommit is called after each checkpoint. It may be nil.
 	OnCommit func(ctx context.Context, committed events.Mark) error

@@ -31,7 +31,7 @@ func TestStations(t *testing.T) {
 			if safe := r.syncer.safe.Load(); next > safe {
 				t.Errorf("message %d is applied while the log is safe up to %d", next, safe)
 			}
-			if got := r.replica.Applied(); got != m.Ends() {
+			if got := r.replica.Applied(); got.Position < m.Ends().Position {
 				t.Errorf("message %d ends at %v, the replica at %v", next, m.Ends().Position, got.Position)
 			}
 		}

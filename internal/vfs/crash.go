@@ -299,6 +299,20 @@ func (f *crashFile) WriteAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
+// WriteVector implements [File]: each piece reaches the disk by itself, or does not.
+func (f *crashFile) WriteVector(pieces [][]byte, off int64) error {
+	for _, p := range pieces {
+		if _, err := f.WriteAt(p, off); err != nil {
+			return err
+		}
+		off += int64(len(p))
+	}
+	return nil
+}
+
+// StartWriteback implements [File]: what is not synced may be on the disk anyway.
+func (f *crashFile) StartWriteback(int64, int64) {}
+
 func (f *crashFile) Truncate(size int64) error {
 	return f.record(change{kind: OpTruncate, off: size}, func() error { return f.File.Truncate(size) })
 }

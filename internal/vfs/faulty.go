@@ -166,6 +166,14 @@ func (f *faultyFile) WriteAt(p []byte, off int64) (int, error) {
 	return f.File.WriteAt(p, off)
 }
 
+func (f *faultyFile) WriteVector(pieces [][]byte, off int64) error {
+	if err := f.fs.check(OpWrite, f.name); err != nil {
+		_ = f.File.WriteVector(pieces[:len(pieces)/2], off)
+		return err
+	}
+	return f.File.WriteVector(pieces, off)
+}
+
 func (f *faultyFile) Truncate(size int64) error {
 	if err := f.fs.check(OpTruncate, f.name); err != nil {
 		return err

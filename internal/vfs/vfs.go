@@ -42,6 +42,12 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
+	// WriteVector writes pieces of data one behind the other from off on, as one write
+	// where the system can. After an error any of it may be there.
+	WriteVector(pieces [][]byte, off int64) error
+	// StartWriteback asks the system to begin writing a range to the disk, so that a
+	// later Sync finds less to do. It promises nothing, and an error is the next Sync's.
+	StartWriteback(off, length int64)
 	// Truncate sets the file's size.
 	Truncate(size int64) error
 	// PunchHole makes a range read as zeroes and gives its space back where the

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -37,7 +38,12 @@ func TestOSFiles(t *testing.T) {
 				switch g.kind = rapid.SampledFrom([]OpKind{OpWrite, OpPunchHole, OpZeroRange, OpTruncate}).Draw(t, "kind"); g.kind {
 				case OpWrite:
 					g.data = bytes.Repeat([]byte{byte(1 + off%255)}, int(length))
-					_, err = f.WriteAt(g.data, off)
+					if off%2 == 0 {
+						_, err = f.WriteAt(g.data, off)
+					} else {
+						err = f.WriteVector(slices.Collect(slices.Chunk(g.data, 1+int(off%97))), off)
+					}
+					f.StartWriteback(off, length)
 				case OpPunchHole:
 					err = f.PunchHole(off, length)
 				case OpZeroRange:
