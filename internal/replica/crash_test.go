@@ -58,14 +58,11 @@ func (c *crasher) take(at string) {
 func (c *crasher) run(messages []events.JournalMessage) error {
 	next := 0
 	step := func() error {
-		for next < len(messages) {
-			from, to := next, stepEnd(messages, next, 1+c.rng.IntN(5))
-			next = to
-			for from < to && messages[from].Ends().Position <= c.r.Applied().Position {
-				from++
-			}
-			if from < to {
-				return c.r.ApplyRun(messages[from:to], uint64(to))
+		from, applied := next, c.r.Applied()
+		for next < len(messages) && c.r.Applied() == applied {
+			next = stepEnd(messages, next, 1+c.rng.IntN(5))
+			if err := replaySteps(c.r, messages[from:next], next-from); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -72,14 +72,22 @@ func mustCheckpoint(t testing.TB, r *Replica) events.Mark {
 
 // replay applies the messages of a journal behind what was applied.
 func replay(r *Replica, messages []events.JournalMessage) error {
+	return replaySteps(r, messages, 1)
+}
+
+// replaySteps is replay with a number of messages at once.
+func replaySteps(r *Replica, messages []events.JournalMessage, n int) error {
 	for next := 0; next < len(messages); {
-		n := stepEnd(messages, next, 1)
-		if messages[n-1].Ends().Position > r.Applied().Position {
-			if err := r.ApplyRun(messages[next:n], uint64(n)); err != nil {
+		from, to := next, stepEnd(messages, next, n)
+		for from < to && messages[from].Ends().Position <= r.Applied().Position {
+			from++
+		}
+		if from < to {
+			if err := r.ApplyRun(messages[from:to], uint64(to)); err != nil {
 				return err
 			}
 		}
-		next = n
+		next = to
 	}
 	return nil
 }

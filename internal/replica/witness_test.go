@@ -107,7 +107,7 @@ func compareAll(t *testing.T, follower, source *Replica, samples []sampled, mess
 			waited++
 		}
 	}
-	if err := replay(follower, messages); err != nil {
+	if err := replaySteps(follower, messages, 3); err != nil {
 		t.Fatal(err)
 	}
 	for i, w := range witnesses {
