@@ -34,6 +34,10 @@ type mirrorState struct {
 	Progress *api.Progress `json:"progress,omitempty"`
 	Node     string        `json:"node"`
 	Nodes    []mirrorNode  `json:"nodes"`
+	// Split is set in a split brain: how the histories parted, and what resolves it.
+	Split *api.Split `json:"split,omitempty"`
+	// Ahead is, of a replica, what a forced promotion would lose as far as it is known.
+	Ahead *api.Ahead `json:"ahead,omitempty"`
 }
 
 // mirrorNode is one copy that the directory's holder knows of.
@@ -66,6 +70,11 @@ func newMirrorStatus(c *cli) *cobra.Command {
 				t.row("DIRECTORY", "ROLE", "PRIMARY", "STATE", "POSITION", "BEHIND", "SECONDS", "NODES", "ERROR")
 				for _, m := range states {
 					t.row(m.Directory, m.Role, m.Primary, m.State, m.Position, behind(m.Lag), seconds(m.Lag.Seconds), len(m.Nodes), m.Error)
+				}
+				for _, m := range states {
+					if m.Split != nil {
+						splitRows(t, m.Directory, m.Split)
+					}
 				}
 			})
 		}),
@@ -109,12 +118,16 @@ func mirrored(d api.Directory, s api.Status) mirrorState {
 		Directory: d.Name, Role: s.Role, Primary: s.Primary, State: s.State, Error: s.Error,
 		Tag: s.Tag, Owner: s.Owner, Position: s.Applied.Position, Received: s.Position.Position,
 		Lag: s.Lag, Following: d.Following, Progress: s.Progress, Node: s.Node, Nodes: []mirrorNode{},
+		Split: s.Split, Ahead: s.Ahead,
 	}
 	if s.Role == events.Master {
 		m.Description = "local copy is primary: " + s.State
 		m.State, m.Position = mirrorStopped, s.Position.Position
 		if s.State == mirrorError {
 			m.State = mirrorError
+		}
+		if s.Split != nil {
+			m.State, m.Error = mirrorSplit, splitError(s.Split)
 		}
 	}
 	if m.Error == "" {

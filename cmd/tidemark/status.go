@@ -153,7 +153,7 @@ func (a siteStatus) worries() []attention {
 	}
 	for _, d := range a.Directories {
 		switch {
-		case d.State == mirrorError || d.State == "split_brain":
+		case d.State == mirrorError || d.State == mirrorSplit:
 			note(0, d.Directory, "%s: %s", d.State, d.Error)
 		case d.Error != "":
 			note(1, d.Directory, "%s: %s", d.State, d.Error)
@@ -208,6 +208,9 @@ func (a siteStatus) table(t *table) {
 
 // shownState is "ready" rather than "stopped" for a primary that works.
 func (d directoryLine) shownState() string {
+	if d.State == mirrorSplit {
+		return d.State
+	}
 	if _, state, found := strings.Cut(d.Description, ": "); found {
 		return state
 	}

@@ -92,13 +92,13 @@ func (r *Replica) NewJournal() bool {
 	return r.newJournal
 }
 
-// JournalReplaced says, durably, that the journal's stream is empty.
+// JournalReplaced says, durably, that the journal's stream is empty. Nothing was noted to be
+// safe in it.
 func (r *Replica) JournalReplaced() error {
 	r.applying.Lock()
 	r.newJournal, r.altered = false, true
 	r.applying.Unlock()
-	_, err := r.checkpoint()
-	return err
+	return r.ContinueBehind(0)
 }
 
 // loadNewJournal reads whether the journal is to be replaced.

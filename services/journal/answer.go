@@ -164,6 +164,7 @@ func (d *directory) status(ctx context.Context) (api.Status, error) {
 	if !State(s.State).serves() {
 		return s, nil
 	}
+	s.Split = d.split()
 	if full {
 		s.State = "full"
 		s.Error = "the journal is full: writers wait until a client has caught up or is removed"

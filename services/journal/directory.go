@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/tail"
@@ -40,6 +41,8 @@ type directory struct {
 	opened   int           // lives so far
 	changed  chan struct{} // closed and replaced when state changes
 	full     bool          // the log refuses for want of room
+	// splits are the split brains that were seen, by the UUID of the other site.
+	splits map[string]*api.Split
 }
 
 func newDirectory(s *Service, r *events.AcquireRequested) *directory {
@@ -52,6 +55,7 @@ func newDirectory(s *Service, r *events.AcquireRequested) *directory {
 		ended:    make(chan struct{}),
 		state:    Closed,
 		sessions: map[sessionKey]int{},
+		splits:   map[string]*api.Split{},
 		changed:  make(chan struct{}),
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -82,12 +84,16 @@ func (s *Service) Ready() <-chan struct{} { return s.started }
 //	NBD ──> Exports ──> session ──> writer ──> log     directory.run
 //	                        └────── replica <── tail <─┘
 //	POSITIONS, POOLS ──> clients ──> who may follow, what may be trimmed
+//	peers' directories and histories ──> watch ──> split brains, shown
 func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
 	s.mu.Unlock()
 	defer s.running.Wait()
-	return s.shared.Run(ctx, s, func() { close(s.started) })
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.shared.Run(inner, s, func() { close(s.started) }) })
+	group.Go(func() error { return (&watch{s, map[string]*nats.Conn{}}).run(inner) })
+	return group.Wait()
 }
 
 // Acquire implements [instance.Holder]: the node becomes the owner of a directory. It

@@ -58,7 +58,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 	if l.replica, err = d.openReplica(reason); err != nil {
 		return nil, err
 	}
-	if l.log, err = d.openLog(ctx); err != nil {
+	if l.log, err = d.openLog(ctx, l.replica); err != nil {
 		return nil, errors.Join(err, l.replica.Close())
 	}
 	l.compaction = holder.NewCompaction(l.replica, func() bool { return true }) // it runs once all is replayed
@@ -75,10 +75,10 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 	return l, nil
 }
 
-// openLog opens the directory's journal, a new one if there is none.
-func (d *directory) openLog(ctx context.Context) (*bus.Log, error) {
+// openLog opens the journal of the directory's copy, a new one if there is none.
+func (d *directory) openLog(ctx context.Context, r *replica.Replica) (*bus.Log, error) {
 	deps := d.service.deps
-	return deps.Bus.OpenLog(ctx, events.Stream{
+	return holder.OpenJournal(ctx, deps.Bus, r, events.Stream{
 		Name:     events.JournalStream(d.name, d.id),
 		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, d.id) + ".>"},
 		MaxBytes: deps.JournalBytesMax,

@@ -82,7 +82,7 @@ func (d *directory) giveUpLost(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	log, err := d.openLog(ctx)
+	log, err := d.openLog(ctx, r)
 	if err != nil {
 		return err
 	}

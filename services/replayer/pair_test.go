@@ -51,11 +51,10 @@ func newParty(t testing.TB, name string, id events.DirectoryID) *party {
 	p := &party{t: t, at: sitetest.Start(t, name), id: id}
 	stop, err := api.Serve(context.Background(), p.at.Bus.Conn(), p.at.Log,
 		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
-			role := events.Slave
-			if p.owns.Load() {
-				role = events.Master
-			}
-			return api.Directory{ID: id, Pool: "vms", Path: "/prod", Role: role}, nil
+			return p.directory(), nil
+		}),
+		api.On(api.DirectoryList, func(context.Context, api.PoolFilter) ([]api.Directory, error) {
+			return []api.Directory{p.directory()}, nil
 		}))
 	if err != nil {
 		t.Fatal(err)
@@ -64,6 +63,15 @@ func newParty(t testing.TB, name string, id events.DirectoryID) *party {
 	p.restartOwner()
 	p.restartFollower()
 	return p
+}
+
+// directory is the site's map.
+func (p *party) directory() api.Directory {
+	d := api.Directory{ID: p.id, Pool: "vms", Path: "/prod", Role: events.Slave}
+	if p.owns.Load() {
+		d.Role = events.Master
+	}
+	return d
 }
 
 // restartOwner starts the journal service, which holds nothing.
