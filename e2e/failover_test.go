@@ -87,8 +87,8 @@ func splitBrain(t *testing.T, l *load, east, west *site, diverged bool) {
 	}
 	l.demandComplete(east)
 	east.refused(3, "not_found", "image", "info", "vms/prod/new")
-	if status := west.mirror("vms/prod"); status.State != "stopped" || status.Role != "master" {
-		t.Errorf("west, which nothing is wrong with: %+v", status)
+	if status := west.awaitState("vms/prod", "split_brain"); status.Role != "master" || status.Error == "" {
+		t.Errorf("west, which goes on serving: %+v", status)
 	}
 }
 
