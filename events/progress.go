@@ -67,6 +67,10 @@ const (
 	Lagging      Lifecycle = "lagging"       // a client will be disconnected if it does not catch up
 	LostTail     Lifecycle = "lost_tail"     // the journal lacks what it had acknowledged
 	JournalReset Lifecycle = "journal_reset" // history and clients were dropped
+
+	VerifyStarted    Lifecycle = "verify_started"
+	VerifyEnded      Lifecycle = "verify_ended"
+	VerifyMismatched Lifecycle = "verify_mismatched" // the copy differs from its source
 )
 
 // LifecycleNoted tells listeners of a turn in a directory's life. No state is folded

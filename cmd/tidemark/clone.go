@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -45,21 +44,7 @@ However long that takes: --timeout is for how long the site may say nothing.`,
 			if err != nil {
 				return err
 			}
-			s := c.client()
-			defer s.close()
-			asking, cancel := context.WithTimeout(ctx, c.timeout)
-			defer cancel()
-			d, err := call[api.Directory](asking, s, api.DirectoryResolve, name.DirectoryName)
-			if err != nil {
-				return err
-			}
-			bar := c.progress()
-			bar.unit = func(n uint64) string { return fmt.Sprintf("%d objects", n) }
-			bar.begin("flattening " + name.String())
-			image, err := holdLong[api.Image](ctx, s, d, c.timeout, api.ImageFlatten, api.ImageRequest{Image: name.Image}, func(p api.Progress) {
-				bar.at(p.Objects, p.ObjectsTotal)
-			})
-			bar.end()
+			image, err := longWork[api.Image](ctx, c, name.DirectoryName, "flattening "+name.String(), api.ImageFlatten, api.ImageRequest{Image: name.Image})
 			if err != nil {
 				return err
 			}

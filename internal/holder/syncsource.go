@@ -60,10 +60,11 @@ type Followers interface {
 	Register(ctx context.Context, f events.PositionCommitted) error
 }
 
-// Handlers answer HistoryRead, SyncBegin, SyncCheck, SyncStart, SyncObjects, SyncObject and SyncEnd.
+// Handlers answer HistoryRead, SyncBegin, SyncCheck, SyncStart, SyncObjects, SyncObject and SyncEnd,
+// and those who compare their copies.
 func (s SyncSource) Handlers() []api.Handler {
 	copying := copies{source: s, slots: make(chan struct{}, copiesMax)}
-	return []api.Handler{
+	return append([]api.Handler{
 		api.On(api.HolderSubject(s.ID, api.SyncBegin), s.begin),
 		api.On(api.HolderSubject(s.ID, api.SyncCheck), s.check),
 		api.On(api.HolderSubject(s.ID, api.HistoryRead), s.history),
@@ -74,7 +75,7 @@ func (s SyncSource) Handlers() []api.Handler {
 		api.On(api.HolderSubject(s.ID, api.SyncObjects), s.objects),
 		api.OnSeries(api.HolderSubject(s.ID, api.SyncStart), s.start),
 		api.OnSeries(api.HolderSubject(s.ID, api.SyncObject), copying.send),
-	}
+	}, s.verifyHandlers()...)
 }
 
 func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBeginReply, error) {

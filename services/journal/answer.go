@@ -25,6 +25,7 @@ func (l *life) handlers() []api.Handler {
 	handlers := c.Handlers()
 	handlers = append(handlers, l.imageHandlers(c)...)
 	handlers = append(handlers, l.snapshotHandlers(c)...)
+	handlers = append(handlers, holder.RefuseVerify(l.directory.id, l.directory.name))
 	return append(handlers, l.journalHandlers()...)
 }
 

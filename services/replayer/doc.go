@@ -52,4 +52,10 @@
 //
 // Every few seconds the source is asked whether this site may still follow; a source that
 // says nothing for a while is looked for anew.
+//
+// # Verify
+//
+// On request the copy is compared with its source while both go on: each object in exactly
+// one version of both sides, what is not data at the end of one message (verify.go). What
+// differs is reported and, if asked for, overwritten with what the source has.
 package replayer

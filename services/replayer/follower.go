@@ -40,6 +40,7 @@ type follower struct {
 	disconnected atomic.Bool
 	keepAll      atomic.Bool   // keep what was received before letting go
 	rate         *rate         // of what is taken from sources
+	verifying    atomic.Bool   // a comparison is under way
 	opened       chan struct{} // closed when the node's own copy was opened
 	ended        chan struct{} // closed when run has returned
 
@@ -60,6 +61,7 @@ type follower struct {
 	progress *meter               // of what is being copied, nil while nothing is
 	reading  bool                 // the source's journal is read, after what had to be copied
 	unread   *events.HeadAdvanced // the newest head of the source that is followed now
+	verified *verified            // nil: never since this process started
 
 	// hold names what held the source's layers together when they were copied last; zero:
 	// nothing is known of it. Only follow uses it.

@@ -29,7 +29,11 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 		Copy: images, Site: f.service.deps.Node.Site.Name, Stream: own.journal.Name(), Complete: own.complete,
 		Followers: holder.Gate{Service: f.service.shared, Tail: own.tail}, Compaction: own.compaction,
 	}
-	return append(append(images.Handlers(), images.Refusals()...), source.Handlers()...)
+	verify := api.OnLong(api.HolderSubject(f.id, api.MirrorVerify),
+		func(ctx context.Context, r api.VerifyRequest, tell func(api.Progress)) (api.Verified, error) {
+			return f.verify(ctx, own, r, tell)
+		})
+	return append(append(append(images.Handlers(), images.Refusals()...), source.Handlers()...), verify)
 }
 
 // journalState says how far this site's copy of the journal has come, and who follows it.
