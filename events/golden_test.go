@@ -204,6 +204,9 @@ func fixtures() []fixture {
 	resync.Role = Slave
 	return append(all,
 		factFixture("acquire_resync", &resync),
+		factFixture("head_heard_source", &HeadHeard{
+			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
+		}),
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
 		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
@@ -300,7 +303,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
-	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "acquire_resync": true}
+	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "acquire_resync": true, "head_heard_source": true}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true
 	}

@@ -42,8 +42,9 @@ type HeadAdvanced struct {
 // HeadHeard says how far a follower knows its source to have been: it outlives the source
 // and the follower's process, so that a forced promotion can say what it loses.
 type HeadHeard struct {
-	Directory DirectoryID `json:"directory"` // at this site
-	Client    string      `json:"client"`    // SITE.NODE of the follower
+	Directory DirectoryID `json:"directory"`        // at this site
+	Client    string      `json:"client"`           // SITE.NODE of the follower
+	Source    string      `json:"source,omitempty"` // name of the source's site
 	Head      Mark        `json:"head"`
 	At        Instant     `json:"at"`
 }

@@ -42,11 +42,12 @@ func (s *client) lossOf(ctx context.Context, name events.DirectoryName) *loss {
 		return nil
 	}
 	status, err := hold[api.Status](ctx, s, d, api.DirectoryStatus, api.Nothing{})
-	if err != nil {
+	if err != nil || status.Ahead == nil || !status.Ahead.Known {
 		return &loss{}
 	}
+	ahead := status.Ahead
 	return &loss{
-		Entries: status.Lag.Entries, Bytes: status.Lag.Bytes, Seconds: status.Lag.Seconds,
-		Site: status.Primary, Known: status.Primary != "",
+		Entries: ahead.Entries, Bytes: ahead.Bytes, Seconds: ahead.Seconds,
+		Heard: max(0, time.Since(ahead.Heard.Time()).Seconds()), Site: ahead.Site, Known: true,
 	}
 }

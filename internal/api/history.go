@@ -49,7 +49,8 @@ type Split struct {
 type Ahead struct {
 	Entries uint64  `json:"entries"`
 	Bytes   uint64  `json:"bytes"`
-	Seconds float64 `json:"seconds"` // from the last entry received to the last one lacked
+	Seconds float64 `json:"seconds"`        // from the last entry received to the last one lacked
+	Site    string  `json:"site,omitempty"` // the source
 	// Heard is when the source was heard last; Known is false if that is not known.
 	Heard events.Instant `json:"heard"`
 	Known bool           `json:"known"`

@@ -381,6 +381,9 @@ func (f *follower) noteHead(own *ownCopy, head *events.HeadAdvanced) {
 	defer f.mu.Unlock()
 	f.head, f.unread, f.heard = head, head, time.Now()
 	f.headAt = f.heard
+	if f.source != nil {
+		f.headOf = f.source.peer.Site
+	}
 	if level {
 		f.level = f.heard
 	}

@@ -53,6 +53,7 @@ type follower struct {
 	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
 	level    time.Time            // when this copy was last seen to be level with its source
+	headOf   string               // whose site's head it is
 	headAt   time.Time            // when head was heard, perhaps by an earlier process
 	heard    time.Time            // when the source was last heard, or began to be listened to
 	split    *api.Split           // how this copy's history and its source's have parted; nil: they have not

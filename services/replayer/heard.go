@@ -40,7 +40,7 @@ func (f *follower) keepHead(ctx context.Context) error {
 func (f *follower) lastHeard() events.HeadHeard {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fact := events.HeadHeard{Directory: f.id, Client: f.service.clients.Self(), At: events.InstantOf(f.headAt)}
+	fact := events.HeadHeard{Directory: f.id, Client: f.service.clients.Self(), Source: f.headOf, At: events.InstantOf(f.headAt)}
 	if f.head != nil {
 		fact.Head = f.head.Logged
 	}
@@ -75,6 +75,7 @@ func (f *follower) recallHead(ctx context.Context) {
 	defer f.mu.Unlock()
 	if f.head == nil {
 		f.head, f.headAt = &events.HeadAdvanced{Directory: f.id, Logged: heard.Head}, heard.At.Time()
+		f.headOf = heard.Source
 	}
 }
 

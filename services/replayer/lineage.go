@@ -102,10 +102,10 @@ func (f *follower) ahead(received events.Mark) api.Ahead {
 	switch {
 	case f.split != nil:
 		a.Entries, a.Bytes, a.Known = f.split.Theirs.Entries, f.split.Theirs.Bytes, true
-		a.Heard = events.InstantOf(f.splitAt)
+		a.Site, a.Heard = f.split.Peer, events.InstantOf(f.splitAt)
 	case f.head != nil:
 		head := f.head.Logged
-		a.Heard, a.Known = events.InstantOf(f.headAt), true
+		a.Site, a.Heard, a.Known = f.headOf, events.InstantOf(f.headAt), true
 		if head.Position > received.Position {
 			a.Entries = head.Entries - min(received.Entries, head.Entries)
 			a.Bytes = head.Bytes - min(received.Bytes, head.Bytes)
