@@ -135,7 +135,7 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, err
 		if src.talk, err = dial(inner, name, peer.URL, f.log); err != nil {
 			return err
 		}
-		inner, cancel := src.during(inner, askTime)
+		inner, cancel := (&source{talk: src.talk}).during(inner, askTime) // bulk is being dialled
 		defer cancel()
 		at, err := api.Call[api.Directory](inner, src.talk.Conn(), api.DirectoryResolve, f.name)
 		src.directory, src.primary = at.ID, at.Role == events.Master

@@ -321,3 +321,21 @@ func TestVerifyRefused(t *testing.T) {
 		t.Errorf("in a split brain: %v", err)
 	}
 }
+
+// The link to the source fails in the middle of it, and comes back.
+func TestVerifyOverALinkThatFails(t *testing.T) {
+	for name, fail := range map[string]func(*sitetest.Link){"cut": (*sitetest.Link).Cut, "black hole": (*sitetest.Link).BlackHole} {
+		t.Run(name, func(t *testing.T) {
+			l := newLinked(t)
+			l.west.follow()
+			l.west.replaying()
+			l.keepWriting(t)
+			l.west.sound(once(func() {
+				fail(l.link)
+				time.AfterFunc(300*time.Millisecond, l.link.Heal)
+			}))
+			l.stop()
+			l.west.sameAs(l.east)
+		})
+	}
+}
