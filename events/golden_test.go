@@ -197,7 +197,8 @@ func fixtures() []fixture {
 	claim := sampleClaim()
 	msg, mark := claim.Encode(sampleTime)
 	claim.Mark, claim.Predecessor.Time = mark, 0 // the predecessor's time is not on the wire
-	object, layered := samplePart(), sampleLayerPart()
+	object, layered, same := samplePart(), sampleLayerPart(), sampleLayerPart()
+	same.Same = []byte{1, 0, 0, 0, 0, 0, 0, 0}
 	resync := AcquireRequested{
 		Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", Resync: 300, KeepRefused: true, At: sampleTime,
 	}
@@ -210,6 +211,7 @@ func fixtures() []fixture {
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
 		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
+		fixture{"object_same", func(*testing.T) []byte { return same.Encode() }, decodePart, &same},
 	)
 }
 
@@ -303,7 +305,7 @@ func TestGolden(t *testing.T) {
 // TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
-	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "acquire_resync": true, "head_heard_source": true}
+	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "object_same": true, "acquire_resync": true, "head_heard_source": true}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true
 	}

@@ -8,9 +8,10 @@ const ObjectPartBytesMax = 512 << 10
 const (
 	objectPartKind = "object"
 	// objectPartFields counts the fields of a part; the first form ended before the
-	// layer.
-	objectPartFields      = 14
-	firstObjectPartFields = 12
+	// layer, the second, which is still used where it suffices, before Same.
+	objectPartFields       = 15
+	secondObjectPartFields = 14
+	firstObjectPartFields  = 12
 )
 
 // ObjectPart is one message of the answer to a request for an object's content: the
@@ -31,16 +32,16 @@ type ObjectPart struct {
 	// Hidden, in part 0 and in the form of Blocks, has a bit for each block that reads
 	// as zeroes whatever lies in the layers below.
 	Hidden []byte
-	Data   []byte // of the allocated blocks, packed
+	Data   []byte // of the allocated blocks that are not in Same, packed
+	// Same, in part 0 and in the form of Blocks, has a bit for each block that was left
+	// out because whoever asked has it.
+	Same []byte
 }
 
 // Encode returns the message; it ends with a checksum like every journal message.
 func (p ObjectPart) Encode() []byte {
-	b := make([]byte, 0, len(p.Data)+len(p.Blocks)+len(p.Hidden)+128)
-	fields := objectPartFields
-	if p.Layer == 0 {
-		fields = firstObjectPartFields
-	}
+	b := make([]byte, 0, len(p.Data)+len(p.Blocks)+len(p.Hidden)+len(p.Same)+128)
+	fields := p.fields()
 	b = appendArray(b, fields)
 	b = append(b, FormatVersion)
 	b = appendString(b, objectPartKind)
@@ -57,14 +58,28 @@ func (p ObjectPart) Encode() []byte {
 		b = appendUint(b, uint64(p.Layer))
 		b = appendBin(b, p.Hidden)
 	}
+	if fields == objectPartFields {
+		b = appendBin(b, p.Same)
+	}
 	return appendUint64(b, xxhash.Sum64(b))
+}
+
+// fields returns how many fields the message has.
+func (p *ObjectPart) fields() int {
+	switch {
+	case p.Layer == 0:
+		return firstObjectPartFields
+	case p.Same == nil:
+		return secondObjectPartFields
+	}
+	return objectPartFields
 }
 
 // DecodeObjectPart reads what Encode writes; the result aliases msg. Errors are those
 // of [DecodeBatch].
 func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
 	fields := objectPartFields
-	if n := (&reader{b: msg}).array(); n == firstObjectPartFields {
+	if n := (&reader{b: msg}).array(); n == firstObjectPartFields || n == secondObjectPartFields {
 		fields = n
 	}
 	r, _, err := openJournalMessage(msg, objectPartKind, fields)
@@ -82,10 +97,13 @@ func DecodeObjectPart(msg []byte) (*ObjectPart, error) {
 		Blocks:  r.bin(),
 		Data:    r.bin(),
 	}
-	if fields == objectPartFields {
+	if fields != firstObjectPartFields {
 		if p.Layer, p.Hidden = r.uint32("a layer's number"), r.bin(); r.err == nil && p.Layer == 0 {
 			r.fail("a part is of no layer")
 		}
+	}
+	if fields == objectPartFields {
+		p.Same = r.bin()
 	}
 	if r.err == nil && p.Part >= p.Parts {
 		r.fail("a part has no place among the parts")

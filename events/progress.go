@@ -69,6 +69,9 @@ const (
 	LostTail     Lifecycle = "lost_tail"     // the journal lacks what it had acknowledged
 	JournalReset Lifecycle = "journal_reset" // history and clients were dropped
 
+	ResyncStarted Lifecycle = "resync_started"
+	ResyncEnded   Lifecycle = "resync_ended" // the new copy is complete, and takes the old one's place
+
 	VerifyStarted    Lifecycle = "verify_started"
 	VerifyEnded      Lifecycle = "verify_ended"
 	VerifyMismatched Lifecycle = "verify_mismatched" // the copy differs from its source

@@ -199,6 +199,8 @@ type SyncObjectsRequest struct {
 	Hold  uint64 `json:"hold"` // of SyncBegin; one that has ended is refused with not_ready
 	Layer uint32 `json:"layer"`
 	From  uint64 `json:"from"`
+	// Imprints asks for what tells whether the asker has the same of an object.
+	Imprints bool `json:"imprints,omitempty"`
 }
 
 // SyncObjectsReply lists objects in ascending order. Next is where to ask on; zero when
@@ -207,6 +209,12 @@ type SyncObjectsReply struct {
 	Objects []uint64 `json:"objects"`
 	Bytes   []uint64 `json:"bytes,omitempty"` // of data that each of Objects holds
 	Next    uint64   `json:"next"`
+	// Versions and Bitmaps describe each of Objects: its version as a number, and the
+	// digests of its bitmaps one behind the other. What has a version includes all entries
+	// up to AtLeast that changed it.
+	Versions []uint64        `json:"versions,omitempty"`
+	Bitmaps  []byte          `json:"bitmaps,omitempty"`
+	AtLeast  events.Position `json:"at_least,omitzero"`
 }
 
 // SyncObjectRequest asks for an object's content, which is sent to the request's reply
@@ -215,4 +223,8 @@ type SyncObjectRequest struct {
 	Hold  uint64 `json:"hold"` // as in SyncObjectsRequest
 	Layer uint32 `json:"layer"`
 	Index uint64 `json:"index"`
+	// Have marks blocks that the asker has, like ObjectPart.Blocks, and Digests are theirs,
+	// one behind the other: what is the same is left out of the answer.
+	Have    []byte `json:"have,omitempty"`
+	Digests []byte `json:"digests,omitempty"`
 }

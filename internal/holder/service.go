@@ -44,10 +44,24 @@ func (s Service) Run(ctx context.Context, h instance.Holder, ready func()) error
 	return nil
 }
 
+// Replace has the copy that a resync prepared take the place of the node's own, if that was
+// decided; see [replica.Replace]. Whoever holds the directory calls it before the copy is
+// opened.
+func (s Service) Replace(fsys vfs.FS, id events.DirectoryID, name events.DirectoryName) error {
+	done, err := replica.Replace(fsys, s.Node.ReplicaDir(id))
+	if done {
+		s.Log.Info("a resynced copy has taken the place of the old one", "directory", name.String())
+	}
+	return err
+}
+
 // Remove deletes this node's copy of a directory and its journal; what is not there is
 // no error.
 func (s Service) Remove(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
 	if err := replica.Destroy(vfs.OS(), s.Node.ReplicaDir(id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	if err := replica.Drop(vfs.OS(), s.Node.ReplicaDir(id)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	if err := s.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {

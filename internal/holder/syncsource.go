@@ -144,7 +144,7 @@ func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.Sy
 	if err != nil {
 		return api.SyncObjectsReply{}, err
 	}
-	reply := api.SyncObjectsReply{Objects: []uint64{}}
+	reply := api.SyncObjectsReply{Objects: []uint64{}, AtLeast: s.Replica.Applied().Position}
 	for index, bytes := range objects {
 		if index < r.From {
 			continue
@@ -156,7 +156,23 @@ func (s SyncSource) objects(_ context.Context, r api.SyncObjectsRequest) (api.Sy
 		reply.Objects = append(reply.Objects, index)
 		reply.Bytes = append(reply.Bytes, bytes)
 	}
-	return reply, nil
+	if r.Imprints {
+		err = s.imprint(replica.LayerID(r.Layer), &reply)
+	}
+	return reply, err
+}
+
+// imprint adds imprints to a list of objects.
+func (s SyncSource) imprint(layer replica.LayerID, reply *api.SyncObjectsReply) error {
+	for _, index := range reply.Objects {
+		o, err := s.Replica.ImprintObject(layer, index)
+		if err != nil {
+			return err
+		}
+		reply.Versions = append(reply.Versions, uint64(o.Version))
+		reply.Bitmaps = append(reply.Bitmaps, o.Bitmaps[:]...)
+	}
+	return nil
 }
 
 // copies sends objects, a bounded number at a time, each read into a buffer that is used
@@ -190,6 +206,9 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 		return err
 	}
 	*buf = object.Data[:0]
+	if len(r.Have) > 0 {
+		object.LeaveOut(wordsOf(r.Have), r.Digests)
+	}
 	return sendParts(r, object, func(part []byte) error {
 		_ = c.source.Compaction.Renew(r.Hold) // parts may be far between; the next request is told
 		return send(part)
@@ -197,7 +216,7 @@ func (c *copies) send(ctx context.Context, r api.SyncObjectRequest, send func([]
 }
 
 func sendParts(r api.SyncObjectRequest, object replica.ObjectCopy, send func([]byte) error) error {
-	blocks, hidden := bytesOf(object.Blocks), bytesOf(object.Hidden)
+	blocks, hidden, same := bytesOf(object.Blocks), bytesOf(object.Hidden), bytesOf(object.Same)
 	parts := max(1, (len(object.Data)+events.ObjectPartBytesMax-1)/events.ObjectPartBytesMax)
 	data := object.Data
 	for part := range parts {
@@ -205,20 +224,31 @@ func sendParts(r api.SyncObjectRequest, object replica.ObjectCopy, send func([]b
 		message := events.ObjectPart{
 			Layer: r.Layer, Index: r.Index, Version: object.Version,
 			AtLeast: object.AtLeast, AtMost: object.AtMost,
-			Part: uint32(part), Parts: uint32(parts), Blocks: blocks, Hidden: hidden, Data: data[:n],
+			Part: uint32(part), Parts: uint32(parts), Blocks: blocks, Hidden: hidden, Data: data[:n], Same: same,
 		}
 		if err := send(message.Encode()); err != nil {
 			return err
 		}
-		data, blocks, hidden = data[n:], nil, nil
+		data, blocks, hidden, same = data[n:], nil, nil, nil
 	}
 	return nil
 }
 
 func bytesOf(words []uint64) []byte {
+	if words == nil {
+		return nil
+	}
 	b := make([]byte, 0, 8*len(words))
 	for _, word := range words {
 		b = binary.LittleEndian.AppendUint64(b, word)
 	}
 	return b
+}
+
+func wordsOf(b []byte) []uint64 {
+	words := make([]uint64, 0, len(b)/8)
+	for ; len(b) >= 8; b = b[8:] {
+		words = append(words, binary.LittleEndian.Uint64(b))
+	}
+	return words
 }

@@ -123,7 +123,7 @@ func (r *Replica) gather() (*changes, error) {
 	if r.altered {
 		r.gatherRecords(c)
 	}
-	c.identity, c.goneTags, c.newJournal = r.identity, r.goneTags, r.newJournal
+	c.identity, c.goneTags, c.newJournal, c.resync = r.identity, r.goneTags, r.newJournal, r.resync
 	c.tags = slices.Clone(r.tags[r.tagsSaved:])
 	c.state = r.state(objects)
 	r.tagsSaved = len(r.tags)

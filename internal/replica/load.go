@@ -38,6 +38,9 @@ func (r *Replica) load() error {
 		r.nextImage, r.nextSnapshot, r.nextLayer, r.nextFile = s.nextImage, s.nextSnapshot, s.nextLayer, s.nextFile
 		r.reach, r.syncing = s.reach, s.syncing
 		r.loadNewJournal(tx)
+		if err := r.loadResync(tx); err != nil {
+			return err
+		}
 		if err := r.loadTags(tx, s.tags); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 
 // Buckets and keys of the metadata.
 const (
-	bucketReplica    = "replica"    // keyIdentity, keyState
+	bucketReplica    = "replica"    // keyIdentity, keyState, keyResync
 	bucketTags       = "tags"       // tag, 4 bytes: the claim as the journal holds it
 	bucketImages     = "images"     // image, 4 bytes
 	bucketSnapshots  = "snapshots"  // snapshot, 4 bytes
@@ -27,6 +27,7 @@ const (
 	bucketObjects    = "objects"    // file of the layer, 4 bytes; index, 8 bytes
 	keyIdentity      = "identity"
 	keyState         = "state"
+	keyResync        = "resync" // missing in what an older program made
 )
 
 func buckets() []string {
@@ -205,6 +206,7 @@ func each(tx *bbolt.Tx, bucket string, keySize int, count uint64, f func(key []b
 type commit struct {
 	state          state
 	identity       Identity
+	resync         resync
 	tags           []events.TagClaimed // new ones
 	images         []ImageRecord
 	snapshots      []SnapshotRecord
@@ -242,6 +244,9 @@ func (m *metadata) store(c *commit) error {
 				return err
 			}
 			if err := put(tx, bucketReplica, []byte(keyIdentity), appendIdentity([]byte{recordVersion}, c.identity)); err != nil {
+				return err
+			}
+			if err := put(tx, bucketReplica, []byte(keyResync), appendResync([]byte{recordVersion}, c.resync)); err != nil {
 				return err
 			}
 			return put(tx, bucketReplica, []byte(keyState), appendState([]byte{recordVersion}, c.state))

@@ -87,6 +87,7 @@ type Replica struct {
 	reach        events.Position // the last position that an installed object may include
 	lost         int             // objects that are missing
 	syncing      bool
+	resync       resync
 	altered      bool // something other than objects differs from the metadata
 	newNames     bool // the layers' folder has names that are not synced
 	raised       bool // compaction has moved objects up that the metadata have further down

@@ -50,6 +50,8 @@ type SyncStart struct {
 	Unfinished   []Operation       `json:"unfinished"`
 	NextSnapshot events.SnapshotID `json:"next_snapshot"`
 	NextLayer    LayerID           `json:"next_layer"`
+	// Sequence is that of the message that ends at Mark in the source's journal: a hint.
+	Sequence uint64 `json:"sequence,omitempty"`
 }
 
 // ObjectCopy is one object's content and version.
@@ -65,8 +67,11 @@ type ObjectCopy struct {
 	// Hidden has a bit, like Blocks, for each block that reads as zeroes whatever the
 	// layer below holds. Nil: none does.
 	Hidden []uint64 `json:"hidden"`
-	// Data holds the allocated blocks one behind the other.
+	// Data holds the allocated blocks one behind the other, but those in Same.
 	Data []byte `json:"data"`
+	// Same has a bit, like Blocks, for each block that was left out because whoever asked
+	// has it: see [ObjectCopy.LeaveOut]. Nil: none was.
+	Same []uint64 `json:"same,omitempty"`
 }
 
 // SyncStart returns what a follower begins a first sync from this replica with. It
@@ -81,7 +86,7 @@ func (r *Replica) SyncStart() (SyncStart, error) {
 	}
 	s := SyncStart{
 		History: r.Identity().History, Mark: r.Applied(), Tags: r.Tags(), Layers: r.layerRecords(), Unfinished: slices.Clone(r.unfinished),
-		NextImage: r.nextImage, NextSnapshot: r.nextSnapshot, NextLayer: r.nextLayer,
+		NextImage: r.nextImage, NextSnapshot: r.nextSnapshot, NextLayer: r.nextLayer, Sequence: r.seq,
 	}
 	for _, img := range r.images {
 		s.Images = append(s.Images, img.record())
@@ -207,7 +212,7 @@ func (c *ObjectCopy) check(start events.Position, full *bitmap) (blocks, hidden 
 		return nil, nil, fault.New(fault.NotReady, "copy of %v, sync from %v: %w", c.AtLeast, start, ErrStale)
 	}
 	blocks, hidden = copiedBitmap(c.Blocks, full), copiedBitmap(c.Hidden, full)
-	if blocks == nil || hidden == nil || blocks.meets(hidden) || blocks.count*BlockSize != len(c.Data) ||
+	if blocks == nil || hidden == nil || c.Same != nil || blocks.meets(hidden) || blocks.count*BlockSize != len(c.Data) ||
 		c.Version == 0 && blocks.count+hidden.count > 0 || max(c.Version, c.AtLeast) > c.AtMost {
 		return nil, nil, corrupt("a copy with %d bytes contradicts itself", len(c.Data))
 	}

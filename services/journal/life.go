@@ -54,7 +54,11 @@ func (d *directory) live(ctx context.Context, reason events.TagReason) (err erro
 // newLife opens the replica and the log, and lays a tail between them.
 func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life, error) {
 	l := &life{directory: d, ended: make(chan struct{})}
-	var err error
+	deps := d.service.deps
+	err := d.service.shared.Replace(deps.FS, d.id, d.name)
+	if err != nil {
+		return nil, err
+	}
 	if l.replica, err = d.openReplica(reason); err != nil {
 		return nil, err
 	}
@@ -87,9 +91,13 @@ func (d *directory) openLog(ctx context.Context, r *replica.Replica) (*bus.Log, 
 
 // openReplica opens the node's copy. A directory that is new gets an empty one: if it
 // should not be empty, Replay notices, because the log does not begin at the beginning.
-// Only a complete copy is promoted.
+// Only a complete copy is promoted. What a resync was preparing is void: the copy that it
+// was to replace is the owner's now.
 func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, error) {
 	dir, fsys := d.service.deps.Node.ReplicaDir(d.id), d.service.deps.FS
+	if err := replica.Drop(fsys, dir); err != nil {
+		return nil, err
+	}
 	r, err := replica.Open(fsys, dir)
 	promoting := reason == events.TagPromoted || reason == events.TagForced
 	switch {

@@ -33,9 +33,13 @@ func (s *source) start(ctx context.Context) (replica.SyncStart, error) {
 	return start, nil
 }
 
-// object asks for one object. got is told of every part that comes, in bytes.
-func (s *source) object(ctx context.Context, id objectID, got func(bytes int)) (replica.ObjectCopy, error) {
+// object asks for one object, but for those blocks of it that are the same in have. got is
+// told of every part that comes, in bytes.
+func (s *source) object(ctx context.Context, id objectID, have replica.ObjectCopy, got func(bytes int)) (replica.ObjectCopy, error) {
 	request := api.SyncObjectRequest{Hold: s.begin.Hold, Layer: uint32(id.layer), Index: id.index}
+	if len(have.Data) > 0 {
+		request.Have, request.Digests = bytesOf(have.Blocks), replica.AppendDigests(nil, have.Data)
+	}
 	return s.fetch(ctx, api.SyncObject, request, id, replica.ObjectSizeMax, got)
 }
 
@@ -61,7 +65,7 @@ func (s *source) fetch(ctx context.Context, kind string, request any, id objectI
 		if next == 0 {
 			object = replica.ObjectCopy{
 				Version: part.Version, AtLeast: part.AtLeast, AtMost: part.AtMost,
-				Blocks: words(part.Blocks), Hidden: words(part.Hidden),
+				Blocks: words(part.Blocks), Hidden: words(part.Hidden), Same: words(part.Same),
 			}
 		}
 		object.Data = append(object.Data, part.Data...)
@@ -94,4 +98,12 @@ func words(blocks []byte) []uint64 {
 		out = append(out, binary.LittleEndian.Uint64(blocks))
 	}
 	return out
+}
+
+func bytesOf(blocks []uint64) []byte {
+	b := make([]byte, 0, 8*len(blocks))
+	for _, word := range blocks {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	return b
 }

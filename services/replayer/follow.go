@@ -55,6 +55,11 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	}
 	defer src.close()
 	f.setSource(src)
+	return f.attend(ctx, own, src, func(ctx context.Context) error { return f.copyAndRead(ctx, own, src) })
+}
+
+// attend hears a source, and watches over the connections to it, while a copy takes from it.
+func (f *follower) attend(ctx context.Context, own *ownCopy, src *source, take func(context.Context) error) error {
 	f.setReading(false)
 	group, inner := errgroup.WithContext(ctx)
 	// What waits for an answer of the source, over a link that may be dead, ends with it.
@@ -63,7 +68,7 @@ func (f *follower) follow(ctx context.Context, own *ownCopy) error {
 	group.Go(func() error { return f.watchWires(inner, own, src) })
 	group.Go(func() error { return f.keepAsking(inner, src) })
 	group.Go(func() error { return f.keepHead(inner) })
-	group.Go(func() error { return f.copyAndRead(inner, own, src) })
+	group.Go(func() error { return take(inner) })
 	return group.Wait()
 }
 
@@ -88,21 +93,29 @@ func (f *follower) copyAndRead(ctx context.Context, own *ownCopy, src *source) e
 		ctx, cancel = context.WithTimeout(ctx, primaryWait)
 		defer cancel()
 	}
+	err = f.carry(ctx, own, src, from)
+	if errors.Is(err, context.DeadlineExceeded) && !src.primary {
+		return errLookAgain
+	}
+	return err
+}
+
+// carry takes what a source's journal holds from a message on, and what comes, until ctx
+// ends, the link is lost, or the histories part.
+func (f *follower) carry(ctx context.Context, own *ownCopy, src *source, from uint64) error {
 	own.inbox.reset(own.tail.Marks().Logged)
 	if head := f.setReading(true); head != nil {
 		own.inbox.allow(head.Safe.Position)
 	}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.keepSafe(inner, own, src) })
-	group.Go(func() error { return f.committed(inner, own.tail.Marks().Committed) })
+	if !own.borrowed {
+		group.Go(func() error { return f.committed(inner, own.tail.Marks().Committed) })
+	}
 	group.Go(func() error {
 		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
 	})
-	err = group.Wait()
-	if errors.Is(err, context.DeadlineExceeded) && !src.primary {
-		return errLookAgain
-	}
-	return err
+	return group.Wait()
 }
 
 // place is where a message stands in a source's journal.
@@ -226,15 +239,19 @@ func (f *follower) keepReceived(ctx context.Context, own *ownCopy) error {
 }
 
 // keep stores a message in this site's journal. This is the commit point of following:
-// from here on the message survives the death of this process.
+// from here on the message survives the death of this process. A copy that borrows its
+// journal has it there already.
 func (f *follower) keep(ctx context.Context, own *ownCopy, r received) error {
 	if err := own.tail.Room(ctx, len(r.data)); err != nil {
 		return err
 	}
 	defer own.tail.Return(len(r.data))
-	seq, err := f.append(ctx, own, r.message, r.data)
-	if err != nil {
-		return err
+	seq := r.sequence
+	if !own.borrowed {
+		var err error
+		if seq, err = f.append(ctx, own, r.message, r.data); err != nil {
+			return err
+		}
 	}
 	own.tail.Logged(r.message, seq, len(r.data))
 	return nil
@@ -356,6 +373,17 @@ func (f *follower) takeHead(own *ownCopy, data []byte) error {
 		return errLookAgain
 	}
 	return nil
+}
+
+// headSince returns what was last heard of the source, if that was not before a moment;
+// nil: nothing yet.
+func (f *follower) headSince(moment time.Time) *events.HeadAdvanced {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.headAt.Before(moment) {
+		return nil
+	}
+	return f.head
 }
 
 // setReading says whether the source's journal is being read: what it calls safe is of the

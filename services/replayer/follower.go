@@ -16,7 +16,6 @@ import (
 	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 	"tidemark/internal/tail"
-	"tidemark/internal/vfs"
 )
 
 // Back-off between tries to follow, doubling from the first to the last: replay is to go on
@@ -34,6 +33,7 @@ type follower struct {
 	service *Service
 	id      events.DirectoryID // at this site
 	name    events.DirectoryName
+	asked   request // the newest resync that is in force
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	// disconnected is set once the owner's journal waits for this copy no more.
@@ -84,6 +84,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		service: s,
 		id:      r.Directory,
 		name:    name,
+		asked:   request{r.Resync, r.KeepRefused},
 		log:     s.deps.Log.With("directory", name.String()),
 		opened:  make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -100,7 +101,10 @@ type ownCopy struct {
 	tail       *tail.Tail
 	inbox      inbox
 	compaction *holder.Compaction
-	ended      chan struct{} // closed when the copy is about to be closed
+	// borrowed: the journal is the source's, which holds for this copy what it may have to
+	// replay. Nothing is stored here.
+	borrowed bool
+	ended    chan struct{} // closed when the copy is about to be closed
 	// replayed is set when all is applied again that the copy may have applied before a
 	// crash, and that its files may hold parts of.
 	replayed atomic.Bool
@@ -133,14 +137,14 @@ func (f *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		if errors.Is(err, errRewound) {
+		if errors.Is(err, errRewound) || errors.Is(err, errReplaced) {
 			f.enter(Stopped, nil)
 			continue
 		}
 		f.enter(Errored, err)
 		if errors.Is(err, errStartOver) {
 			f.log.Warn("the first sync starts over", "error", err)
-			if err := replica.Destroy(vfs.OS(), f.service.deps.Node.ReplicaDir(f.id)); err == nil {
+			if err := replica.Destroy(f.service.deps.FS, f.folder()); err == nil {
 				f.enter(Stopped, nil)
 				continue
 			}
@@ -150,8 +154,12 @@ func (f *follower) run(ctx context.Context) {
 		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
 			f.note(ctx, events.LostTail, err.Error())
 		}
-		if !f.everOpened() {
-			return
+		if f.resyncBroken(ctx, err) {
+			f.enter(Stopped, nil)
+			continue
+		}
+		if !f.everOpened() || ctx.Err() != nil {
+			break
 		}
 		pause(ctx, wait)
 		wait = min(2*wait, reopenLast)
@@ -178,20 +186,28 @@ func (f *follower) live(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, own.replica.Close()) }()
+	return withTail(ctx, own.tail, func(ctx context.Context) error {
+		if err := own.tail.Replay(ctx); err != nil {
+			return err
+		}
+		return f.serve(ctx, own)
+	})
+}
+
+// withTail runs a copy's tail while f does, and a little longer: what is applied is
+// checkpointed when it returns.
+func withTail(ctx context.Context, t *tail.Tail, f func(context.Context) error) error {
 	tailCtx, stopTail := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopTail()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	tailEnded := make(chan error, 1)
 	go func() {
-		err := own.tail.Run(tailCtx)
+		err := t.Run(tailCtx)
 		cancel(err)
 		tailEnded <- err
 	}()
-	err = own.tail.Replay(ctx)
-	if err == nil {
-		err = f.serve(ctx, own)
-	}
+	err := f(ctx)
 	stopTail()
 	if tailErr := <-tailEnded; !errors.Is(tailErr, context.Canceled) {
 		err = errors.Join(err, tailErr)
@@ -214,10 +230,10 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	group.Go(func() error { return own.tail.Heads(inner, f.sendHead) })
 	group.Go(func() error { return own.compaction.Run(inner) })
 	group.Go(func() error { return own.replay(inner) })
-	startOver := f.followAll(inner, own)
+	ended := f.followAll(inner, own)
 	close(own.ended)
 	cancel()
-	return errors.Join(startOver, group.Wait(), f.finish(context.WithoutCancel(ctx), own))
+	return errors.Join(ended, group.Wait(), f.finish(context.WithoutCancel(ctx), own))
 }
 
 // sendHead tells this copy's own followers how far it reaches. What it has applied is
@@ -250,8 +266,15 @@ func (o *ownCopy) complete() bool { return o.replica.Consistent() && o.replayed.
 // became makes a copy the one that is asked about.
 func (f *follower) became(own *ownCopy) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.own = own
+	f.mu.Unlock()
+	f.becameOpen()
+}
+
+// becameOpen says that there is a copy here: policy need not ask again.
+func (f *follower) becameOpen() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	select {
 	case <-f.opened:
 	default:
@@ -259,14 +282,16 @@ func (f *follower) became(own *ownCopy) {
 	}
 }
 
+// folder is where this node's copy is.
+func (f *follower) folder() string { return f.service.deps.Node.ReplicaDir(f.id) }
+
 // open opens this node's copy, an empty one if there is none, and its journal.
 func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	deps := f.service.deps
-	dir := deps.Node.ReplicaDir(f.id)
-	r, err := replica.Open(vfs.OS(), dir)
-	if errors.Is(err, replica.ErrNotFound) {
-		r, err = replica.Create(vfs.OS(), dir, replica.Identity{Directory: f.id, Name: f.name})
+	if err := f.service.shared.Replace(deps.FS, f.id, f.name); err != nil {
+		return nil, err
 	}
+	r, err := f.openReplica()
 	if err != nil {
 		return nil, err
 	}
@@ -292,9 +317,35 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	return own, nil
 }
 
+// openReplica opens this node's copy, and what was prepared beside it stays there only if
+// it is still wanted. An empty copy has nothing to give up.
+func (f *follower) openReplica() (*replica.Replica, error) {
+	fsys, dir := f.service.deps.FS, f.folder()
+	r, err := replica.Open(fsys, dir)
+	if errors.Is(err, replica.ErrNotFound) {
+		r, err = replica.Create(fsys, dir, replica.Identity{Directory: f.id, Name: f.name})
+		if err == nil {
+			err = r.SetResynced(f.asked.number)
+		}
+	}
+	if err == nil && !f.resyncDue(r) {
+		err = replica.Drop(fsys, dir)
+	}
+	if err != nil && r != nil {
+		err = errors.Join(err, r.Close())
+	}
+	return r, err
+}
+
 // followAll follows the directory's source, whichever site that is, until ctx ends. It
-// returns an error only if the copy is of no use as it is open: errStartOver, errRewound.
+// returns an error only if the copy is of no use as it is open: errStartOver, errRewound,
+// errReplaced.
 func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
+	if f.resyncDue(own.replica) {
+		if err := f.resyncHealthy(ctx, own); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	if f.remainsDisconnected(own) {
 		f.disconnect(ctx, own, errDisconnected)
 		return nil
@@ -365,7 +416,7 @@ func (f *follower) enter(to State, err error) {
 		}
 	}
 	f.state = to
-	if to == Replaying || to == Syncing || err != nil {
+	if to == Replaying || to == Syncing || to == Resyncing || err != nil {
 		f.err = err
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/site"
+	"tidemark/internal/vfs"
 )
 
 // Deps is what the service needs.
@@ -27,6 +28,8 @@ type Deps struct {
 	JournalBytesMax int64
 	// Durability is shown in status.
 	Durability string
+	// FS holds the node's copies; nil is the operating system's.
+	FS vfs.FS
 }
 
 // Service is the replayer service of one node.
@@ -49,6 +52,9 @@ type Service struct {
 // New returns a service that follows nothing until it runs.
 func New(deps Deps) *Service {
 	clients := holder.NewClients(deps.Node)
+	if deps.FS == nil {
+		deps.FS = vfs.OS()
+	}
 	s := &Service{
 		deps: deps,
 		shared: holder.Service{

@@ -39,6 +39,29 @@ type source struct {
 // A source whose history has parted from this copy's is not told that it is followed: it
 // would keep its journal for nothing.
 func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error) {
+	src, err := f.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f.service.departures.stop(f.id, src.peer.Peer)
+	err = f.compare(ctx, own, src)
+	if err == nil {
+		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
+	}
+	return src.unless(err)
+}
+
+// unless returns the source, or closes it because of an error.
+func (s *source) unless(err error) (*source, error) {
+	if err == nil {
+		return s, nil
+	}
+	s.close()
+	return nil, fmt.Errorf("site %s at %s: %w", s.peer.Site, s.peer.URL, err)
+}
+
+// look connects to the site that is best followed.
+func (f *follower) look(ctx context.Context) (*source, error) {
 	peers := f.service.clients.Peers.Receivable(f.name.Pool)
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
@@ -46,15 +69,6 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	found, err := f.askAll(ctx, peers)
 	if found == nil {
 		return nil, err
-	}
-	f.service.departures.stop(f.id, found.peer.Peer)
-	err = f.compare(ctx, own, found)
-	if err == nil {
-		err = f.register(ctx, found, own.tail.Marks().Committed, own.unsynced())
-	}
-	if err != nil {
-		found.close()
-		return nil, fmt.Errorf("site %s at %s: %w", found.peer.Site, found.peer.URL, err)
 	}
 	return found, nil
 }
@@ -212,4 +226,13 @@ func (s *source) close() {
 			w.Close()
 		}
 	}
+}
+
+// travelled returns how many bytes have come from the source, and gone to it.
+func (s *source) travelled() (bytes uint64) {
+	for _, w := range []*wire{s.talk, s.bulk} {
+		stats := w.Conn().Stats()
+		bytes += stats.InBytes + stats.OutBytes
+	}
+	return bytes
 }

@@ -9,6 +9,7 @@ type State string
 const (
 	Stopped      State = "stopped" // looking for a source, or told to stop
 	Syncing      State = "syncing"
+	Resyncing    State = "resync" // another copy is prepared, or waited for, that takes this one's place
 	Replaying    State = "replaying"
 	Errored      State = "error"
 	SplitBrain   State = "split_brain"
@@ -17,8 +18,9 @@ const (
 
 // transitions lists where each state may lead.
 var transitions = map[State][]State{
-	Stopped:      {Syncing, Replaying, Errored, SplitBrain, Disconnected},
+	Stopped:      {Syncing, Resyncing, Replaying, Errored, SplitBrain, Disconnected},
 	Syncing:      {Replaying, Errored, Stopped, SplitBrain, Disconnected},
+	Resyncing:    {Stopped, Errored},
 	Replaying:    {Stopped, Errored, SplitBrain, Disconnected},
 	Errored:      {Stopped},
 	SplitBrain:   {Stopped},

@@ -30,13 +30,26 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 		return nil
 	}
 	f.enter(Syncing, nil)
+	run := &copying{follower: f, replica: own.replica, source: src}
+	if err := f.fill(ctx, own, run); err != nil {
+		return err
+	}
+	f.setProgress(nil)
+	done := run.meter.progress(time.Now())
+	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", done.Objects, done.Bytes))
+	return nil
+}
+
+// fill copies every object of a source into a copy that is empty, or was begun to be filled.
+func (f *follower) fill(ctx context.Context, own *ownCopy, run *copying) error {
+	src := run.source
 	start, err := src.start(ctx)
 	if err != nil {
 		return err
 	}
 	resumed := own.replica.Syncing()
 	if !resumed {
-		err = f.beginSync(ctx, own, start)
+		err = f.beginSync(ctx, own, src, start)
 	} else if !continues(own.replica.Tag(), start.Tags) {
 		err = fmt.Errorf("site %s owns %s in another history than the site where its copying began: %w", src.peer.Site, f.name, errStartOver)
 	}
@@ -50,8 +63,9 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 		}
 	}
 	f.hold = src.begin.Hold
-	f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
-	run := &copying{follower: f, replica: own.replica, source: src}
+	if run.donor == nil {
+		f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
+	}
 	if err := run.all(ctx, layers); err != nil {
 		return err
 	}
@@ -65,9 +79,6 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	}
 	// A source that does not hear that lets go by itself, later.
 	_, _ = askSource[api.Nothing](ctx, src, api.SyncEnd, api.SyncEndRequest{Hold: src.begin.Hold})
-	f.setProgress(nil)
-	done := run.meter.progress(time.Now())
-	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", done.Objects, done.Bytes))
 	return nil
 }
 
@@ -82,12 +93,12 @@ func (f *follower) held(ctx context.Context, src *source) bool {
 }
 
 // unsynced reports whether the copy is empty, or its first sync has not ended.
-func (o *ownCopy) unsynced() bool {
-	return o.replica.Applied() == (events.Mark{}) || o.replica.Syncing()
-}
+func (o *ownCopy) unsynced() bool { return unsynced(o.replica) }
+
+func unsynced(r *replica.Replica) bool { return r.Applied() == (events.Mark{}) || r.Syncing() }
 
 // beginSync makes an empty copy one that waits for the objects of the source's layers.
-func (f *follower) beginSync(ctx context.Context, own *ownCopy, start replica.SyncStart) error {
+func (f *follower) beginSync(ctx context.Context, own *ownCopy, src *source, start replica.SyncStart) error {
 	if err := f.reconnected(ctx); err != nil {
 		return err
 	}
@@ -95,6 +106,7 @@ func (f *follower) beginSync(ctx context.Context, own *ownCopy, start replica.Sy
 		return err
 	}
 	own.tail.Rebase()
+	f.kept = place{src.peer.Peer, src.begin.Stream, start.Sequence, start.Mark}
 	return nil
 }
 
@@ -117,11 +129,12 @@ func continues(began *events.TagClaimed, tags []events.TagClaimed) bool {
 	return found
 }
 
-// copying is one run of a first sync.
+// copying is one run of a first sync, or of a resync.
 type copying struct {
 	follower *follower
 	replica  *replica.Replica
 	source   *source
+	donor    *donor // nil for a first sync
 	meter    *meter
 	alone    sync.Mutex // held by the one object that is copied at a slow rate
 }
@@ -129,6 +142,15 @@ type copying struct {
 type objectID struct {
 	layer replica.LayerID
 	index uint64
+}
+
+// wanted is an object that is to be copied.
+type wanted struct {
+	objectID
+	like replica.LayerRecord // of its layer
+	// here is not zero if the donor has the very same: all entries up to here are in it
+	// that changed it.
+	here events.Position
 }
 
 // all copies every object of layers that this copy does not have, several at a time, and
@@ -160,8 +182,8 @@ func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 
 // list returns the objects of layers that this copy lacks. One that was dropped meanwhile
 // has none: replay drops it here too.
-func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]objectID, error) {
-	var missing []objectID
+func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]wanted, error) {
+	var missing []wanted
 	var have, bytes uint64
 	for _, layer := range layers {
 		err := s.pages(ctx, layer.ID, func(page api.SyncObjectsReply) {
@@ -170,8 +192,12 @@ func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]obj
 					have++
 					continue
 				}
-				missing = append(missing, objectID{layer.ID, index})
-				if i < len(page.Bytes) {
+				object := wanted{objectID: objectID{layer.ID, index}, like: layer}
+				if s.donor.has(object.objectID, page, i) {
+					object.here = page.AtLeast
+				}
+				missing = append(missing, object)
+				if object.here == 0 && i < len(page.Bytes) {
 					bytes += page.Bytes[i]
 				}
 			}
@@ -187,8 +213,9 @@ func (s *copying) list(ctx context.Context, layers []replica.LayerRecord) ([]obj
 // pages gives take every page of the list of objects that a layer of the source has.
 func (s *copying) pages(ctx context.Context, layer replica.LayerID, take func(api.SyncObjectsReply)) error {
 	for from := uint64(0); ; {
-		page, err := askSource[api.SyncObjectsReply](ctx, s.source, api.SyncObjects,
-			api.SyncObjectsRequest{Hold: s.source.begin.Hold, Layer: uint32(layer), From: from})
+		page, err := askSource[api.SyncObjectsReply](ctx, s.source, api.SyncObjects, api.SyncObjectsRequest{
+			Hold: s.source.begin.Hold, Layer: uint32(layer), From: from, Imprints: s.donor.exact(),
+		})
 		if err != nil {
 			return err
 		}
@@ -200,12 +227,8 @@ func (s *copying) pages(ctx context.Context, layer replica.LayerID, take func(ap
 	}
 }
 
-func (s *copying) copy(ctx context.Context, id objectID) error {
-	if s.source.rate.slow() {
-		s.alone.Lock()
-		defer s.alone.Unlock()
-	}
-	object, err := s.source.object(ctx, id, func(bytes int) { s.meter.add(0, uint64(bytes), time.Now()) })
+func (s *copying) copy(ctx context.Context, id wanted) error {
+	object, err := s.fetch(ctx, id)
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil // dropped meanwhile; so will it be here
 	}
@@ -217,6 +240,26 @@ func (s *copying) copy(ctx context.Context, id objectID) error {
 	}
 	s.meter.add(1, 0, time.Now())
 	return nil
+}
+
+// fetch returns an object as the source has it, from the donor as far as that has the same.
+func (s *copying) fetch(ctx context.Context, id wanted) (replica.ObjectCopy, error) {
+	if id.here != 0 {
+		return s.donor.take(id)
+	}
+	have, err := s.donor.shown(id)
+	if err != nil {
+		return have, err
+	}
+	if s.source.rate.slow() {
+		s.alone.Lock()
+		defer s.alone.Unlock()
+	}
+	object, err := s.source.object(ctx, id.objectID, have, func(bytes int) { s.meter.add(0, uint64(bytes), time.Now()) })
+	if err == nil {
+		err = object.PutBack(have)
+	}
+	return object, err
 }
 
 // save checkpoints what was copied until ctx ends.

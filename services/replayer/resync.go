@@ -1,0 +1,274 @@
+package replayer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/fault"
+	"tidemark/internal/replica"
+	"tidemark/internal/tail"
+)
+
+// request is what an operator asked for: that this site gives up what only it has. They are
+// numbered; one that is not above the number that the copy knows was carried out.
+type request struct {
+	number uint64
+	keep   bool // what is given up, as conflict images
+}
+
+// errReplaced ends a life whose copy is to be replaced by the one beside it.
+var errReplaced = errors.New("another copy takes the place of this one")
+
+// errLevel ends a following that has come as far as it is to go.
+var errLevel = errors.New("the copy is level with its source")
+
+// resyncDue reports whether a resync was asked for that this copy has not seen. One that is
+// empty, or whose first sync has not ended, has nothing to give up but that: see resyncEmpty.
+func (f *follower) resyncDue(r *replica.Replica) bool { return f.asked.number > r.Resynced() }
+
+// resyncHealthy is a resync whose old copy is in order. It stays open and is served while
+// the new one is prepared; nothing is applied to it any more.
+func (f *follower) resyncHealthy(ctx context.Context, own *ownCopy) error {
+	if own.unsynced() {
+		return f.resyncEmpty(own)
+	}
+	f.enter(Resyncing, nil)
+	if err := own.tail.Drain(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	// What is given up, and perhaps kept, is what the files hold from here on.
+	if _, err := own.tail.Commit(ctx); err != nil {
+		return ignoreEnd(ctx, err)
+	}
+	return f.resync(ctx, &donor{replica: own.replica, whole: own.replica.Consistent()})
+}
+
+// resyncEmpty carries out a resync of a copy that has no content yet: its first sync, if one
+// has begun, starts over.
+func (f *follower) resyncEmpty(own *ownCopy) error {
+	if own.replica.Syncing() {
+		return fmt.Errorf("a resync was asked for: %w", errStartOver)
+	}
+	return own.replica.SetResynced(f.asked.number)
+}
+
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// resync prepares a new copy from the directory's primary beside the old one until it can
+// take the place of that: errReplaced. It goes on until ctx ends.
+func (f *follower) resync(ctx context.Context, old *donor) error {
+	f.enter(Resyncing, nil)
+	f.note(ctx, events.ResyncStarted, fmt.Sprintf("request %d", f.asked.number))
+	wait := retryFirst
+	for ctx.Err() == nil {
+		err := f.resyncOnce(ctx, old)
+		f.setSource(nil)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // the end of ctx is how it ends
+		case errors.Is(err, errReplaced):
+			return err
+		case f.useless(err):
+			f.log.Warn("the resync starts over", "error", err)
+			if dropErr := replica.Drop(f.service.deps.FS, f.folder()); dropErr != nil {
+				err = errors.Join(err, dropErr)
+			}
+		default:
+			f.log.Warn("the resync waits", "error", err)
+		}
+		f.enter(Resyncing, err)
+		pause(ctx, wait)
+		wait = min(2*wait, retryLast)
+	}
+	return nil
+}
+
+// useless reports whether an error means that what was prepared is of no history that could
+// be gone on with.
+func (f *follower) useless(err error) bool {
+	var diverged *replica.DivergedError
+	var mismatch *replica.MismatchError
+	return errors.Is(err, errStartOver) || errors.Is(err, errDisconnected) || errors.Is(err, tail.ErrTrimmed) ||
+		errors.Is(err, tail.ErrDiverged) || errors.As(err, &diverged) || errors.As(err, &mismatch)
+}
+
+// resyncOnce goes on with the new copy from one source, as far as that leads.
+func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
+	fresh, err := f.openBeside()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fresh.Close()) }()
+	src, err := f.findPrimary(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	f.setSource(src)
+	f.enter(Resyncing, nil)
+	next := &ownCopy{replica: fresh, journal: src.journal, borrowed: true}
+	next.tail = tail.New(tail.Config{
+		Replica: fresh, Log: src.journal, Logger: f.log,
+		OnCommit: func(ctx context.Context, mark events.Mark) error {
+			if err := src.report(ctx, f.position(mark)); err != nil { // it learns the next one
+				f.log.Debug("commit position of the new copy not published", "error", err)
+			}
+			return nil
+		},
+	})
+	if mark, sequence := fresh.Committed(); sequence > 0 {
+		f.kept = place{src.peer.Peer, src.begin.Stream, sequence, mark}
+	}
+	run := &copying{follower: f, replica: fresh, source: src, donor: old}
+	err = withTail(ctx, next.tail, func(ctx context.Context) error {
+		return f.attend(ctx, next, src, func(ctx context.Context) error { return f.prepare(ctx, next, run) })
+	})
+	if !errors.Is(err, errLevel) {
+		return err
+	}
+	return f.takePlace(ctx, old, fresh, run)
+}
+
+// openBeside opens the copy that is prepared, an empty one if there is none.
+func (f *follower) openBeside() (*replica.Replica, error) {
+	fsys, dir := f.service.deps.FS, replica.Beside(f.folder())
+	r, err := replica.Open(fsys, dir)
+	switch {
+	case errors.Is(err, replica.ErrNotFound):
+		return replica.Create(fsys, dir, replica.Identity{Directory: f.id, Name: f.name})
+	case fault.CodeOf(err) == fault.Corrupt:
+		return nil, fmt.Errorf("%w: %w", err, errStartOver)
+	}
+	return r, err
+}
+
+// findPrimary connects to the directory's primary, and registers with how far the new copy
+// has come. From anybody else nothing is taken: it may be as wrong as this site.
+func (f *follower) findPrimary(ctx context.Context, fresh *replica.Replica) (*source, error) {
+	src, err := f.look(ctx)
+	if err == nil && !src.primary {
+		src.close()
+		err = fault.New(fault.NotReady, "no site that can be reached is primary of %s", f.name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the resync waits for a primary: %w", err)
+	}
+	f.service.departures.stop(f.id, src.peer.Peer)
+	committed, _ := fresh.Committed()
+	return src.unless(f.register(ctx, src, committed, unsynced(fresh)))
+}
+
+// prepare fills the new copy and has it follow the source's journal, without one of its own:
+// after a crash it replays from there, where it is waited for. It returns errLevel when the
+// copy is what the source was a moment ago.
+func (f *follower) prepare(ctx context.Context, next *ownCopy, run *copying) error {
+	if next.unsynced() {
+		if err := f.fill(ctx, next, run); err != nil {
+			return fmt.Errorf("resync from site %s: %w", run.source.peer.Site, err)
+		}
+	}
+	from, err := f.whereIn(ctx, run.source, next.tail.Marks().Logged)
+	if err != nil {
+		return fmt.Errorf("journal at site %s: %w", run.source.peer.Site, err)
+	}
+	started := time.Now()
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error { return f.carry(inner, next, run.source, from) })
+	group.Go(func() error { return f.awaitLevel(inner, next, started) })
+	return group.Wait()
+}
+
+// levelBytes is how far behind its source a copy may be that takes another's place, and
+// levelWait how often that is looked at.
+const (
+	levelBytes = 4 << 20
+	levelWait  = 50 * time.Millisecond
+)
+
+// awaitLevel returns errLevel once the copy may take another's place. It must have come as
+// far as the source was safe when it was first heard from a moment on: what a crash had half
+// applied is applied whole by then.
+func (f *follower) awaitLevel(ctx context.Context, next *ownCopy, since time.Time) error {
+	tick := time.NewTicker(levelWait)
+	defer tick.Stop()
+	reach := events.Position(0)
+	for {
+		changed := next.tail.Changed()
+		if head := f.headSince(since); head != nil {
+			if reach == 0 {
+				reach = head.Safe.Position
+			}
+			applied := next.tail.Marks().Applied
+			if next.replica.Consistent() && applied.Position >= reach && applied.Bytes+levelBytes >= head.Logged.Bytes {
+				return errLevel
+			}
+		}
+		select {
+		case <-changed:
+		case <-tick.C: // a head is no change of the tail
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// takePlace decides that the new copy takes the old one's place: from here on a crash does
+// not stop it. The rest is done when the copy is opened anew.
+func (f *follower) takePlace(ctx context.Context, old *donor, fresh *replica.Replica, run *copying) error {
+	keep, err := f.keepRefused(old, fresh)
+	if err != nil {
+		return fmt.Errorf("keep what is given up: %w", err)
+	}
+	if err := fresh.TakePlace(f.asked.number, keep); err != nil {
+		return err
+	}
+	f.setProgress(nil)
+	detail := fmt.Sprintf("request %d: %d bytes travelled", f.asked.number, run.source.travelled())
+	if keep != "" {
+		detail += "; what is given up is kept in images named NAME.conflict-" + keep
+	}
+	f.note(ctx, events.ResyncEnded, detail)
+	return errReplaced
+}
+
+// resyncBroken is a resync whose old copy failed, and cannot be served: the new one is
+// prepared all the same. It returns false if none was asked for.
+func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
+	if !broken(cause) {
+		return false
+	}
+	old, err := replica.Open(f.service.deps.FS, f.folder())
+	if err != nil {
+		return false // nobody knows which requests it has seen
+	}
+	defer func() { _ = old.Close() }() // it was only read
+	if !f.resyncDue(old) {
+		return false
+	}
+	f.enter(Stopped, cause)
+	f.becameOpen()
+	return errors.Is(f.resync(ctx, &donor{replica: old}), errReplaced)
+}
+
+// broken reports whether a copy failed in a way that opening it again does not help.
+func broken(err error) bool {
+	var diverged *replica.DivergedError
+	var mismatch *replica.MismatchError
+	return errors.Is(err, tail.ErrLostTail) || errors.Is(err, tail.ErrDiverged) || errors.Is(err, bus.ErrRolledBack) ||
+		errors.As(err, &diverged) || errors.As(err, &mismatch) || fault.CodeOf(err) == fault.Corrupt
+}
+
+// keepRefused notes what the old copy has that the new one has not, and returns under which
+// name it is kept; empty if it is not to be, or there is nothing.
+func (f *follower) keepRefused(_ *donor, _ *replica.Replica) (string, error) { return "", nil }

@@ -1,0 +1,47 @@
+package replayer
+
+import (
+	"slices"
+
+	"tidemark/internal/api"
+	"tidemark/internal/replica"
+)
+
+// donor is the copy that a resync is to replace: what it has need not travel. A nil donor
+// has nothing.
+type donor struct {
+	replica *replica.Replica // nil: it cannot be opened
+	// whole: its files hold what its versions say. Of one that is not, blocks are taken by
+	// their digests alone.
+	whole bool
+}
+
+func (d *donor) exact() bool { return d != nil && d.replica != nil && d.whole }
+
+// has reports whether the donor has the very same of an object as a source, in whose list
+// it is the i-th: of one version there is one content, because tags are unique.
+func (d *donor) has(id objectID, page api.SyncObjectsReply, i int) bool {
+	if !d.exact() || len(page.Versions) != len(page.Objects) || len(page.Bitmaps) != replica.DigestSize*len(page.Objects) {
+		return false
+	}
+	mine, err := d.replica.ImprintObject(id.layer, id.index)
+	return err == nil && mine.Version != 0 && uint64(mine.Version) == page.Versions[i] &&
+		mine.Bitmaps == replica.Digest(page.Bitmaps[replica.DigestSize*i:][:replica.DigestSize])
+}
+
+// take returns an object of which the donor has the very same as the source.
+func (d *donor) take(w wanted) (replica.ObjectCopy, error) {
+	object, err := d.replica.CopyObject(w.layer, w.index, nil)
+	object.AtLeast, object.AtMost = w.here, max(w.here, object.Version)
+	return object, err
+}
+
+// shown returns what the donor most likely has in the place of an object.
+func (d *donor) shown(w wanted) (replica.ObjectCopy, error) {
+	if d == nil || d.replica == nil {
+		return replica.ObjectCopy{}, nil
+	}
+	object, err := d.replica.ShownObject(w.like, w.index, nil)
+	object.Data = slices.Clip(object.Data)
+	return object, err
+}
