@@ -35,6 +35,8 @@ const (
 type client struct {
 	url, creds string
 	bus        *bus.Bus
+	// fromLog is set once policy did not answer and what it knows was read from the log.
+	fromLog bool
 }
 
 func (c *cli) client() *client { return &client{url: c.natsURL, creds: c.creds} }
@@ -284,7 +286,7 @@ func (s *client) directories(ctx context.Context, args []string) ([]api.Director
 	if err != nil {
 		return nil, err
 	}
-	all, err := call[[]api.Directory](ctx, s, api.DirectoryList, filter)
+	all, err := s.listDirectories(ctx, filter)
 	if err != nil {
 		return nil, err
 	}

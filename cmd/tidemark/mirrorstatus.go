@@ -61,10 +61,26 @@ const (
 func newMirrorStatus(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use: "status [POOL[/DIR]]", Short: "Show who is primary, and how far replicas are behind", Args: takes(0, 1),
+		Long: `Status shows each directory as its holder at this site sees it, in one of these states:
+
+  syncing       the first copy is on its way
+  replaying     a replica that follows its primary
+  resync        a replica that gives up what its primary has not
+  stopped       follows nobody now; of a primary always: its description says how it is
+  stalled       nothing is heard of the primary, or nobody here holds the directory
+  disconnected  its primary does not keep what it needs any more: resync it
+  split_brain   both sites went on by themselves: resync the one that gives up
+  error         its error says what is wrong; it is tried again by itself
+
+Behind are the entries and bytes that were logged at the primary when it was last heard,
+and the seconds since this copy was level with it.`,
 		RunE: c.request(func(ctx context.Context, s *client, args []string) error {
 			states, err := s.mirrorStates(ctx, args)
 			if err != nil {
 				return err
+			}
+			if s.fromLog {
+				c.say("the policy service does not answer: which directories there are was read from the log")
 			}
 			return c.show(list(states), func(t *table) {
 				t.row("DIRECTORY", "ROLE", "PRIMARY", "STATE", "POSITION", "BEHIND", "SECONDS", "NODES", "ERROR")

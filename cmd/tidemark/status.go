@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -15,9 +13,6 @@ import (
 	"tidemark/internal/api"
 )
 
-// lagWorthTelling is how many seconds a replica may be behind before it needs attention.
-const lagWorthTelling = 10
-
 // siteStatus is what `status` shows: what needs attention first.
 type siteStatus struct {
 	Attention   []attention     `json:"attention"`
@@ -26,12 +21,9 @@ type siteStatus struct {
 	Pools       []api.Pool      `json:"pools"`
 	Directories []directoryLine `json:"directories"`
 	Peers       []poolPeer      `json:"peers"`
-}
-
-// attention is something that an operator should look at.
-type attention struct {
-	What    string `json:"what"`
-	Message string `json:"message"`
+	// FromLog is set when no policy service answered: what is shown is what it left in
+	// the log, and what the holders of directories say.
+	FromLog bool `json:"from_log,omitempty"`
 }
 
 type siteName struct {
@@ -73,35 +65,15 @@ func newStatus(c *cli) *cobra.Command {
 }
 
 func (s *client) status(ctx context.Context) (siteStatus, error) {
-	var all siteStatus
-	site, err := call[api.Site](ctx, s, api.SiteInfo, api.Nothing{})
+	m, err := s.siteMap(ctx)
 	if err != nil {
-		return all, err
+		return siteStatus{}, err
 	}
-	all.Site = siteName{site.Name, site.UUID, site.Number}
-	all.Nodes = nodesOf(site.Instances)
-	pools, err := call[[]api.Pool](ctx, s, api.PoolList, api.Nothing{})
-	if err != nil {
-		return all, err
+	all := siteStatus{
+		Site: siteName{m.site.Name, m.site.UUID, m.site.Number}, Nodes: nodesOf(m.site.Instances),
+		Pools: list(m.pools), Peers: list(m.peers), Directories: []directoryLine{}, FromLog: s.fromLog,
 	}
-	all.Pools, all.Peers, all.Directories = list(pools), []poolPeer{}, []directoryLine{}
-	for _, p := range pools {
-		if p.Peers == 0 {
-			continue
-		}
-		peers, err := call[[]api.Peer](ctx, s, api.PeerList, api.Pool{Pool: p.Pool})
-		if err != nil {
-			return all, err
-		}
-		for _, peer := range peers {
-			all.Peers = append(all.Peers, poolPeer{p.Pool, peer})
-		}
-	}
-	dirs, err := call[[]api.Directory](ctx, s, api.DirectoryList, api.PoolFilter{})
-	if err != nil {
-		return all, err
-	}
-	for _, a := range askHolders[api.Status](ctx, s, dirs, api.DirectoryStatus) {
+	for _, a := range askHolders[api.Status](ctx, s, m.directories, api.DirectoryStatus) {
 		line := directoryLine{mirrorState: unheldOr(a), Mapping: a.directory.State}
 		line.Durability, line.Bytes, line.BytesLimit = a.reply.Durability, a.reply.Bytes, a.reply.BytesLimit
 		all.Directories = append(all.Directories, line)
@@ -137,49 +109,9 @@ func nodesOf(instances []api.Instance) []nodeStatus {
 	return sorted
 }
 
-// worries lists what needs attention: errors, then directories that nobody serves or
-// that are not ready, then lag and full journals.
-func (a siteStatus) worries() []attention {
-	type ranked struct {
-		rank int
-		attention
-	}
-	var found []ranked
-	note := func(rank int, what, format string, args ...any) {
-		found = append(found, ranked{rank, attention{what, fmt.Sprintf(format, args...)}})
-	}
-	if len(a.Nodes) == 0 {
-		note(0, "site", "no node is alive: does the notifier service run?")
-	}
-	for _, d := range a.Directories {
-		switch {
-		case d.State == mirrorError || d.State == mirrorSplit:
-			note(0, d.Directory, "%s: %s", d.State, d.Error)
-		case d.Error != "":
-			note(1, d.Directory, "%s: %s", d.State, d.Error)
-		case d.State == mirrorStalled:
-			note(1, d.Directory, "no node holds it")
-		case d.Mapping != mapped:
-			note(2, d.Directory, "it is not where it should be yet: %s", d.Mapping)
-		}
-		if d.Lag.Seconds > lagWorthTelling {
-			note(3, d.Directory, "%s behind its primary (%s)", seconds(d.Lag.Seconds), behind(d.Lag))
-		}
-		if d.BytesLimit > 0 && d.Bytes > d.BytesLimit/10*9 {
-			note(3, d.Directory, "its journal is almost full: %s of %s", formatSize(d.Bytes), formatSize(d.BytesLimit))
-		}
-	}
-	slices.SortStableFunc(found, func(x, y ranked) int { return cmp.Compare(x.rank, y.rank) })
-	worries := make([]attention, 0, len(found))
-	for _, f := range found {
-		worries = append(worries, f.attention)
-	}
-	return worries
-}
-
 func (a siteStatus) table(t *table) {
 	for _, w := range a.Attention {
-		t.row("ATTENTION", w.What, w.Message)
+		t.row("ATTENTION", w.What, w.Message, w.Do)
 	}
 	if len(a.Attention) > 0 {
 		t.gap()

@@ -50,7 +50,7 @@ func TestStatusPutsFirstWhatNeedsAttention(t *testing.T) {
 		"vms/d: split_brain: both sites wrote",
 		"vms/c: stalled: nobody holds directory vms/c",
 		"vms/a: its journal is almost full: 95B of 100B",
-		"vms/b: 12.3s behind its primary (4 entries, 1MiB)",
+		"vms/b: lagging: 12.3s behind its primary (4 entries, 1MiB)",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("attention:\n%s", strings.Join(got, "\n"))
@@ -64,10 +64,10 @@ func TestStatusTable(t *testing.T) {
 	if err := c.show(site, site.table); err != nil {
 		t.Fatal(err)
 	}
-	want := `ATTENTION  vms/d  split_brain: both sites wrote
-ATTENTION  vms/c  stalled: nobody holds directory vms/c
-ATTENTION  vms/a  its journal is almost full: 95B of 100B
-ATTENTION  vms/b  12.3s behind its primary (4 entries, 1MiB)
+	want := `ATTENTION  vms/d  split_brain: both sites wrote                        at the site that gives its changes up: tidemark mirror resync vms/d
+ATTENTION  vms/c  stalled: nobody holds directory vms/c                start a node with its copy
+ATTENTION  vms/a  its journal is almost full: 95B of 100B              see whom it waits for: tidemark journal status vms/a
+ATTENTION  vms/b  lagging: 12.3s behind its primary (4 entries, 1MiB)  tidemark mirror status vms/b
 
 site:  east  u-u-i-d
 node:  n1    journal replayer  since 0001-01-01T00:00:00Z

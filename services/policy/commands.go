@@ -44,7 +44,7 @@ func (s *Service) changePool(ctx context.Context, what, pool string, check func(
 func (s *Service) describePool(name string) api.Pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pool(name)
+	return s.state.pool(name)
 }
 
 func (s *Service) poolCreate(ctx context.Context, r api.Pool) (api.Pool, error) {

@@ -36,7 +36,7 @@ func (s *Service) directoryCreate(ctx context.Context, r events.DirectoryName) (
 	if s.state.Directories[d.ID] == nil {
 		return d, nil // removed meanwhile
 	}
-	return s.describe(d.ID), nil
+	return s.state.describe(d.ID, now()), nil
 }
 
 // settle waits a while for a condition; in vain is no error.
@@ -289,7 +289,7 @@ func (s *Service) awaitRole(ctx context.Context, id events.DirectoryID, name eve
 		case d.Intent.Role != role || d.Intent.Sequence > seq:
 			outcome = fault.New(fault.Busy, "another change of role of %s took the place of this one", name)
 		default:
-			out = s.describe(id)
+			out = s.state.describe(id, now())
 			return out.State == "mapped" && out.Role == role
 		}
 		return true

@@ -83,7 +83,7 @@ func (s *Service) describeIfKnown(id events.DirectoryID, name events.DirectoryNa
 	if s.state.Directories[id] == nil {
 		return api.Directory{}, fault.New(fault.Busy, "the directory %s was removed meanwhile", name)
 	}
-	return s.describe(id), nil
+	return s.state.describe(id, now()), nil
 }
 
 // mirrorSet changes how a directory follows. A primary keeps it for when it is a replica.

@@ -1,14 +1,10 @@
 package policy
 
 import (
-	"cmp"
 	"context"
-	"slices"
-	"strings"
 
 	"tidemark/events"
 	"tidemark/internal/api"
-	"tidemark/internal/fault"
 )
 
 // siteInfo describes the site and who lives in it.
@@ -18,14 +14,9 @@ func (s *Service) siteInfo(ctx context.Context, _ api.Nothing) (api.Site, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	out := s.state.SiteInfo()
 	id := s.identity()
-	out := api.Site{Name: id.Name, UUID: id.UUID, Number: id.Number, Instances: []api.Instance{}}
-	for k, i := range s.state.Instances {
-		out.Instances = append(out.Instances, api.Instance{Node: k.Node, Service: k.Service, Incarnation: i.Incarnation, Since: i.Since})
-	}
-	slices.SortFunc(out.Instances, func(a, b api.Instance) int {
-		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Service, b.Service))
-	})
+	out.Name, out.UUID, out.Number = id.Name, id.UUID, id.Number
 	return out, nil
 }
 
@@ -43,21 +34,7 @@ func (s *Service) poolList(ctx context.Context, _ api.Nothing) ([]api.Pool, erro
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := []api.Pool{}
-	for name := range s.state.Pools {
-		out = append(out, s.pool(name))
-	}
-	slices.SortFunc(out, func(a, b api.Pool) int { return strings.Compare(a.Pool, b.Pool) })
-	return out, nil
-}
-
-func (s *Service) pool(name string) api.Pool {
-	p := s.state.Pools[name]
-	if p == nil {
-		return api.Pool{Pool: name}
-	}
-	n := s.state.directoriesIn(name, func(*Directory) bool { return true })
-	return api.Pool{Pool: name, Mirroring: p.Mirroring, Directories: n, Peers: len(p.Peers)}
+	return s.state.PoolList(), nil
 }
 
 func (s *Service) directoryList(ctx context.Context, r api.PoolFilter) ([]api.Directory, error) {
@@ -66,19 +43,7 @@ func (s *Service) directoryList(ctx context.Context, r api.PoolFilter) ([]api.Di
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.Pool != "" && s.state.Pools[r.Pool] == nil {
-		return nil, noPool(r.Pool)
-	}
-	out := []api.Directory{}
-	for id, d := range s.state.Directories {
-		if r.Pool == "" || d.Name.Pool == r.Pool {
-			out = append(out, s.describe(id))
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Directory) int {
-		return cmp.Or(strings.Compare(a.Pool, b.Pool), strings.Compare(a.Path, b.Path))
-	})
-	return out, nil
+	return s.state.DirectoryList(r.Pool, now())
 }
 
 func (s *Service) directoryResolve(ctx context.Context, r events.DirectoryName) (api.Directory, error) {
@@ -95,31 +60,7 @@ func (s *Service) directoryResolve(ctx context.Context, r events.DirectoryName) 
 	if err != nil {
 		return api.Directory{}, err
 	}
-	return s.describe(d.ID), nil
-}
-
-// describe reports a directory that is known.
-func (s *Service) describe(id events.DirectoryID) api.Directory {
-	v := newView(s.state, id, now(), "")
-	decision := Decide(s.state, id, v.now, "")
-	out := api.Directory{
-		ID: id, Pool: v.d.Name.Pool, Path: v.d.Name.Path, Name: v.d.Name.String(),
-		Role: v.d.Intent.Role, Epoch: v.d.Mapping.Epoch, State: apiState(decision),
-		Following: api.Following{
-			Delay: v.d.Settings.Delay.Seconds(), TargetRPO: v.d.Settings.TargetRPO.Seconds(), Limit: v.d.Settings.SyncRate,
-		},
-	}
-	if v.d.Mapping.Epoch > 0 {
-		out.Role = v.d.Mapping.Role
-	}
-	out.Promoting = v.proposes() || v.d.Intent.Role == events.Master && v.promotes()
-	if v.holderAcquired() {
-		out.Node = v.d.Mapping.Node
-	}
-	if f := v.a.Failure; f != nil && (decision.Status != Associated || v.failure() != nil) {
-		out.Error = f.Message
-	}
-	return out
+	return s.state.describe(d.ID, now()), nil
 }
 
 // countStates counts the directories in each state, those without any included.
@@ -133,43 +74,11 @@ func (s *Service) countStates() map[string]int {
 	return n
 }
 
-// apiState names a status as the interface does.
-func apiState(d Decision) string {
-	switch {
-	case d.Stalled:
-		return "stalled"
-	case d.Status == Associated:
-		return "mapped"
-	case d.Status == Shuffling:
-		return "shuffling"
-	case d.Status == Disassociating:
-		return "unmapping"
-	}
-	return "mapping"
-}
-
 func (s *Service) peerList(ctx context.Context, r api.Pool) ([]api.Peer, error) {
 	if err := s.current(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.state.Pools[r.Pool]
-	if p == nil {
-		return nil, noPool(r.Pool)
-	}
-	out := []api.Peer{}
-	for _, f := range p.Peers {
-		out = append(out, apiPeer(f))
-	}
-	slices.SortFunc(out, func(a, b api.Peer) int {
-		return cmp.Or(strings.Compare(a.Site, b.Site), strings.Compare(a.Peer, b.Peer))
-	})
-	return out, nil
+	return s.state.PeerList(r.Pool)
 }
-
-func apiPeer(f events.PeerAdded) api.Peer {
-	return api.Peer{Peer: f.Peer, Site: f.Site, URL: f.URL, Direction: f.Direction, Since: f.At}
-}
-
-func noPool(pool string) error { return fault.New(fault.NotFound, "there is no pool %q", pool) }
