@@ -208,6 +208,10 @@ func fixtures() []fixture {
 		factFixture("head_heard_source", &HeadHeard{
 			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
 		}),
+		factFixture("head_passed_on", &HeadAdvanced{
+			Directory: sampleID, Logged: sampleMark(), Safe: sampleMark(), At: sampleTime,
+			Origin: &Origin{Logged: sampleMark(), At: sampleTime, Age: 1500 * time.Millisecond},
+		}),
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
 		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
@@ -305,7 +309,18 @@ func TestGolden(t *testing.T) {
 // TestGoldenIsComplete proves that each kind of the closed sets has a fixture, and each
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
-	want := map[string]bool{"batch": true, "batch_all": true, "part": true, "tag": true, "object": true, "object_layer": true, "object_same": true, "acquire_resync": true, "head_heard_source": true}
+	want := map[string]bool{
+		"acquire_resync":    true,
+		"batch":             true,
+		"batch_all":         true,
+		"head_heard_source": true,
+		"head_passed_on":    true,
+		"object":            true,
+		"object_layer":      true,
+		"object_same":       true,
+		"part":              true,
+		"tag":               true,
+	}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true
 	}

@@ -1,5 +1,7 @@
 package events
 
+import "time"
+
 // ClientState is what a journal's client is doing.
 type ClientState string
 
@@ -36,7 +38,17 @@ type HeadAdvanced struct {
 	// Disconnected names the clients that the journal no longer waits for: what they
 	// need may be gone. Each must sync again.
 	Disconnected []string `json:"disconnected,omitempty"`
-	At           Instant  `json:"at"`
+	// Origin is what a follower passes on of the primary that it follows, directly or not;
+	// nil at a primary, and where a history has none.
+	Origin *Origin `json:"origin,omitempty"`
+	At     Instant `json:"at"`
+}
+
+// Origin says how far a primary was logged when it was heard last.
+type Origin struct {
+	Logged Mark          `json:"logged"`
+	At     Instant       `json:"at"`  // by the primary's clock; zero: it was never heard
+	Age    time.Duration `json:"age"` // nanoseconds since it was heard
 }
 
 // HeadHeard says how far a follower knows its source to have been: it outlives the source
@@ -68,6 +80,10 @@ const (
 	Lagging      Lifecycle = "lagging"       // a client will be disconnected if it does not catch up
 	LostTail     Lifecycle = "lost_tail"     // the journal lacks what it had acknowledged
 	JournalReset Lifecycle = "journal_reset" // history and clients were dropped
+	RPOExceeded  Lifecycle = "rpo_exceeded"  // a copy is further behind than its target allows
+	RPORestored  Lifecycle = "rpo_restored"
+	Stalled      Lifecycle = "stalled" // a copy is behind and stands still, or hears nothing
+	Resumed      Lifecycle = "resumed" // it is stalled no more
 
 	ResyncStarted Lifecycle = "resync_started"
 	ResyncEnded   Lifecycle = "resync_ended" // the new copy is complete, and takes the old one's place

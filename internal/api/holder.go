@@ -134,6 +134,9 @@ type Lag struct {
 	Entries uint64  `json:"entries_behind"`
 	Bytes   uint64  `json:"bytes_behind"`
 	Seconds float64 `json:"seconds_behind"`
+	// Unheard is for how many seconds nothing was heard of the primary, if that is longer
+	// than it should be: entries and bytes are of then, seconds have gone on.
+	Unheard float64 `json:"seconds_unheard,omitempty"`
 }
 
 // Client is a consumer of the directory's journal.

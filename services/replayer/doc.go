@@ -50,8 +50,24 @@
 // of a change that spans messages are stored as they come; the tail applies them together,
 // or, when a claim cuts them off, not at all.
 //
-// Every few seconds the source is asked whether this site may still follow; a source that
-// says nothing for a while is looked for anew.
+// Every few seconds the source is asked whether this site may still follow.
+//
+// # Links
+//
+// A source is reached by two connections: one for heads and questions, one for the journal
+// and objects, so that what is large never keeps a head from coming. Connections are never
+// mended. One that ends, or a source of which no head comes for 3 s (or no byte of a journal
+// that it has, for 5 s), is dialled anew: a try at least every second, each with 5 s, all
+// peers at a time. So replay goes on within 2 s of a link's return, whatever TCP is waiting
+// for, and a slow link has the time that it needs. Objects come part by part, each as it is
+// asked for; a journal 4 MiB at a time. Both are bounded by the directory's rate (rate.go).
+//
+// # Lag and alarms
+//
+// Heads come every second, also of an idle directory, and pass on through followers what
+// the primary said last and how long ago. So lag is known to be zero, or grows (lag.go).
+// Two alarms are raised once and taken back once: lag above the target, and a copy that
+// stands still or hears nothing (alarm.go).
 //
 // # Verify
 //

@@ -343,7 +343,7 @@ func (f *follower) watchWires(ctx context.Context, own *ownCopy, src *source) er
 // is room for it.
 func (f *follower) awaits(own *ownCopy) bool {
 	f.mu.Lock()
-	more := f.reading && f.head != nil && f.head.Logged.Position > own.inbox.last().Position
+	more := f.reading && f.unread != nil && f.unread.Logged.Position > own.inbox.last().Position
 	f.mu.Unlock()
 	return more && !f.taking.Load()
 }
@@ -404,15 +404,19 @@ func (f *follower) isReading() bool {
 }
 
 func (f *follower) noteHead(own *ownCopy, head *events.HeadAdvanced) {
-	level := own.tail.Marks().Applied.Position >= head.Logged.Position
+	origin, heard := heardOf(head, time.Now())
+	level := own.tail.Marks().Applied.Position >= origin.Logged.Position
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.head, f.unread, f.heard = head, head, time.Now()
-	f.headAt = f.heard
+	f.unread = head
+	if f.head != nil && heard.Before(f.headAt) && f.head.At != 0 {
+		return // it was heard later from another site
+	}
+	f.head, f.headAt = origin, heard
 	if f.source != nil {
 		f.headOf = f.source.peer.Site
 	}
 	if level {
-		f.level = f.heard
+		f.level = heard
 	}
 }

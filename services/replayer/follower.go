@@ -52,10 +52,10 @@ type follower struct {
 	last     *source    // the one that was followed last
 	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
-	level    time.Time            // when this copy was last seen to be level with its source
+	level    time.Time // when this copy was last seen to be level with its source
+	headAt   time.Time // when the primary was heard last, perhaps by an earlier process; or when the following began
+	raised   alarms
 	headOf   string               // whose site's head it is
-	headAt   time.Time            // when head was heard, perhaps by an earlier process
-	heard    time.Time            // when the source was last heard, or began to be listened to
 	split    *api.Split           // how this copy's history and its source's have parted; nil: they have not
 	splitAt  time.Time            // when that was seen last
 	noted    State                // the state of which listeners were told last that only an operator can help
@@ -90,6 +90,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		ended:   make(chan struct{}),
 		state:   Stopped,
 		rate:    newRate(0),
+		headAt:  time.Now(),
 	}
 }
 
@@ -125,6 +126,7 @@ func (f *follower) run(ctx context.Context) {
 	keepCtx, end := context.WithCancel(ctx)
 	defer end()
 	keeping.Go(func() { f.keepRate(keepCtx) })
+	keeping.Go(func() { f.watch(keepCtx) })
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.live(ctx)
@@ -227,7 +229,7 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error { return own.tail.Heads(inner, f.sendHead) })
+	group.Go(func() error { return own.tail.Heads(inner, func(m tail.Marks) { f.sendHead(own, m) }) })
 	group.Go(func() error { return own.compaction.Run(inner) })
 	group.Go(func() error { return own.replay(inner) })
 	ended := f.followAll(inner, own)
@@ -237,10 +239,12 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 }
 
 // sendHead tells this copy's own followers how far it reaches. What it has applied is
-// safe at its origin and here.
-func (f *follower) sendHead(marks tail.Marks) {
+// safe at its origin and here. What is known of the origin is passed on.
+func (f *follower) sendHead(own *ownCopy, marks tail.Marks) {
+	now := time.Now()
 	err := f.service.deps.Bus.Send(&events.HeadAdvanced{
-		Directory: f.id, Logged: marks.Logged, Safe: marks.Applied, At: events.InstantOf(time.Now()),
+		Directory: f.id, Logged: marks.Logged, Safe: marks.Applied, At: events.InstantOf(now),
+		Origin: f.origin(own, now),
 	})
 	if err != nil {
 		f.log.Debug("head not sent", "error", err)

@@ -178,3 +178,67 @@ func noise(size int) []byte {
 	_, _ = random.Read(data) // never fails
 	return data
 }
+
+// turns gathers what a site's listeners are told of a directory.
+func turns(t *testing.T, p *party) func(events.Lifecycle) int {
+	t.Helper()
+	var mu sync.Mutex
+	told := map[events.Lifecycle]int{}
+	ctx, cancel := context.WithCancel(context.Background())
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		_ = p.at.Bus.Fold(ctx, events.StreamLifecycle, func() {}, func(_ uint64, fact events.Fact) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if noted, ok := fact.(*events.LifecycleNoted); ok {
+				told[noted.What]++
+			}
+			return nil
+		})
+	})
+	t.Cleanup(func() { cancel(); listening.Wait() })
+	return func(what events.Lifecycle) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[what]
+	}
+}
+
+// rivals 7: a link that is dead is an alarm although nothing is written; rivals 15: when it
+// is back the alarm is taken back. journal 307: the copy keeps what it has meanwhile.
+func TestLagGrowsWhileTheLinkIsDead(t *testing.T) {
+	t.Parallel()
+	l := newLinked(t)
+	told := turns(t, l.west)
+	if _, err := l.west.at.Bus.Publish(t.Context(), events.StreamDirectories,
+		&events.DirectoryConfigured{Directory: westID, Pool: "vms", TargetRPO: 4 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	l.west.follow()
+	l.west.sameAs(l.east)
+	lag := func() api.Lag { return must[api.Status](l.west, api.DirectoryStatus, api.Nothing{}).Lag }
+	idle := time.Now()
+	for time.Since(idle) < 5*time.Second { // an idle image is never behind
+		if got := lag(); got != (api.Lag{}) {
+			t.Fatalf("idle and level, and the lag is %+v", got)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	l.link.BlackHole()
+	var last float64
+	sitetest.Eventually(t, "the lag grows", func() bool {
+		got := lag().Seconds
+		if got < last {
+			t.Fatalf("the lag sinks from %g to %g s while the link is dead", last, got)
+		}
+		last = got
+		return got > 12
+	})
+	sitetest.Eventually(t, "the alarms are raised", func() bool { return told(events.RPOExceeded) == 1 && told(events.Stalled) == 1 })
+	l.west.read("vms/prod/disk0")
+	l.link.Heal()
+	sitetest.Eventually(t, "the alarms are taken back", func() bool { return told(events.RPORestored) == 1 && told(events.Resumed) == 1 })
+	if lag() != (api.Lag{}) {
+		t.Errorf("the lag is %+v", lag())
+	}
+}

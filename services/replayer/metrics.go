@@ -8,9 +8,9 @@ import (
 
 // metrics are read from the followers when they are asked for.
 type metrics struct {
-	service                            *Service
-	state, seconds, bytes, appliedTime *prometheus.Desc
-	mismatches, damaged, verifiedTime  *prometheus.Desc
+	service                                                             *Service
+	state, seconds, bytes, entries, unheard, appliedTime, target, split *prometheus.Desc
+	mismatches, damaged, verifiedTime                                   *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
@@ -18,8 +18,12 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 	m := &metrics{
 		service: s,
 		state:   prometheus.NewDesc("tidemark_replication_state", "1 for the state that the followed directory is in.", []string{"directory", "state"}, nil),
-		seconds: prometheus.NewDesc("tidemark_replication_lag_seconds", "How long this copy has been behind its source.", labels, nil),
-		bytes:   prometheus.NewDesc("tidemark_replication_backlog_bytes", "Bytes of entries that the source has and this copy lacks.", labels, nil),
+		seconds: prometheus.NewDesc("tidemark_replication_lag_seconds", "How long this copy has been behind its primary; it grows while the primary is not heard.", labels, nil),
+		bytes:   prometheus.NewDesc("tidemark_replication_backlog_bytes", "Bytes of entries that the primary had when it was heard last and this copy lacks.", labels, nil),
+		entries: prometheus.NewDesc("tidemark_replication_backlog_entries", "Entries that the primary had when it was heard last and this copy lacks.", labels, nil),
+		unheard: prometheus.NewDesc("tidemark_replication_unheard_seconds", "For how long the primary was not heard, if that is longer than it should be; else 0.", labels, nil),
+		target:  prometheus.NewDesc("tidemark_replication_target_rpo_seconds", "How far behind this copy may be; 0: no target is set.", labels, nil),
+		split:   prometheus.NewDesc("tidemark_replication_split_brain", "1 while this copy's history and its source's have parted.", labels, nil),
 		appliedTime: prometheus.NewDesc("tidemark_replication_last_applied_timestamp_seconds",
 			"When the newest entry that this copy has applied was written at the source.", labels, nil),
 		mismatches: prometheus.NewDesc("tidemark_verify_mismatches",
@@ -37,7 +41,7 @@ func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
 
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.state, m.seconds, m.bytes, m.appliedTime, m.mismatches, m.damaged, m.verifiedTime} {
+	for _, d := range []*prometheus.Desc{m.state, m.seconds, m.bytes, m.entries, m.unheard, m.appliedTime, m.target, m.split, m.mismatches, m.damaged, m.verifiedTime} {
 		ch <- d
 	}
 }
@@ -50,22 +54,28 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collect(ch chan<- prometheus.Metric, f *follower) {
-	name, applied := f.name.String(), f.marks().Applied
+	name, l := f.name.String(), f.behind(time.Now())
 	f.mu.Lock()
-	state, head, l, last := f.state, f.head, f.behind(applied, time.Now()), f.verified
+	state, split, last := f.state, f.split != nil, f.verified
 	f.mu.Unlock()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(m.state, 1, name, string(state))
-	gauge(m.appliedTime, float64(applied.Time)/float64(time.Second), name)
 	if last != nil {
 		gauge(m.mismatches, float64(last.mismatches), name)
 		gauge(m.damaged, float64(last.bytes), name)
 		gauge(m.verifiedTime, float64(last.at.UnixMilli())/1000, name)
 	}
-	if head != nil {
-		gauge(m.seconds, l.Seconds, name)
-		gauge(m.bytes, float64(l.Bytes), name)
+	gauge(m.appliedTime, float64(f.marks().Applied.Time)/float64(time.Second), name)
+	gauge(m.seconds, l.Seconds, name)
+	gauge(m.bytes, float64(l.Bytes), name)
+	gauge(m.entries, float64(l.Entries), name)
+	gauge(m.unheard, l.Unheard, name)
+	gauge(m.target, m.service.settings(f.id).TargetRPO.Seconds(), name)
+	parted := 0.0
+	if split || state == SplitBrain {
+		parted = 1
 	}
+	gauge(m.split, parted, name)
 }

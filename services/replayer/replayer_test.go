@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -316,27 +315,6 @@ func TestFollowerStopsWhenItsSourceSaysSo(t *testing.T) {
 	}
 	o.forbid(nil)
 	sitetest.Eventually(t, "west follows again", s.level(o.mark()))
-}
-
-func TestLagCountsFromWhenTheCopyWasLevel(t *testing.T) {
-	now := time.Unix(1000, 0)
-	head := events.Mark{Position: events.At(5000, 9), Entries: 109, Bytes: 900}
-	applied := events.Mark{Position: events.At(5000, 7), Entries: 107, Bytes: 700, Time: events.InstantOf(time.Unix(10, 0))}
-	for _, c := range []struct {
-		name    string
-		applied events.Mark
-		level   time.Time
-		want    api.Lag
-	}{
-		{"level", head, time.Time{}, api.Lag{}},
-		{"ahead", events.Mark{Position: events.At(5000, 10)}, time.Time{}, api.Lag{}},
-		{"behind since a while", applied, time.Unix(990, 0), api.Lag{Entries: 2, Bytes: 200, Seconds: 10}},
-		{"never level", applied, time.Time{}, api.Lag{Entries: 2, Bytes: 200, Seconds: 990}},
-	} {
-		if got := lag(head, c.applied, c.level, now); got != c.want {
-			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
-		}
-	}
 }
 
 // A first sync goes on only where the history is its own.

@@ -95,63 +95,20 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.Lag = f.behind(applied, time.Now())
+	s.Lag = f.view(applied).lag(time.Now())
 	ahead := f.ahead(own.received())
 	s.Ahead = &ahead
 	if s.Split = f.split; s.Split != nil && (s.State == string(Stopped) || s.State == string(Errored)) {
 		s.State = string(SplitBrain) // as long as nobody says otherwise
 		s.Error = holder.Summary(s.Split)
 	}
-	if quiet := f.silence(time.Now()); quiet > 0 && s.Error == "" {
-		if s.State == string(Replaying) {
-			s.State = "stalled"
-		}
-		s.Error = fmt.Sprintf("the source has not been heard for %s: how far it is ahead is not known", quiet.Round(time.Second))
+	if s.State == string(Replaying) && (f.raised.stalled || s.Lag.Unheard > 0) {
+		s.State = "stalled"
+	}
+	if s.Lag.Unheard > 0 && s.Error == "" {
+		s.Error = fmt.Sprintf("the primary has not been heard for %.0fs: how far it is ahead is not known", s.Lag.Unheard)
 	}
 	return s, nil
-}
-
-// headsMissing is how long a source may be silent, which says every second how far it
-// is, before its silence is told.
-const headsMissing = 5 * time.Second
-
-// silence returns for how long nothing was heard of the source that is followed; zero
-// while that is nothing to tell. It is called under the lock.
-func (f *follower) silence(now time.Time) time.Duration {
-	if quiet := now.Sub(f.heard); !f.heard.IsZero() && quiet > headsMissing {
-		return quiet
-	}
-	return 0
-}
-
-// behind is how far a copy that has applied a history up to applied is behind what was
-// last heard of the source; while that is silent, for at least that long. It is called
-// under the lock.
-func (f *follower) behind(applied events.Mark, now time.Time) api.Lag {
-	var l api.Lag
-	if f.head != nil {
-		l = lag(f.head.Logged, applied, f.level, now)
-	}
-	l.Seconds = max(l.Seconds, f.silence(now).Seconds())
-	return l
-}
-
-// lag is how far a copy that has applied a history up to applied is behind a source
-// that stands at head. Seconds count from when the copy was last level with it.
-func lag(head, applied events.Mark, level, now time.Time) api.Lag {
-	if applied.Position >= head.Position {
-		return api.Lag{}
-	}
-	l := api.Lag{
-		Entries: head.Entries - min(applied.Entries, head.Entries),
-		Bytes:   head.Bytes - min(applied.Bytes, head.Bytes),
-	}
-	since := applied.Time.Time()
-	if level.After(since) {
-		since = level
-	}
-	l.Seconds = max(0, now.Sub(since).Seconds())
-	return l
 }
 
 // Exports returns the images of the directories that this node follows, read-only.

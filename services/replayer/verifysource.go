@@ -149,11 +149,10 @@ func (v *verification) await(ctx context.Context, done <-chan struct{}, upTo eve
 	}
 }
 
-// quiet returns for how long nothing was heard of the source.
+// quiet returns for how long nothing was heard of the primary, zero while that is nothing
+// to tell.
 func (f *follower) quiet(now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.silence(now)
+	return time.Duration(f.behind(now).Unheard * float64(time.Second))
 }
 
 // outline asks for everything that the source has besides data.
