@@ -28,6 +28,8 @@ type load struct {
 	began  time.Time
 	// largest is the length of the largest write, in bytes.
 	largest int
+	// pace is how long each writer waits between two writes; zero: not at all.
+	pace time.Duration
 }
 
 // newLoad makes a load for images that are empty and of one size. It logs its seed.
@@ -35,9 +37,12 @@ func newLoad(t testing.TB, bytes uint64, images ...string) *load {
 	return newLoadOf(t, workload.Config{ImageBytes: bytes, BlocksMax: loadBlocksMax, BlockBytes: workload.BlockSize}, images...)
 }
 
-// newLoadOf is newLoad for writes of another kind.
+// newLoadOf is newLoad for writes of another kind. A seed of zero is chosen here.
 func newLoadOf(t testing.TB, cfg workload.Config, images ...string) *load {
-	cfg.Seed, cfg.Images = rand.Uint64(), len(images)
+	cfg.Images = len(images)
+	if cfg.Seed == 0 {
+		cfg.Seed = rand.Uint64()
+	}
 	t.Logf("load on %v: seed %d", images, cfg.Seed)
 	return &load{
 		t: t, images: images, began: time.Now(), work: workload.New(cfg),
@@ -95,6 +100,9 @@ func (w *writing) write(conn *nbdclient.Conn, image int, number uint64) error {
 	random := rand.New(rand.NewPCG(uint64(image), number))
 	buffer := make([]byte, w.load.largest)
 	for !w.stop.Load() {
+		if w.load.pace > 0 {
+			<-time.After(w.load.pace)
+		}
 		next, ok := w.load.work.Begin(image)
 		if !ok {
 			return fmt.Errorf("no free place: too many writes are unanswered")

@@ -41,12 +41,31 @@ type mirrorState struct {
 		Total   uint64 `json:"objects_total"`
 		Bytes   uint64 `json:"bytes"`
 	} `json:"progress"`
+	Split *split `json:"split"`
 	Nodes []struct {
 		Node     string   `json:"node"`
 		State    string   `json:"state"`
 		Position position `json:"position"`
 		Entries  uint64   `json:"entries_behind"`
 	} `json:"nodes"`
+}
+
+// split is how the history of a site has parted from that of another one.
+type split struct {
+	Peer    string    `json:"peer"`
+	Common  position  `json:"common"` // the last one that both have
+	Ours    splitSide `json:"ours"`
+	Theirs  splitSide `json:"theirs"`
+	Resolve []string  `json:"resolve"` // command lines
+}
+
+// splitSide is one side's history behind the common position.
+type splitSide struct {
+	Site    string `json:"site"`
+	Primary bool   `json:"primary"`
+	Entries uint64 `json:"entries"`
+	Bytes   uint64 `json:"bytes"`
+	Objects uint64 `json:"objects_changed"`
 }
 
 // mirror returns the status of one directory.

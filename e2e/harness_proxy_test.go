@@ -24,11 +24,13 @@ type link struct {
 // newLink listens for connections to target.
 func newLink(t testing.TB, target string, rate int) *link {
 	t.Helper()
-	l := &link{address: freePort(t), target: target, rate: rate, change: make(chan struct{}), conns: map[net.Conn]bool{}}
-	listener, err := net.Listen("tcp", l.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := &link{target: target, rate: rate, change: make(chan struct{}), conns: map[net.Conn]bool{}}
+	var listener net.Listener
+	await(t, patience, "a link listens", func() (err error) {
+		l.address = freePort(t)
+		listener, err = net.Listen("tcp", l.address)
+		return err
+	})
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {

@@ -97,9 +97,10 @@ type Verdict struct {
 	// Acknowledged counts the writes that were answered, Present those of all writes
 	// that the content holds or that a present one overwrote.
 	Acknowledged, Present int
-	// Missing counts the acknowledged writes that the content does not hold.
-	Missing      int
-	MissingBytes int64
+	// Missing counts the acknowledged writes that the content does not hold, MissingData
+	// those of them that are not of zeroes: one of zeroes may be there unseen.
+	Missing, MissingData int
+	MissingBytes         int64
 	// MissingTime is from the acknowledgement of the oldest missing write to the last
 	// acknowledgement of all.
 	MissingTime time.Duration
@@ -165,6 +166,9 @@ func (v *Verifier) count(e explanation) Verdict {
 			out.Present++
 		case r.acknowledged != 0:
 			out.Missing++
+			if !r.Zeroes {
+				out.MissingData++
+			}
 			out.MissingBytes += int64(r.Bytes())
 			missingAt = min(missingAt, r.at)
 			if v.promised(r) {

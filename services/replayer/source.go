@@ -48,6 +48,9 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	if err == nil {
 		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
 	}
+	if errors.Is(err, errDisconnected) && !own.unsynced() {
+		err = f.registerAnew(ctx, own, src)
+	}
 	return src.unless(err)
 }
 
@@ -198,6 +201,27 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	src.journal, err = src.bulk.ExistingLog(ctx, src.begin.Stream)
 	return err
 }
+
+// registerAnew asks a source again that does not have what this copy needs after its last
+// checkpoint: after another one it may need less. A journal that begins at its site's own
+// first sync can lack what the owner's never did, so only the owner's refusal is final.
+func (f *follower) registerAnew(ctx context.Context, own *ownCopy, src *source) error {
+	before := own.tail.Marks().Committed
+	if _, err := own.tail.Commit(ctx); err != nil {
+		return err
+	}
+	err := errDisconnected
+	if after := own.tail.Marks().Committed; after != before {
+		err = f.register(ctx, src, after, false)
+	}
+	if errors.Is(err, errDisconnected) && !src.primary {
+		return errJournalTooShort
+	}
+	return err
+}
+
+// errJournalTooShort says that a site which follows itself cannot be followed from here.
+var errJournalTooShort = errors.New("its journal begins behind what this copy needs, and it is not the primary")
 
 // askSource asks the source's holder of the directory. An answer that does not come in time
 // never will: it is lost when the source ends, and starts again, before it was sent.
