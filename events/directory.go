@@ -34,6 +34,19 @@ type DirectoryTracked struct {
 type DirectoryRemoved struct {
 	Directory DirectoryID `json:"directory"`
 	Pool      string      `json:"pool"`
+	// IfEmpty: only if it holds no images when it was let go of.
+	IfEmpty bool    `json:"if_empty,omitempty"`
+	At      Instant `json:"at"`
+}
+
+// RemovalRefused says that a directory is not removed after all. Operation is the release
+// that was refused.
+type RemovalRefused struct {
+	Directory DirectoryID `json:"directory"`
+	Pool      string      `json:"pool"`
+	Operation string      `json:"operation"`
+	Code      string      `json:"code"`
+	Message   string      `json:"message"`
 	At        Instant     `json:"at"`
 }
 
@@ -137,6 +150,7 @@ func (*PromotionProposed) Kind() string   { return "promotion_proposed" }
 func (*PromotionWithdrawn) Kind() string  { return "promotion_withdrawn" }
 func (*PromotionRequested) Kind() string  { return "promotion_requested" }
 func (*DemotionRequested) Kind() string   { return "demotion_requested" }
+func (*RemovalRefused) Kind() string      { return "removal_refused" }
 func (*RoleChangeRefused) Kind() string   { return "role_change_refused" }
 func (*DirectoryConfigured) Kind() string { return "directory_configured" }
 func (*ResyncRequested) Kind() string     { return "resync_requested" }
@@ -147,6 +161,8 @@ func (f *DirectoryCreated) Subject() string { return directorySubject(f.Pool, f.
 func (f *DirectoryTracked) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *DirectoryRemoved) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *RemovalRefused) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *DirectoryMapped) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 

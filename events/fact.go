@@ -25,7 +25,7 @@ func everyFact() []Fact {
 		&TokenCreated{}, &PeerAdded{}, &PeerRemoved{}, &SiteNumbered{},
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
 		&PromotionRequested{}, &DemotionRequested{}, &RoleChangeRefused{}, &DirectoryForgotten{},
-		&DirectoryConfigured{}, &ResyncRequested{}, &PromotionProposed{}, &PromotionWithdrawn{},
+		&DirectoryConfigured{}, &ResyncRequested{}, &PromotionProposed{}, &PromotionWithdrawn{}, &RemovalRefused{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},

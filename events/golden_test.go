@@ -58,6 +58,7 @@ func sampleFacts() []Fact {
 		&DirectoryTracked{Directory: sampleID, Pool: "vms", Path: "/prod/db", At: sampleTime},
 		&DirectoryRemoved{Directory: sampleID, Pool: "vms", At: sampleTime},
 		&DirectoryMapped{Directory: sampleID, Pool: "vms", Node: "n1", Role: Slave, Epoch: 1 << 40, At: sampleTime},
+		&RemovalRefused{Directory: sampleID, Pool: "vms", Operation: "op1", Code: "busy", Message: "2 images", At: sampleTime},
 		&PromotionProposed{Directory: sampleID, Pool: "vms", At: sampleTime},
 		&PromotionWithdrawn{Directory: sampleID, Pool: "vms", At: sampleTime},
 		&PromotionRequested{Directory: sampleID, Pool: "vms", Force: true, At: sampleTime},

@@ -34,8 +34,11 @@ type ReleaseRequested struct {
 	Path string `json:"path"`
 	// Demote asks a master to end its ownership in the journal before it lets go.
 	Demote bool `json:"demote"`
-	// Remove asks for the copy to be deleted after it was let go.
-	Remove bool `json:"remove"`
+	// Remove asks for the copy to be deleted after it was let go; with IfEmpty, at a
+	// master, only if it holds no images then, and else with the error busy for nothing
+	// to be deleted.
+	Remove  bool `json:"remove"`
+	IfEmpty bool `json:"if_empty,omitempty"`
 	// KeepAll asks a slave to keep also what it received and its origin has not reported
 	// safe: the copy is about to be promoted without its origin.
 	KeepAll bool    `json:"keep_all,omitempty"`

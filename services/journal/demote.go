@@ -58,6 +58,18 @@ func (d *directory) demote(ctx context.Context) (events.Mark, error) {
 	return mark, errors.Join(err, stop())
 }
 
+// countImages says how many images the directory holds at the end of its log.
+func (d *directory) countImages(ctx context.Context) (images int, err error) {
+	l, stop, err := d.openQuietly(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err = l.replay(ctx); err == nil {
+		images = len(l.replica.Images())
+	}
+	return images, errors.Join(err, stop())
+}
+
 // settle finishes what an earlier life left unfinished, under a tag of its own: the next
 // owner begins with nothing open.
 func (l *life) settle(ctx context.Context) error {

@@ -166,6 +166,11 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 			return mark, false, err
 		}
 	}
+	if r.Remove && r.IfEmpty {
+		if err := s.demandEmpty(ctx, r.Directory, name); err != nil {
+			return mark, false, err
+		}
+	}
 	if r.Remove {
 		return mark, true, s.shared.Remove(ctx, r.Directory, name)
 	}
@@ -183,6 +188,20 @@ func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events
 	}
 	d.note(ctx, events.Demoted, mark, "")
 	return mark, nil
+}
+
+// demandEmpty returns an error if a directory that this node has let go of holds images.
+func (s *Service) demandEmpty(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
+	images, err := newDirectory(s, &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: id}, Pool: name.Pool, Path: name.Path,
+	}).countImages(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look whether %s is empty: %w", name, err)
+	case images > 0:
+		return fault.New(fault.Busy, "it holds %d images: remove them first", images)
+	}
+	return nil
 }
 
 // held returns the directories that the node was told to own, in no order.

@@ -112,6 +112,16 @@ func TestDirectoryRemoveAsksTheHolder(t *testing.T) {
 	w.refused(fault.Busy, api.DirectoryRemove, name, "2 images")
 	<-images
 	images <- nil
+	// One that is created between the question and the removal is not lost.
+	h.set(nil, func(r *events.ReleaseRequested) (bool, error) {
+		if !r.IfEmpty {
+			t.Errorf("it may be removed with images: %+v", r)
+		}
+		return false, fault.New(fault.Busy, "it holds 1 images")
+	})
+	w.refused(fault.Busy, api.DirectoryRemove, name, "not removed", "it holds 1 images")
+	w.awaitState(name, "mapped", events.Master)
+	h.set(nil, nil)
 	call[api.Nothing](w, api.DirectoryRemove, name)
 	w.refused(fault.NotFound, api.DirectoryRemove, name)
 	if got := h.log(); got[len(got)-1] != "release /db master remove" {

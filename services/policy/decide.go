@@ -90,6 +90,10 @@ func table() []rule {
 		{Associating, "acquire asked", func(v *view) bool { return v.askedTo(false) }, nil, false},
 		{Shuffling, "release asked", func(v *view) bool { return v.askedTo(true) }, nil, false},
 
+		{Unassociated, "forgotten", func(v *view) bool {
+			return v.forgotten && (v.keepsCopy() || v.anyHolder() == nil && !v.copyIsReachable())
+		}, nil, false},
+		{Disassociating, "removal refused", func(v *view) bool { return v.d.Removing && v.keepsCopy() }, (*view).refuseRemoval, false},
 		{Disassociating, "remove from holder", func(v *view) bool { return v.d.Removing && v.anyHolder() != nil }, (*view).removeFromHolder, false},
 		{Disassociating, "remove copy", func(v *view) bool { return v.d.Removing && v.copyIsReachable() }, (*view).removeCopy, false},
 		{Disassociating, "forget", func(v *view) bool { return v.d.Removing }, (*view).forget, false},
@@ -125,10 +129,14 @@ type view struct {
 	a         *Assignments
 	now       events.Instant
 	operation string
+	forgotten bool // its removal is complete
 }
 
 func newView(s *State, id events.DirectoryID, now events.Instant, operation string) *view {
-	d := s.Directories[id]
+	d, known := s.Directories[id]
+	if !known {
+		d = s.Forgotten[id]
+	}
 	if d == nil {
 		return nil
 	}
@@ -136,7 +144,7 @@ func newView(s *State, id events.DirectoryID, now events.Instant, operation stri
 	if a == nil {
 		a = newAssignments()
 	}
-	return &view{s, d, a, now, operation}
+	return &view{s, d, a, now, operation, !known}
 }
 
 func (v *view) alive(seat Seat) bool {
@@ -215,6 +223,13 @@ func first(holders []Holder) *Holder {
 
 // copyIsReachable reports whether the mapped node lives and may still have a copy.
 func (v *view) copyIsReachable() bool { return !v.a.Removed && v.targetLives() }
+
+// keepsCopy reports whether the removal of an empty directory failed for good: it holds
+// images, or whether it does cannot be known.
+func (v *view) keepsCopy() bool {
+	f := v.failure()
+	return v.d.IfEmpty && f != nil && f.Remove && (!passing(f.Code) || f.Count >= refuseAfter)
+}
 
 func (v *view) changesRole() bool {
 	return v.d.Mapping.Epoch > 0 && v.d.Mapping.Role != v.d.Intent.Role

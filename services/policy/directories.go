@@ -115,7 +115,7 @@ func (s *Service) directoryRemove(ctx context.Context, r events.DirectoryName) (
 			return api.Nothing{}, err
 		}
 	}
-	return api.Nothing{}, s.remove(ctx, name, s.primary)
+	return api.Nothing{}, s.remove(ctx, name, s.primary, true)
 }
 
 // primary finds a directory that is primary here; s.mu is held.
@@ -158,24 +158,31 @@ func (s *Service) mirrorRemove(ctx context.Context, r events.DirectoryName) (api
 	if err != nil {
 		return api.Nothing{}, err
 	}
-	return api.Nothing{}, s.remove(ctx, name, s.replica)
+	return api.Nothing{}, s.remove(ctx, name, s.replica, false)
 }
 
-func (s *Service) remove(ctx context.Context, name events.DirectoryName, find func(events.DirectoryName) (*Directory, error)) error {
+func (s *Service) remove(ctx context.Context, name events.DirectoryName, find func(events.DirectoryName) (*Directory, error), ifEmpty bool) error {
 	var id events.DirectoryID
-	_, err := s.change(ctx, "remove directory "+name.String(), events.StreamDirectories, func() (events.Fact, error) {
+	seq, err := s.change(ctx, "remove directory "+name.String(), events.StreamDirectories, func() (events.Fact, error) {
 		d, err := find(name)
 		if err != nil {
 			return nil, err
 		}
 		id = d.ID
-		return &events.DirectoryRemoved{Directory: d.ID, Pool: name.Pool, At: now()}, nil
+		return &events.DirectoryRemoved{Directory: d.ID, Pool: name.Pool, IfEmpty: ifEmpty, At: now()}, nil
 	})
 	if err != nil {
 		return err
 	}
-	s.settle(ctx, func() bool { return s.state.Directories[id] == nil })
-	return nil
+	var refused error
+	s.settle(ctx, func() bool {
+		d := s.state.Directories[id]
+		if d != nil && d.Refusal.Sequence > seq {
+			refused = fault.New(fault.Code(d.Refusal.Code), "the directory %s is not removed: %s", name, d.Refusal.Message)
+		}
+		return d == nil || refused != nil
+	})
+	return refused
 }
 
 // mirrorPromote makes a directory primary here. Unless it is forced, the pool's other

@@ -39,6 +39,8 @@
 //	disassociating  removal asked              removing, anything asked                     wait
 //	associating     acquire asked                                                           wait
 //	shuffling       release asked                                                           wait
+//	unassociated    forgotten                  removed, and nobody is left who has it           nothing
+//	disassociating  removal refused            it failed for good: not empty                    RemovalRefused
 //	disassociating  remove from holder         removing, a holder                           ReleaseRequested (remove)
 //	disassociating  remove copy                removing, the mapped node lives              ReleaseRequested (remove)
 //	disassociating  forget                     removing                                     DirectoryForgotten
@@ -103,7 +105,10 @@
 //   - An incarnation comes back after another one of the same node had its directories (two
 //     processes by one name): it lets go of them, and acquires them again.
 //   - A node with a copy is gone while the directory is removed: the directory is
-//     forgotten, and the copy stays on that node's disk.
+//     forgotten, and its name is free. When the node comes back, it is asked to let go of
+//     its copy and to delete it.
+//   - An image is created while its directory is removed because it is empty: who holds the
+//     directory looks after it has let go of it, and refuses; the directory stays.
 //   - The service dies between a proposed promotion and its request: nothing is promoted,
 //     and the proposal counts for nothing after 30 s. One older than 15 s is not carried out.
 //   - The other site dies in an import: it may list us as a peer already; the import is

@@ -75,19 +75,27 @@ func (v *view) demoteTarget() events.Fact {
 
 func (v *view) removeFromHolder() events.Fact {
 	f := v.releaseOf(v.anyHolder())
-	f.Remove = true
+	f.Remove, f.IfEmpty = true, v.d.IfEmpty
 	return f
 }
 
 func (v *view) removeCopy() events.Fact {
 	seat, _ := v.target()
 	f := v.release(seat, v.d.Mapping.Role)
-	f.Remove = true
+	f.Remove, f.IfEmpty = true, v.d.IfEmpty
 	return f
 }
 
 func (v *view) forget() events.Fact {
 	return &events.DirectoryForgotten{Directory: v.d.ID, Pool: v.d.Name.Pool, At: v.now}
+}
+
+func (v *view) refuseRemoval() events.Fact {
+	f := v.failure()
+	return &events.RemovalRefused{
+		Directory: v.d.ID, Pool: v.d.Name.Pool,
+		Operation: f.Assignment.Operation, Code: string(f.Code), Message: f.Message, At: v.now,
+	}
 }
 
 // refuse gives the directory back the role that it had.

@@ -77,6 +77,9 @@ func (s *Service) touch(fact events.Fact) {
 		for d := range s.state.Directories {
 			s.stale[d] = true
 		}
+		for d := range s.state.Forgotten {
+			s.stale[d] = true
+		}
 	default:
 		if !about {
 			return
@@ -108,6 +111,8 @@ func directoryOf(fact events.Fact) (id events.DirectoryID, about bool) {
 	case *events.DemotionRequested:
 		return f.Directory, true
 	case *events.RoleChangeRefused:
+		return f.Directory, true
+	case *events.RemovalRefused:
 		return f.Directory, true
 	case *events.ResyncRequested:
 		return f.Directory, true

@@ -66,7 +66,7 @@ func (p *Pool) followable() bool {
 // is none that could be. s.mu is held.
 func (s *Service) toldToResync(id events.DirectoryID, number uint64) bool {
 	v := newView(s.state, id, now(), "")
-	if v == nil {
+	if v == nil || v.forgotten {
 		return true
 	}
 	if h := v.holder(); v.settled() && h.Resync >= number {

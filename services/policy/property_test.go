@@ -189,7 +189,7 @@ func (m *model) command(t *rapid.T, id events.DirectoryID) {
 		m.publish(events.StreamDirectories, f)
 	case d == nil || d.Removing:
 	case rapid.IntRange(0, 9).Draw(t, "remove") == 0:
-		m.publish(events.StreamDirectories, &events.DirectoryRemoved{Directory: id, Pool: "p"})
+		m.publish(events.StreamDirectories, &events.DirectoryRemoved{Directory: id, Pool: "p", IfEmpty: rapid.Bool().Draw(t, "if empty")})
 	case d.Intent.Role == events.Slave && rapid.IntRange(0, 2).Draw(t, "resync") == 0:
 		m.resync[id] = d.Resync.Last + 1
 		m.publish(events.StreamDirectories, &events.ResyncRequested{Directory: id, Pool: "p", Number: m.resync[id], KeepRefused: rapid.Bool().Draw(t, "keep")})
@@ -285,6 +285,7 @@ func (m *model) calmDown(t *rapid.T) {
 	for _, id := range directories() {
 		d := m.state.Directories[id]
 		if d == nil {
+			m.checkForgotten(t, id)
 			continue
 		}
 		decision := Decide(m.state, id, m.now, "op")
@@ -296,4 +297,17 @@ func (m *model) calmDown(t *rapid.T) {
 		}
 	}
 	m.refold(t)
+}
+
+// checkForgotten demands that nobody who lives holds a directory that is not there, unless
+// it said that it holds images.
+func (m *model) checkForgotten(t *rapid.T, id events.DirectoryID) {
+	if v := newView(m.state, id, m.now, ""); v != nil && v.keepsCopy() {
+		return
+	}
+	for seat := range m.holds[id] {
+		if m.isAlive(seat) {
+			t.Fatalf("%+v holds %s, which was forgotten", seat, id)
+		}
+	}
 }

@@ -18,6 +18,9 @@ type State struct {
 	Directories map[events.DirectoryID]*Directory
 	Names       map[events.DirectoryName]events.DirectoryID
 	Load        map[Key]int // directories mapped to each service of a node
+	// Forgotten are the directories whose removal is complete. Whoever held one while it
+	// was taken for dead lets go of it, and deletes its copy, when it is back.
+	Forgotten map[events.DirectoryID]*Directory
 	// INSTANCES
 	Instances map[Key]Instance // those alive
 	// NOTIFICATIONS
@@ -62,9 +65,11 @@ type Directory struct {
 	Name     events.DirectoryName
 	Intent   Intent
 	Removing bool
+	// IfEmpty: it is removed only if it holds no images.
+	IfEmpty bool
 	// Mapping is the newest; its epoch is zero before the first.
 	Mapping Mapping
-	// Refusal is the newest refused change of role.
+	// Refusal is the newest refused change of role or removal.
 	Refusal Refusal
 	Resync  Resync
 	// Proposal is the orderly promotion that the other sites are asked about; zero: none.
@@ -110,7 +115,7 @@ type Mapping struct {
 	Epoch uint64
 }
 
-// Refusal says which change of role was refused.
+// Refusal says which change of role or removal was refused.
 type Refusal struct {
 	Sequence      uint64
 	Operation     string
@@ -124,6 +129,7 @@ func NewState() *State {
 		Directories: map[events.DirectoryID]*Directory{},
 		Names:       map[events.DirectoryName]events.DirectoryID{},
 		Load:        map[Key]int{},
+		Forgotten:   map[events.DirectoryID]*Directory{},
 		Instances:   map[Key]Instance{},
 		Assignments: map[events.DirectoryID]*Assignments{},
 	}
@@ -215,7 +221,12 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 	case *events.DirectoryTracked:
 		s.addDirectory(f.Directory, events.DirectoryName{Pool: f.Pool, Path: f.Path}, Intent{Role: events.Slave, Sequence: seq})
 	case *events.DirectoryRemoved:
-		s.changeDirectory(f.Directory, func(d *Directory) { d.Removing = true })
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Removing, d.IfEmpty = true, f.IfEmpty })
+	case *events.RemovalRefused:
+		s.changeDirectory(f.Directory, func(d *Directory) {
+			d.Removing, d.IfEmpty = false, false
+			d.Refusal = Refusal{seq, f.Operation, f.Code, f.Message}
+		})
 	case *events.DirectoryForgotten:
 		s.forget(f.Directory)
 	case *events.DirectoryMapped:
@@ -254,6 +265,7 @@ func (s *State) addDirectory(id events.DirectoryID, name events.DirectoryName, i
 		id == "" || events.Token(string(id)) != string(id) || s.Directories[id] != nil {
 		return
 	}
+	delete(s.Forgotten, id)
 	s.Directories[id] = &Directory{ID: id, Name: name, Intent: intent}
 	s.Names[name] = id
 }
@@ -289,6 +301,8 @@ func (s *State) forget(id events.DirectoryID) {
 		s.unload(d)
 		delete(s.Directories, id)
 		delete(s.Names, d.Name)
+		d.Removing = true
+		s.Forgotten[id] = d
 	})
 }
 
