@@ -108,6 +108,9 @@ func newImageInfo(c *cli) *cobra.Command {
 				t.row("names:", strings.Join(image.Names, ", "))
 				t.row("features:", strings.Join(image.Features, ", "))
 				t.row("parent:", image.Parent)
+				if image.ConflictOf != "" {
+					t.row("conflict of:", image.ConflictOf)
+				}
 				t.row("snapshots:", image.Snapshots)
 				t.row("snapshot limit:", orNone(image.SnapshotLimit))
 				t.row("version:", image.Version)

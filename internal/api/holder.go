@@ -73,6 +73,8 @@ type Image struct {
 	Parent        string `json:"parent,omitempty"`
 	Snapshots     int    `json:"snapshots"`
 	SnapshotLimit uint32 `json:"snapshot_limit"` // zero: none of its own
+	// ConflictOf is set for an image of a copy that a resync gave up: the name that it had.
+	ConflictOf string `json:"conflict_of,omitempty"`
 }
 
 // ImageRequest names an image of the directory.

@@ -15,6 +15,8 @@ type Held interface {
 	DirectoryName() events.DirectoryName
 	// Served returns the copy whose images are exported now; an error while none is.
 	Served() (*replica.Replica, error)
+	// Kept returns the conflict images that are exported too; nil if there are none.
+	Kept() *Conflicts
 	// Export opens an image or a snapshot of the directory.
 	Export(ctx context.Context, name events.ImageName) (nbd.Device, error)
 }
@@ -28,6 +30,9 @@ type Exports[Directory Held] struct {
 func (e Exports[Directory]) List(context.Context) ([]string, error) {
 	var names []string
 	for _, d := range e.Held() {
+		for _, name := range d.Kept().Names() {
+			names = append(names, d.DirectoryName().Join(name))
+		}
 		served, err := d.Served()
 		if err != nil {
 			continue
@@ -64,8 +69,21 @@ func (e Exports[Directory]) Open(ctx context.Context, name string) (nbd.Device, 
 	}
 	for _, d := range e.Held() {
 		if d.DirectoryName() == image.DirectoryName {
+			if kept := d.Kept(); kept.Has(image.Image) && !serves(d, image.Image) {
+				return kept.Export(image)
+			}
 			return d.Export(ctx, image)
 		}
 	}
 	return nil, fault.New(fault.NotFound, "this node serves no export %q", name)
+}
+
+// serves reports whether a directory's copy has an image of a name.
+func serves(d Held, image string) bool {
+	served, err := d.Served()
+	if err != nil {
+		return false
+	}
+	_, ok := served.Lookup(image)
+	return ok
 }

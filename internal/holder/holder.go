@@ -23,6 +23,8 @@ type Copy struct {
 	// Settled returns when the copy shows everything that was answered before. It may be
 	// nil: it does always.
 	Settled func(ctx context.Context) error
+	// Conflicts are shown beside the copy's images. It may be nil: there are none.
+	Conflicts *Conflicts
 	// Journal describes the journal that the copy is filled from. Nil: it is not asked.
 	Journal *Journal
 }
@@ -81,7 +83,7 @@ func (c Copy) Images() []api.Image {
 	for i, info := range infos {
 		images[i] = c.describe(info)
 	}
-	return images
+	return append(images, c.Conflicts.describe(c)...)
 }
 
 // Image describes one image, under the name that it was asked by; [fault.NotFound] if
@@ -89,6 +91,11 @@ func (c Copy) Images() []api.Image {
 func (c Copy) Image(name string) (api.Image, error) {
 	image, err := c.lookup(name)
 	if err != nil {
+		for _, conflict := range c.Conflicts.describe(c) {
+			if conflict.Image == name {
+				return conflict, nil
+			}
+		}
 		return api.Image{}, err
 	}
 	info := image.Info()
@@ -159,20 +166,28 @@ func (c Copy) DescribeSnapshot(image string, s replica.SnapshotInfo) api.Snapsho
 	}
 }
 
-// Refusals answer the requests that only a primary can serve.
+// Refusals answer the requests that only a primary can serve. What is this node's alone can
+// be removed here all the same.
 func (c Copy) Refusals() []api.Handler {
-	var handlers []api.Handler
+	refuse := func() error {
+		return fault.New(fault.NotPrimary, "directory %s is not primary at this site; promote it first", c.Name)
+	}
+	handlers := []api.Handler{
+		api.On(api.HolderSubject(c.ID, api.ImageRemove), func(_ context.Context, r api.ImageRequest) (api.Nothing, error) {
+			if c.Conflicts.Has(r.Image) {
+				return api.Nothing{}, c.Conflicts.Remove(r.Image)
+			}
+			return api.Nothing{}, refuse()
+		}),
+	}
 	for _, request := range []string{
-		api.ImageCreate, api.ImageResize, api.ImageRemove, api.ImageRename, api.ImageLink, api.ImageClone,
+		api.ImageCreate, api.ImageResize, api.ImageRename, api.ImageLink, api.ImageClone,
 		api.ImageFlatten, api.ImageFeature, api.ImageFill, api.ImageCompare, api.MetadataSet, api.MetadataUnset,
 		api.SnapCreate, api.SnapRemove, api.SnapRename, api.SnapProtect, api.SnapUnprotect, api.SnapRollback,
 		api.SnapLimit, api.JournalReset, api.JournalDisconnect, api.JournalImport,
 	} {
 		handlers = append(handlers, api.On(api.HolderSubject(c.ID, request),
-			func(context.Context, any) (api.Nothing, error) {
-				return api.Nothing{}, fault.New(fault.NotPrimary,
-					"directory %s is not primary at this site; promote it first", c.Name)
-			}))
+			func(context.Context, any) (api.Nothing, error) { return api.Nothing{}, refuse() }))
 	}
 	return handlers
 }

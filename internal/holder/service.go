@@ -61,7 +61,7 @@ func (s Service) Remove(ctx context.Context, id events.DirectoryID, name events.
 	if err := replica.Destroy(vfs.OS(), s.Node.ReplicaDir(id)); err != nil && !errors.Is(err, replica.ErrNotFound) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	if err := replica.Drop(vfs.OS(), s.Node.ReplicaDir(id)); err != nil {
+	if err := replica.DropAll(vfs.OS(), s.Node.ReplicaDir(id)); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	if err := s.Bus.RemoveLog(ctx, events.JournalStream(name, id)); err != nil {

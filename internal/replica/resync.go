@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"go.etcd.io/bbolt"
 
+	"tidemark/events"
 	"tidemark/internal/fault"
 	"tidemark/internal/vfs"
 )
@@ -175,4 +178,60 @@ func Drop(fsys vfs.FS, dir string) error {
 		return nil
 	}
 	return err
+}
+
+// RefusedFolders returns the folders of the replicas that are kept beside dir, in order.
+func RefusedFolders(fsys vfs.FS, dir string) ([]string, error) {
+	names, err := fsys.ReadDir(filepath.Dir(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for refused copies: %w", err)
+	}
+	var folders []string
+	for _, name := range names {
+		if strings.HasPrefix(name, filepath.Base(dir)+refusedSuffix) {
+			folders = append(folders, filepath.Join(filepath.Dir(dir), name))
+		}
+	}
+	return folders, nil
+}
+
+// DropAll destroys all replicas beside dir: the one that was prepared, and those that are
+// kept.
+func DropAll(fsys vfs.FS, dir string) error {
+	folders, err := RefusedFolders(fsys, dir)
+	errs := []error{err, Drop(fsys, dir)}
+	for _, folder := range folders {
+		errs = append(errs, Destroy(fsys, folder))
+	}
+	return errors.Join(errs...)
+}
+
+// ImagesChangedSince returns the images, by number, that have something which was not there
+// at a position of this history.
+func (r *Replica) ImagesChangedSince(p events.Position) []events.ImageID {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	var changed []events.ImageID
+	for id, img := range r.images {
+		if img.Version() > p || img.active.changedSince(p) {
+			changed = append(changed, id)
+		}
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+// changedSince reports whether a layer, or one below it, has an object of a later version.
+func (l *layer) changedSince(p events.Position) (changed bool) {
+	for ; l != nil && !changed; l = l.parent {
+		changed = l.floor > p
+		l.objects.touched(0, func(_ uint64, o *object) bool {
+			changed = changed || o.version > p
+			return !changed
+		})
+	}
+	return changed
 }

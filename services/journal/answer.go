@@ -14,7 +14,7 @@ import (
 // copy is what is asked about without changing it.
 func (l *life) copy() holder.Copy {
 	return holder.Copy{
-		ID: l.directory.id, Name: l.directory.name, Replica: l.replica,
+		ID: l.directory.id, Name: l.directory.name, Replica: l.replica, Conflicts: l.conflicts,
 		Settled: l.operations.settled, Journal: l.journal(),
 	}
 }

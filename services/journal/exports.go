@@ -25,6 +25,15 @@ func (d *directory) Served() (*replica.Replica, error) {
 	return l.replica, nil
 }
 
+// Kept implements [holder.Held].
+func (d *directory) Kept() *holder.Conflicts {
+	l, err := d.current()
+	if err != nil {
+		return nil
+	}
+	return l.conflicts
+}
+
 // Export implements [holder.Held].
 func (d *directory) Export(ctx context.Context, name events.ImageName) (nbd.Device, error) {
 	l, err := d.current()

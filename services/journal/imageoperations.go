@@ -136,6 +136,9 @@ func (l *life) resizeImage(ctx context.Context, r api.ImageResizeRequest) error 
 // removeImage removes an image that no client has open, or one of its names while it has
 // others.
 func (l *life) removeImage(ctx context.Context, r api.ImageRequest) error {
+	if _, ours := l.replica.Lookup(r.Image); !ours && l.conflicts.Has(r.Image) {
+		return l.conflicts.Remove(r.Image) // it is of no history
+	}
 	op := operation{isolation: excluding, destroys: true}
 	_, err := l.operate(ctx, op, r.Image, func(image *replica.Image) (events.Event, error) {
 		if len(image.Names()) > 1 {

@@ -26,6 +26,7 @@ type life struct {
 	writer     *writer
 	operations *operations
 	compaction *holder.Compaction
+	conflicts  *holder.Conflicts                 // while requests are taken
 	claim      atomic.Pointer[events.TagClaimed] // the latest of this life
 	ended      chan struct{}                     // closed when requests are no longer taken
 }
@@ -186,7 +187,9 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 
 // takeRequests settles what an earlier life left unfinished, and then takes requests until
 // ctx ends. Everything that was taken is logged when it returns nil.
-func (l *life) takeRequests(ctx context.Context) error {
+func (l *life) takeRequests(ctx context.Context) (err error) {
+	l.conflicts = holder.OpenConflicts(l.directory.service.deps.FS, l.directory.service.deps.Node.ReplicaDir(l.directory.id), l.directory.log)
+	defer func() { err = errors.Join(err, l.conflicts.Close()) }()
 	group, inner := errgroup.WithContext(ctx)
 	l.operations = newOperations(inner, l.writer, l.unused)
 	defer l.operations.wait()

@@ -102,6 +102,7 @@ type ownCopy struct {
 	tail       *tail.Tail
 	inbox      inbox
 	compaction *holder.Compaction
+	conflicts  *holder.Conflicts
 	// borrowed: the journal is the source's, which holds for this copy what it may have to
 	// replay. Nothing is stored here.
 	borrowed bool
@@ -187,7 +188,7 @@ func (f *follower) live(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, own.replica.Close()) }()
+	defer func() { err = errors.Join(err, own.conflicts.Close(), own.replica.Close()) }()
 	return withTail(ctx, own.tail, func(ctx context.Context) error {
 		if err := own.tail.Replay(ctx); err != nil {
 			return err
@@ -309,6 +310,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	own := &ownCopy{replica: r, journal: journal, ended: make(chan struct{})}
+	own.conflicts = holder.OpenConflicts(deps.FS, f.folder(), f.log)
 	own.compaction = holder.NewCompaction(r, own.complete)
 	own.tail = tail.New(tail.Config{
 		Replica:   r,

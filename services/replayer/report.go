@@ -22,7 +22,7 @@ func (f *follower) setProgress(m *meter) {
 // handlers answer the requests about the directory's images while its copy is open.
 func (f *follower) handlers(own *ownCopy) []api.Handler {
 	images := holder.Copy{
-		ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true,
+		ID: f.id, Name: f.name, Replica: own.replica, ReadOnly: true, Conflicts: own.conflicts,
 		Journal: &holder.Journal{Log: own.journal, Info: api.Journal{Durability: f.service.deps.Durability}, Condition: f.journalState},
 	}
 	source := holder.SyncSource{
@@ -133,6 +133,14 @@ func (f *follower) served() (*ownCopy, error) {
 		return nil, fault.New(fault.NotReady, "the copy of %s here is not complete yet", f.name)
 	}
 	return own, nil
+}
+
+// Kept implements [holder.Held].
+func (f *follower) Kept() *holder.Conflicts {
+	if own := f.copy(); own != nil {
+		return own.conflicts
+	}
+	return nil
 }
 
 // Export implements [holder.Held].

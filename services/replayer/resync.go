@@ -11,6 +11,8 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
+	"tidemark/internal/lineage"
 	"tidemark/internal/replica"
 	"tidemark/internal/tail"
 )
@@ -256,6 +258,10 @@ func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
 	if !f.resyncDue(old) {
 		return false
 	}
+	if f.asked.keep {
+		f.enter(Errored, errors.Join(cause, errNotKept))
+		return false
+	}
 	f.enter(Stopped, cause)
 	f.becameOpen()
 	return errors.Is(f.resync(ctx, &donor{replica: old}), errReplaced)
@@ -269,6 +275,30 @@ func broken(err error) bool {
 		errors.As(err, &diverged) || errors.As(err, &mismatch) || fault.CodeOf(err) == fault.Corrupt
 }
 
+// errNotKept says why a resync does not begin.
+var errNotKept = errors.New("the copy here failed and cannot be kept as conflict images; ask for a resync without --keep-refused")
+
 // keepRefused notes what the old copy has that the new one has not, and returns under which
-// name it is kept; empty if it is not to be, or there is nothing.
-func (f *follower) keepRefused(_ *donor, _ *replica.Replica) (string, error) { return "", nil }
+// name it is kept; empty if it is not to be, or there is nothing. A copy that never was
+// complete has nothing that anybody could have seen.
+func (f *follower) keepRefused(old *donor, fresh *replica.Replica) (name string, err error) {
+	if !f.asked.keep || !old.exact() {
+		return "", nil
+	}
+	ours := holder.HistoryOf(old.replica)
+	relation := lineage.Compare(ours, holder.HistoryOf(fresh))
+	if relation.Kind == lineage.Same || relation.Kind == lineage.Behind {
+		return "", nil
+	}
+	images := old.replica.ImagesChangedSince(relation.Common.Position)
+	if len(images) == 0 {
+		return "", nil
+	}
+	name = ours.End.Position.String()
+	// Positions are unique: what is kept under this name ended there too, and is the same.
+	there, err := f.service.deps.FS.Exists(replica.Refused(f.folder(), name))
+	if err != nil || there {
+		return "", err
+	}
+	return name, holder.NoteRefused(f.service.deps.FS, f.folder(), ours.End.Position, images)
+}
