@@ -39,6 +39,9 @@ func (d *departures) begin(ctx context.Context, id events.DirectoryID, peer stri
 	if d.of == nil {
 		d.of = map[departure]*leaving{}
 	}
+	if before := d.of[key]; before != nil {
+		before.cancel(errFollowsAgain) // or it would speak of a later registration
+	}
 	d.of[key] = l
 	return inner, func() {
 		cancel(nil)
@@ -81,18 +84,24 @@ func (s *Service) depart(ctx context.Context, f *follower, wait bool) {
 	s.running.Go(leave)
 }
 
-// leave tells a source that this client is gone. The connection to it is made anew: the one
-// that was followed with has ended.
+// leave tells a source that this client is gone.
 func (f *follower) leave(ctx context.Context, last *source) {
-	w, err := dial(ctx, "tidemark leaving "+f.service.deps.Node.Site.Name, last.peer.URL, f.log)
-	if err == nil {
-		defer w.Close()
-		err = f.sayRemoved(ctx, &source{talk: w, directory: last.directory})
-	}
+	err := f.sayLeft(ctx, last)
 	if err != nil && !errors.Is(context.Cause(ctx), errFollowsAgain) {
 		f.log.Warn("the source was not told that this site stopped following; its journal waits for this site until the peer is removed there",
 			"site", last.peer.Site, "error", err)
 	}
+}
+
+// sayLeft does so once. The connection to the source is made anew: the one that was followed
+// with has ended.
+func (f *follower) sayLeft(ctx context.Context, last *source) error {
+	w, err := dial(ctx, "tidemark leaving "+f.service.deps.Node.Site.Name, last.peer.URL, f.log)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	return f.sayRemoved(ctx, &source{talk: w, directory: last.directory})
 }
 
 // sayRemoved puts the word that this client is none any more over the last one that the

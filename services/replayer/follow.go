@@ -21,10 +21,6 @@ import (
 // again: a checkpoint may trim it meanwhile.
 const fullWait = 500 * time.Millisecond
 
-// primaryWait is how long a source is followed that is no primary before the peers are
-// asked again.
-const primaryWait = 5 * time.Second
-
 // admitAge is how often a source is asked whether it may still be followed.
 const admitAge = 3 * time.Second
 
@@ -88,16 +84,7 @@ func (f *follower) copyAndRead(ctx context.Context, own *ownCopy, src *source) e
 	f.enter(Replaying, nil)
 	f.resolved()
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
-	if !src.primary { // look for a primary again soon
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, primaryWait)
-		defer cancel()
-	}
-	err = f.carry(ctx, own, src, from)
-	if errors.Is(err, context.DeadlineExceeded) && !src.primary {
-		return errLookAgain
-	}
-	return err
+	return f.carry(ctx, own, src, from)
 }
 
 // carry takes what a source's journal holds from a message on, and what comes, until ctx
@@ -109,6 +96,7 @@ func (f *follower) carry(ctx context.Context, own *ownCopy, src *source, from ui
 	}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.keepSafe(inner, own, src) })
+	group.Go(func() error { return f.seekBetter(inner, src) })
 	if !own.borrowed {
 		group.Go(func() error { return f.committed(inner, own.tail.Marks().Committed) })
 	}
@@ -260,7 +248,7 @@ func (f *follower) keep(ctx context.Context, own *ownCopy, r received) error {
 func (f *follower) followsPrimary() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.source != nil && f.source.primary
+	return f.source != nil && f.source.owns()
 }
 
 func (f *follower) append(ctx context.Context, own *ownCopy, message events.JournalMessage, data []byte) (uint64, error) {

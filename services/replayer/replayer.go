@@ -175,7 +175,7 @@ func (s *Service) primaryOf(id events.DirectoryID) string {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.source == nil || !f.source.primary {
+	if f.source == nil || !f.source.owns() {
 		return ""
 	}
 	return f.source.peer.Peer

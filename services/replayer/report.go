@@ -71,7 +71,7 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}
-	if f.source != nil && f.source.primary {
+	if f.source != nil && f.source.owns() {
 		s.Primary, s.Owner = f.source.peer.Site, f.source.peer.Site
 	}
 	f.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,7 +27,8 @@ type source struct {
 	// not keep the heads from coming.
 	talk, bulk *wire
 	directory  events.DirectoryID // at the source
-	primary    bool               // the source owns the directory
+	candidate                     // as it stood when it was chosen
+	promoted   atomic.Bool        // it has become primary since then
 	begin      holder.SyncBeginReply
 	journal    *bus.Log
 	rate       *rate // nil: no bound
@@ -50,6 +52,9 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	}
 	if errors.Is(err, errDisconnected) && !own.unsynced() {
 		err = f.registerAnew(ctx, own, src)
+	}
+	if previous := f.lastSource(); err == nil && previous != nil && previous.peer.Peer != src.peer.Peer {
+		f.moveOn(previous)
 	}
 	return src.unless(err)
 }
@@ -133,7 +138,7 @@ func (f *follower) askAll(ctx context.Context, peers []events.PeerAdded) (found 
 
 // better returns which of two sources is to be followed, and the other one.
 func better(a, b *source) (follow, leave *source) {
-	if a == nil || b.primary {
+	if a == nil || b.beats(a.candidate) {
 		return b, a
 	}
 	return a, b
@@ -154,9 +159,7 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, err
 		}
 		inner, cancel := (&source{talk: src.talk}).during(inner, askTime) // bulk is being dialled
 		defer cancel()
-		at, err := api.Call[api.Directory](inner, src.talk.Conn(), api.DirectoryResolve, f.name)
-		src.directory, src.primary = at.ID, at.Role == events.Master
-		return err
+		return src.appraise(inner, f.name)
 	})
 	if err := group.Wait(); err != nil {
 		src.close()

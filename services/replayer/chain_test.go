@@ -1,0 +1,183 @@
+package replayer
+
+import (
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/sitetest"
+)
+
+const northID events.DirectoryID = "0123456789abcdef"
+
+// befriend makes sites peers of each other, each at a URL.
+func befriend(t testing.TB, a, b *party, urlOfA, urlOfB string) {
+	t.Helper()
+	for _, p := range []struct {
+		at, peer *party
+		url      string
+	}{{a, b, urlOfB}, {b, a, urlOfA}} {
+		for _, fact := range []events.Fact{&events.MirrorEnabled{Pool: "vms"}, &events.PeerAdded{
+			Pool: "vms", Peer: p.peer.at.Node.Site.UUID, Site: p.peer.at.Node.Site.Name,
+			URL: p.url, Direction: events.ReceiveAndSend,
+		}} {
+			if _, err := p.at.at.Bus.Publish(t.Context(), events.StreamPools, fact); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// chain is east, west and north, where north knows west only.
+type chain struct {
+	east, west, north *party
+	toEast            *sitetest.Link // from west
+}
+
+func newChain(t *testing.T) *chain {
+	t.Helper()
+	c := &chain{east: newParty(t, "east", eastID), west: newParty(t, "west", westID), north: newParty(t, "north", northID)}
+	c.toEast = sitetest.NewLink(t, c.east.at.Server.URL())
+	befriend(t, c.east, c.west, c.toEast.URL, c.west.at.Server.URL())
+	befriend(t, c.west, c.north, c.west.at.Server.URL(), c.north.at.Server.URL())
+	c.east.own("")
+	must[api.Image](c.east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})
+	c.east.write("disk0", []byte("before"), 5<<20)
+	c.west.follow()
+	c.west.sameAs(c.east)
+	c.north.follow()
+	c.north.sameAs(c.east)
+	return c
+}
+
+func (p *party) lastSource() *source { return p.follower.followers[p.id].lastSource() }
+
+func (p *party) lag() api.Lag { return must[api.Status](p, api.DirectoryStatus, api.Nothing{}).Lag }
+
+// waitsFor returns the position that a follower's journal waits for, of its own followers.
+func (p *party) waitsFor() events.Position {
+	return p.follower.clients.Needed(p.id, "vms", p.follower.primaryOf(p.id))
+}
+
+// A follower of a follower goes on following it as long as there is nothing better, over a
+// fail-over to it too, and knows how far the primary is.
+func TestChainOfSites(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	source := c.north.lastSource()
+	until := time.Now().Add(betterAge + 2*time.Second) // it has looked for a better one by then
+	for time.Now().Before(until) {
+		c.east.write("disk0", noise(8<<10), 1<<20)
+		<-time.After(10 * time.Millisecond)
+	}
+	c.north.sameAs(c.east)
+	if c.north.lastSource() != source {
+		t.Error("north has set up anew what it followed")
+	}
+	committed := c.north.follower.followers[northID].marks().Committed.Position
+	if needed := c.west.waitsFor(); needed > c.north.follower.followers[northID].marks().Applied.Position || needed == 0 {
+		t.Errorf("west's journal waits for %v, north has committed %v", needed, committed)
+	}
+
+	c.toEast.BlackHole() // north hears west, and west hears nobody
+	sitetest.Eventually(t, "north knows that the primary is not heard", func() bool { return c.north.lag().Unheard > 0 })
+	c.east.write("disk0", noise(8<<10), 2<<20)
+	c.toEast.Heal()
+	c.north.sameAs(c.east)
+	sitetest.Eventually(t, "the primary is heard again", func() bool { return c.north.lag() == (api.Lag{}) })
+
+	c.east.release()
+	c.east.follow() // and so be who west gets the demotion from
+	sawDemotion(t, c.west, c.east)
+	sawDemotion(t, c.north, c.east)
+	c.west.release()
+	c.west.own(events.TagPromoted)
+	c.west.write("disk0", noise(8<<10), 3<<20)
+	c.north.sameAs(c.west)
+	if c.north.lastSource() != source {
+		t.Error("north was set up anew when the site that it follows became primary")
+	}
+	sitetest.Eventually(t, "north knows its primary", func() bool {
+		return must[api.Status](c.north, api.DirectoryStatus, api.Nothing{}).Primary == "west"
+	})
+	c.east.sameAs(c.west)
+}
+
+// Several peers follow one primary; one is added later, one is removed and not waited for.
+func TestPeersComeAndGo(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	befriend(t, c.east, c.north, c.east.at.Server.URL(), c.north.at.Server.URL()) // later
+	sitetest.Eventually(t, "north follows the primary itself", func() bool { return c.north.lastSource().peer.Site == "east" })
+	c.east.write("disk0", noise(8<<10), 1<<20)
+	c.north.sameAs(c.east)
+	c.west.sameAs(c.east)
+	sitetest.Eventually(t, "west does not wait for north any more", func() bool { return c.west.waitsFor() > c.west.follower.followers[westID].marks().Logged.Position })
+
+	c.toEast.Cut()
+	for _, p := range []*party{c.east, c.north} {
+		_, err := p.at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerRemoved{Pool: "vms", Peer: c.west.at.Node.Site.UUID})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	behind := c.west.follower.followers[westID].marks().Committed.Position
+	c.east.write("disk0", noise(8<<10), 2<<20)
+	c.north.sameAs(c.east)
+	sitetest.Eventually(t, "east does not wait for west any more", func() bool {
+		clients := must[api.Status](c.east, api.DirectoryStatus, api.Nothing{}).Clients
+		for _, client := range clients {
+			if client.ID == "west.node" && client.Position <= behind {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Sites that follow each other while the primary is gone come to no harm, and follow it
+// again when it is back.
+func TestFollowersOfEachOther(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	befriend(t, c.east, c.north, c.east.at.Server.URL(), c.north.at.Server.URL())
+	sitetest.Eventually(t, "north follows the primary itself", func() bool { return c.north.lastSource().peer.Site == "east" })
+	c.toEast.Cut() // west follows north now
+	sitetest.Eventually(t, "west follows north", func() bool { return c.west.lastSource().peer.Site == "north" })
+	c.east.write("disk0", noise(8<<10), 1<<20)
+	c.west.sameAs(c.east)
+	c.east.release() // nobody is primary
+	c.east.follow()
+	sawDemotion(t, c.north, c.east)
+	sawDemotion(t, c.west, c.east)
+	c.toEast.Heal()
+	until := time.Now().Add(betterAge + stallPeriod/2)
+	for time.Now().Before(until) {
+		if lag := c.west.lag(); lag.Entries != 0 {
+			t.Fatalf("nobody writes, and west is behind: %+v", lag)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	c.east.release()
+	c.east.own(events.TagPromoted)
+	c.east.write("disk0", noise(8<<10), 2<<20)
+	c.west.sameAs(c.east)
+	c.north.sameAs(c.east)
+	for _, p := range []*party{c.west, c.north} {
+		sitetest.Eventually(t, p.at.Node.Site.Name+" follows the primary", func() bool { return p.lastSource().peer.Site == "east" })
+	}
+}
+
+func TestWhichSiteIsBetterFollowed(t *testing.T) {
+	primary, fresh := candidate{primary: true}, candidate{applied: 5}
+	more, lost := candidate{applied: 7}, candidate{unheard: true, applied: 9}
+	order := []candidate{primary, more, fresh, lost}
+	for i, a := range order {
+		for k, b := range order {
+			if got := a.beats(b); got != (i < k) {
+				t.Errorf("%+v beats %+v: %v", a, b, got)
+			}
+		}
+	}
+}
