@@ -72,7 +72,10 @@ func (r *Replica) rewind(to events.Mark) error {
 	case r.applied.Entries != to.Entries || r.applied.Bytes != to.Bytes:
 		return fault.New(fault.NotReady, "rewind: there are entries behind %v", to.Position)
 	}
-	for _, t := range r.tags[keep:min(len(r.tags), r.tagsSaved)] {
+	if to.Time == 0 { // a predecessor's mark has none
+		to.Time = r.tags[keep].Mark.Time
+	}
+	for _, t := range r.tags[keep:max(keep, r.tagsSaved)] {
 		r.goneTags = append(r.goneTags, t.Tag)
 	}
 	r.mu.Lock()

@@ -85,6 +85,9 @@ func (f *follower) rewind(ctx context.Context, own *ownCopy, to events.Mark) err
 	if batch, ok := last.(*events.Batch); ok && batch.Open() {
 		return fmt.Errorf("a change was interrupted at %v: %w", to.Position, tail.ErrDiverged)
 	}
+	if last != nil {
+		to = last.Ends() // with its time
+	}
 	if _, err := own.tail.Commit(ctx); err != nil {
 		return err
 	}
