@@ -301,11 +301,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		return nil, err
 	}
 	f.recallHead(ctx)
-	journal, err := holder.OpenJournal(ctx, deps.Bus, r, events.Stream{
-		Name:     events.JournalStream(f.name, f.id),
-		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, f.id) + ".>"},
-		MaxBytes: deps.JournalBytesMax,
-	})
+	journal, err := f.openJournal(ctx, r)
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

@@ -60,6 +60,9 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 		}
 		return &splitError{parting.Describe(ctx, at)}
 	case lineage.Unknown:
+		if !src.primary { // only the owner's word is final
+			return errJournalTooShort
+		}
 		return fmt.Errorf("site %s keeps too little of its history to tell whether this copy, at %v, is of it: %w",
 			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
 	case lineage.OtherLife:

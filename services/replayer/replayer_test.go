@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"tidemark/events"
@@ -27,21 +28,32 @@ type origin struct {
 	t    testing.TB
 	site *sitetest.Site
 	*script
+	stopServing func()
 }
 
 func newOrigin(t testing.TB) *origin {
 	t.Helper()
 	at := sitetest.Start(t, "east")
-	o := &origin{t, at, newScript(t, at)}
-	stop, err := api.Serve(context.Background(), at.Bus.Conn(), at.Log, append(o.handlers(),
+	o := &origin{t: t, site: at, script: newScript(t, at)}
+	o.serve()
+	return o
+}
+
+// serve answers for the origin as it is now.
+func (o *origin) serve() {
+	o.t.Helper()
+	if o.stopServing != nil {
+		o.stopServing()
+	}
+	stop, err := api.Serve(context.Background(), o.site.Bus.Conn(), o.site.Log, append(o.handlers(),
 		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
 			return api.Directory{ID: eastID, Pool: "vms", Path: "/prod", Role: events.Master}, nil
 		}))...)
 	if err != nil {
-		t.Fatal(err)
+		o.t.Fatal(err)
 	}
-	t.Cleanup(stop)
-	return o
+	o.stopServing = sync.OnceFunc(stop)
+	o.t.Cleanup(o.stopServing)
 }
 
 // west starts a replayer that has east as its peer.

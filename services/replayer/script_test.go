@@ -24,6 +24,7 @@ type script struct {
 	t          testing.TB
 	at         *sitetest.Site
 	rand       *rand.Rand
+	history    string // whose life the directory is
 	log        *bus.Log
 	replica    *replica.Replica
 	compaction *holder.Compaction
@@ -113,7 +114,7 @@ type scripted struct {
 }
 
 func newScript(t testing.TB, at *sitetest.Site) *script {
-	s := &script{t: t, at: at, rand: seeded()}
+	s := &script{t: t, at: at, rand: seeded(), history: "h"}
 	s.forbid(nil)
 	s.begin()
 	return s
@@ -132,7 +133,7 @@ func (s *script) begin() {
 	if s.log, err = s.at.Bus.OpenLog(context.Background(), s.stream()); err != nil {
 		s.t.Fatal(err)
 	}
-	s.replica, err = replica.Create(vfs.OS(), s.t.TempDir()+"/east", replica.Identity{Directory: eastID, History: "h"})
+	s.replica, err = replica.Create(vfs.OS(), s.t.TempDir()+"/east", replica.Identity{Directory: eastID, History: s.history})
 	if err != nil {
 		s.t.Fatal(err)
 	}

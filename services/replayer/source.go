@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,27 +37,47 @@ type source struct {
 
 // findSource asks the pool's peers for the directory and connects to its primary.
 // While there is none, it connects to another follower: that may hold more of the
-// history than this site, above all the demotion of the last primary.
-//
-// A source whose history has parted from this copy's is not told that it is followed: it
-// would keep its journal for nothing.
+// history than this site, above all the demotion of the last primary. Of several primaries
+// it connects to one whose history this copy's is of, if there is one.
 func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error) {
 	src, err := f.look(ctx)
-	if err != nil {
-		return nil, err
+	var parted []string // the UUIDs of those that cannot be followed
+	var why error
+	for ; err == nil && (src.primary || why == nil); src, err = f.look(ctx, parted...) {
+		peer := src.peer.Peer
+		if src, err = src.unless(f.join(ctx, own, src)); err == nil {
+			return src, nil
+		}
+		if _, _, isStuck := stuck(err); !isStuck {
+			return nil, err
+		}
+		if why == nil {
+			why = err
+		}
+		parted = append(parted, peer)
 	}
+	src.close()
+	if why != nil {
+		return nil, why
+	}
+	return nil, err
+}
+
+// join makes this site known to a source. One whose history has parted from this copy's is
+// not told that it is followed: it would keep its journal for nothing.
+func (f *follower) join(ctx context.Context, own *ownCopy, src *source) error {
 	f.service.departures.stop(f.id, src.peer.Peer)
-	err = f.compare(ctx, own, src)
-	if err == nil {
-		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
+	if err := f.compare(ctx, own, src); err != nil {
+		return err
 	}
+	err := f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
 	if errors.Is(err, errDisconnected) && !own.unsynced() {
 		err = f.registerAnew(ctx, own, src)
 	}
 	if previous := f.lastSource(); err == nil && previous != nil && previous.peer.Peer != src.peer.Peer {
 		f.moveOn(previous)
 	}
-	return src.unless(err)
+	return err
 }
 
 // unless returns the source, or closes it because of an error.
@@ -68,9 +89,11 @@ func (s *source) unless(err error) (*source, error) {
 	return nil, fmt.Errorf("site %s at %s: %w", s.peer.Site, s.peer.URL, err)
 }
 
-// look connects to the site that is best followed.
-func (f *follower) look(ctx context.Context) (*source, error) {
-	peers := f.service.clients.Peers.Receivable(f.name.Pool)
+// look connects to the site that is best followed, but to none of some.
+func (f *follower) look(ctx context.Context, not ...string) (*source, error) {
+	peers := slices.DeleteFunc(f.service.clients.Peers.Receivable(f.name.Pool), func(p events.PeerAdded) bool {
+		return slices.Contains(not, p.Peer)
+	})
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}

@@ -1,0 +1,52 @@
+package replayer
+
+import (
+	"context"
+
+	"tidemark/events"
+	"tidemark/internal/bus"
+	"tidemark/internal/holder"
+	"tidemark/internal/replica"
+)
+
+// openJournal opens this site's journal of the directory. A copy that is empty, because the
+// one that was here is gone, has no use for a journal that begins behind the beginning: it is
+// replaced by an empty one, and the copy is filled by a first sync.
+func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Log, error) {
+	deps := f.service.deps
+	stream := events.Stream{
+		Name:     events.JournalStream(f.name, f.id),
+		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, f.id) + ".>"},
+		MaxBytes: deps.JournalBytesMax,
+	}
+	log, err := holder.OpenJournal(ctx, deps.Bus, r, stream)
+	if err != nil || r.Syncing() || r.Applied() != (events.Mark{}) {
+		return log, err
+	}
+	if begins, err := atBeginning(ctx, log); begins || err != nil {
+		return log, err
+	}
+	f.log.Warn("the copy that was here is gone; its journal is of no use and is dropped")
+	if err := deps.Bus.RemoveLog(ctx, stream.Name); err != nil {
+		return nil, err
+	}
+	return deps.Bus.OpenLog(ctx, stream)
+}
+
+// atBeginning reports whether a log is empty, or begins with the claim that begins a history.
+func atBeginning(ctx context.Context, log *bus.Log) (bool, error) {
+	state, err := log.State(ctx)
+	if err != nil || state.Last < state.First {
+		return err == nil, err
+	}
+	m, err := log.Get(ctx, state.First)
+	if err != nil {
+		return false, err
+	}
+	message, err := events.DecodeJournal(m.Data)
+	if err != nil {
+		return false, err
+	}
+	position, _ := message.Continues()
+	return position == 0, nil
+}
