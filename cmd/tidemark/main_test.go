@@ -109,7 +109,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // startServe runs serve on free ports and returns when it is ready.
-func startServe(t *testing.T, args ...string) *serving {
+func startServe(t testing.TB, args ...string) *serving {
 	t.Helper()
 	s := launchServe(t, args...)
 	select {
@@ -129,7 +129,7 @@ func startServe(t *testing.T, args ...string) *serving {
 }
 
 // launchServe runs serve on free ports.
-func launchServe(t *testing.T, args ...string) *serving {
+func launchServe(t testing.TB, args ...string) *serving {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tm") // t.TempDir is too long for a socket's path
 	if err != nil {
@@ -165,13 +165,13 @@ func launchServe(t *testing.T, args ...string) *serving {
 }
 
 // stop ends the process as a signal would, and returns its exit code.
-func (s *serving) stop(t *testing.T) int {
+func (s *serving) stop(t testing.TB) int {
 	t.Helper()
 	s.cancel()
 	return s.wait(t)
 }
 
-func (s *serving) wait(t *testing.T) int {
+func (s *serving) wait(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-s.ended:
@@ -183,7 +183,7 @@ func (s *serving) wait(t *testing.T) int {
 }
 
 // tidemark runs a command inside the test.
-func tidemark(t *testing.T, in string, args ...string) (code int, out, messages string) {
+func tidemark(t testing.TB, in string, args ...string) (code int, out, messages string) {
 	t.Helper()
 	var o, m bytes.Buffer
 	code = runCommand(t.Context(), args, strings.NewReader(in), &o, &m)

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,9 +39,11 @@ func TestTwoSites(t *testing.T) {
 	}
 }
 
-// until PATTERN COMMAND… runs a command until it succeeds and prints what matches.
+// until PATTERN COMMAND… runs a command until it succeeds and prints what matches; with !
+// before PATTERN, until it prints nothing that does.
 func until(ts *testscript.TestScript, _ bool, args []string) {
-	pattern, err := regexp.Compile("(?m)" + args[0])
+	text, absent := strings.CutPrefix(args[0], "!")
+	pattern, err := regexp.Compile("(?m)" + text)
 	ts.Check(err)
 	path, err := exec.LookPath(args[1])
 	ts.Check(err)
@@ -52,7 +55,7 @@ func until(ts *testscript.TestScript, _ bool, args []string) {
 		var out, messages bytes.Buffer
 		command.Stdout, command.Stderr = &out, &messages
 		err := command.Run()
-		if err == nil && pattern.Match(out.Bytes()) {
+		if err == nil && pattern.Match(out.Bytes()) != absent {
 			return
 		}
 		if time.Now().After(deadline) {
