@@ -58,6 +58,7 @@ type Replica struct {
 	zeroes []byte   // one block, never written
 	step   stepSize // of compaction
 	safe   safeNote
+	due    dueNote
 
 	// compacting makes steps of compaction serial.
 	compacting sync.Mutex
@@ -241,6 +242,9 @@ func openLocked(fsys vfs.FS, dir string, lock io.Closer) (*Replica, error) {
 		err = r.loadSafeNote()
 	}
 	if err == nil {
+		err = r.loadDueNote()
+	}
+	if err == nil {
 		err = r.removeOrphans()
 	}
 	if err != nil {
@@ -299,8 +303,10 @@ func (r *Replica) closeFiles() error {
 	for _, l := range r.doomed {
 		errs = append(errs, l.file.Close())
 	}
-	if r.safe.file != nil {
-		errs = append(errs, r.safe.file.Close())
+	for _, note := range []vfs.File{r.safe.file, r.due.file} {
+		if note != nil {
+			errs = append(errs, note.Close())
+		}
 	}
 	if r.meta != nil {
 		errs = append(errs, r.meta.close())

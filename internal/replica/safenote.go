@@ -67,6 +67,9 @@ func (r *Replica) ContinueBehind(sequence uint64) error {
 	if _, err := r.checkpoint(); err != nil {
 		return fmt.Errorf("continue behind message %d: %w", sequence, err)
 	}
+	if err := r.renoteDue(sequence); err != nil {
+		return err
+	}
 	noted, _ := r.NotedSafe()
 	return r.NoteSafe(noted, sequence)
 }

@@ -36,6 +36,7 @@ func (t *Tail) Replay(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	t.noteReplayed()
 	return nil
 }
 

@@ -82,6 +82,8 @@ type rig struct {
 	cfg     Config
 	// noteSafe is Config.NoteSafe.
 	noteSafe bool
+	// age is how long ago messages were written.
+	age time.Duration
 
 	mark     events.Mark
 	last     []byte // the message of the last batch
@@ -155,7 +157,7 @@ func (r *rig) claim(site uint16) []byte {
 		r.t.Fatal(err)
 	}
 	var msg []byte
-	msg, r.mark = events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: "s", Predecessor: r.mark}.Encode(events.InstantOf(time.Now()))
+	msg, r.mark = events.TagClaimed{Tag: tag, Reason: events.TagOpened, Site: "s", Predecessor: r.mark}.Encode(events.InstantOf(time.Now().Add(-r.age)))
 	return msg
 }
 
@@ -173,7 +175,7 @@ func (r *rig) batch(safe events.Position, evs ...events.Event) []byte {
 		b.Append(events.Entry{Before: before, Event: e})
 	}
 	var msg []byte
-	msg, r.mark = b.Seal(r.mark.Position.Tag(), r.mark, safe, events.InstantOf(time.Now()))
+	msg, r.mark = b.Seal(r.mark.Position.Tag(), r.mark, safe, events.InstantOf(time.Now().Add(-r.age)))
 	r.last = msg
 	return msg
 }

@@ -52,6 +52,10 @@ type Config struct {
 	// TrimBelow returns the greatest position that no consumer needs any more. It may
 	// be nil: nothing is trimmed.
 	TrimBelow func() events.Position
+	// Delay returns how long after it was written a message is applied, zero for at once,
+	// and a channel that is closed when that may have changed. It may be nil: never a
+	// delay. See held.go.
+	Delay func() (delay time.Duration, changed <-chan struct{})
 }
 
 // Tail is the way of one directory's messages from the log to the replica.
@@ -75,13 +79,18 @@ type Tail struct {
 	// request would never find any while small ones come.
 	line      []*roomWaiter
 	replaying bool
+	// replayed is closed when Replay has ended; what may have been applied before the
+	// replica was opened lies at or before the sequence replayTo.
+	replayed chan struct{}
+	replayTo uint64
+	holding  holding
 	// wanted is the sequence that somebody waits to be safe.
 	wanted  uint64
 	waiters []waiter
 	failure error
 
 	// Each is signalled, never blocking, when the state it is named for changed.
-	syncWanted, applyReady, checkpointDue, hurry chan struct{}
+	syncWanted, applyReady, checkpointDue, hurry, heldMore chan struct{}
 	// changed is closed when room or marks change; nil while nobody waits for that.
 	changed chan struct{}
 }
@@ -116,6 +125,11 @@ func New(cfg Config) *Tail {
 		applyReady:    make(chan struct{}, 1),
 		checkpointDue: make(chan struct{}, 1),
 		hurry:         make(chan struct{}, 1),
+		heldMore:      make(chan struct{}, 1),
+		replayed:      make(chan struct{}),
+	}
+	if noted, ok := cfg.Replica.NotedDue(); ok && cfg.Delay != nil {
+		t.holding = holding{on: true, next: seq + 1, due: noted}
 	}
 	t.trimmer = trimmer{log: cfg.Log, below: cfg.TrimBelow}
 	return t
@@ -129,13 +143,23 @@ func (t *Tail) Rebase() {
 	defer t.mu.Unlock()
 	t.marks = Marks{committed, committed, committed, committed}
 	t.lastSeq, t.safeSeq, t.wanted = seq, seq, seq
+	t.holding.next, t.holding.due = seq+1, seq
 	t.announce()
 }
 
 // Run syncs, applies and checkpoints until ctx ends or a step fails. When ctx ends what
 // is applied is checkpointed once more.
 func (t *Tail) Run(ctx context.Context) error {
+	if t.cfg.Delay == nil { // then nothing is noted before it is applied
+		if err := t.cfg.Replica.ForgetDue(); err != nil {
+			t.fail(err)
+			return err
+		}
+	}
 	group, inner := errgroup.WithContext(ctx)
+	if t.cfg.Delay != nil {
+		group.Go(func() error { return t.holdLoop(inner) })
+	}
 	group.Go(func() error { return t.syncLoop(inner) })
 	group.Go(func() error { return t.applyLoop(inner) })
 	group.Go(func() error { return t.checkpointLoop(inner) })
@@ -152,15 +176,20 @@ func (t *Tail) Run(ctx context.Context) error {
 
 // Logged hands over a message that the log has acknowledged under a sequence: the one
 // after [Tail.LastSequence]. bytes is the memory that it holds, which the tail owns until
-// it is applied. It is called by one at a time.
+// it is applied; while messages are held back it keeps none of it. It is called by one at
+// a time.
 func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 	if t.cfg.Stage {
 		t.stage(m)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.queue = append(t.queue, item{m, seq, bytes})
-	t.unapplied += bytes
+	if t.holding.on {
+		signal(t.heldMore)
+	} else {
+		t.queue = append(t.queue, item{m, seq, bytes})
+		t.unapplied += bytes
+	}
 	if t.safeSeq == t.lastSeq { // else its time is running already
 		signal(t.syncWanted)
 	}

@@ -38,15 +38,26 @@ func (t *Tail) Sync(ctx context.Context) error {
 	}
 }
 
-// Drain returns when everything logged so far is safe and applied, but for a run that
-// the log ends in: whether that is a change at all, only the next message tells.
-func (t *Tail) Drain(ctx context.Context) error {
-	target := t.Marks().Logged
+// Drain returns when everything logged so far is safe and applied, what is held back too, but
+// for a run that the log ends in: whether that is a change at all, only the next message tells.
+func (t *Tail) Drain(ctx context.Context) error { return t.drain(ctx, t.holdNothing()) }
+
+// AwaitReplayed returns when everything is applied again that may have been applied before
+// the replica was opened. What is held back since then is not waited for. It is called once
+// [Tail.Replay] has returned.
+func (t *Tail) AwaitReplayed(ctx context.Context) error { return t.drain(ctx, t.replayedTo()) }
+
+// drain returns when what was logged up to a sequence is applied, but for a run that the log
+// ends in.
+func (t *Tail) drain(ctx context.Context, seq uint64) error {
 	if err := t.Sync(ctx); err != nil {
 		return err
 	}
 	return t.wait(ctx, func() bool {
-		if t.marks.Applied.Position >= target.Position || len(t.queue) == 0 {
+		switch {
+		case t.holding.on && t.holding.next <= seq:
+			return false
+		case len(t.queue) == 0 || t.queue[0].seq > seq:
 			return true
 		}
 		next, err := nextStep(t.queue)

@@ -252,9 +252,10 @@ func (f *follower) sendHead(own *ownCopy, marks tail.Marks) {
 	}
 }
 
-// replay waits until everything is applied that was stored when the copy was opened.
+// replay waits until everything is applied again that may have been applied before the copy
+// was opened.
 func (o *ownCopy) replay(ctx context.Context) error {
-	err := o.tail.Drain(ctx)
+	err := o.tail.AwaitReplayed(ctx)
 	if err == nil {
 		o.replayed.Store(true)
 	}
@@ -313,6 +314,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		Log:       journal,
 		Logger:    f.log,
 		NoteSafe:  deps.Durability != bus.Relaxed,
+		Delay:     f.delay,
 		OnCommit:  f.committed,
 		TrimBelow: func() events.Position { return f.service.clients.Needed(f.id, f.name.Pool, f.service.primaryOf(f.id)) },
 	})

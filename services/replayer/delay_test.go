@@ -1,0 +1,156 @@
+package replayer
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+	"tidemark/internal/sitetest"
+)
+
+// configure sets how the directory is followed here.
+func (p *party) configure(delay time.Duration) {
+	p.t.Helper()
+	_, err := p.at.Bus.Publish(context.Background(), events.StreamDirectories, &events.DirectoryConfigured{
+		Directory: p.id, Pool: "vms", Delay: delay,
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	sitetest.Eventually(p.t, "the delay is known", func() bool { return p.follower.settings(p.id).Delay == delay })
+}
+
+// holdsBack waits until a follower has stored all that its owner has logged, and checks that it
+// has applied nothing since the mark before.
+func (p *party) holdsBack(owner *party, before events.Mark) {
+	p.t.Helper()
+	sitetest.Eventually(p.t, "everything is stored", func() bool {
+		return p.status().Position.Same(owner.status().Position)
+	})
+	if s := p.status(); !s.Applied.Same(before) || s.Lag.Entries == 0 || s.Lag.Bytes == 0 || s.State != string(Replaying) {
+		p.t.Fatalf("after %v: %+v", before.Position, s)
+	}
+}
+
+// delayedPair is a pair whose follower is level, and from then on holds back for an hour.
+func delayedPair(t *testing.T) (east, west *party, level events.Mark) {
+	east, west = newPair(t)
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})
+	east.write("disk0", bytes.Repeat([]byte{1}, 4096), 0)
+	west.follow()
+	west.sameAs(east)
+	west.configure(time.Hour)
+	own := west.follower.followers[west.id].copy()
+	sitetest.Eventually(t, "west holds back", func() bool { _, noted := own.replica.NotedDue(); return noted })
+	return east, west, own.tail.Marks().Applied
+}
+
+// journal 249: delayed replay, its lag, and what a restart and another delay make of it.
+func TestDelayedFollower(t *testing.T) {
+	east, west, level := delayedPair(t)
+	began := time.Now()
+	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
+	must[[]api.Snapshot](east, api.SnapCreate, api.SnapRequest{Image: "disk0", Snapshot: "noon"})
+	west.holdsBack(east, level)
+	if data := west.read("vms/prod/disk0"); data[0] != 1 || data[4096] != 0 {
+		t.Errorf("the copy holds %d and %d", data[0], data[4096])
+	}
+	west.restartFollower()
+	west.follow()
+	west.replaying()
+	west.holdsBack(east, level)
+	east.write("disk0", bytes.Repeat([]byte{3}, 4096), 8192)
+	west.holdsBack(east, level)
+	if s := west.status(); s.Lag.Seconds < time.Since(began).Seconds()-1 || s.Lag.Seconds > 60 {
+		t.Errorf("%g seconds behind after %s", s.Lag.Seconds, time.Since(began))
+	}
+	west.configure(0)
+	west.sameAs(east)
+	east.write("disk0", bytes.Repeat([]byte{4}, 4096), 8192)
+	west.sameAs(east)
+}
+
+// journal 250: a release is prompt although the rest is due in an hour.
+func TestDelayedFollowerIsReleasedAtOnce(t *testing.T) {
+	east, west, level := delayedPair(t)
+	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
+	west.holdsBack(east, level)
+	started := time.Now()
+	west.stop()
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// The source is lost with everything on it. What was received is not: the copy that is
+// promoted applies all of it first.
+func TestDelayedFollowerIsPromotedByForce(t *testing.T) {
+	east, west, level := delayedPair(t)
+	for i := range 20 {
+		east.write("disk0", bytes.Repeat([]byte{byte(2 + i)}, 4096), uint64(i)<<12)
+	}
+	west.holdsBack(east, level)
+	want := east.holding()
+	east.stopOwner()
+	west.release()
+	west.own(events.TagForced)
+	if got := west.holding(); got.Contents["vms/prod/disk0"] != want.Contents["vms/prod/disk0"] {
+		t.Error("what was held back is not in the promoted copy")
+	}
+}
+
+// An orderly fail-over to a delayed copy, and back to one that is not.
+func TestDelayedFollowerIsPromoted(t *testing.T) {
+	east, west, level := delayedPair(t)
+	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
+	west.holdsBack(east, level)
+	want := east.holding()
+	east.release()
+	east.follow()
+	sitetest.Eventually(t, "the demotion is stored", func() bool {
+		return west.status().Position.Position.Tag() > level.Position.Tag()
+	})
+	west.release()
+	west.own(events.TagPromoted)
+	if got := west.holding(); got.Contents["vms/prod/disk0"] != want.Contents["vms/prod/disk0"] {
+		t.Error("what was held back is not in the promoted copy")
+	}
+	west.write("disk0", bytes.Repeat([]byte{5}, 4096), 8192)
+	east.sameAs(west)
+}
+
+// A new copy is complete at once, whatever the delay: only what comes later is held back.
+func TestDelayedFirstSync(t *testing.T) {
+	east, west := newPair(t)
+	west.configure(time.Hour)
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 64 << 20})
+	stop := meanwhile(t, func(i int) { east.write("disk0", bytes.Repeat([]byte{byte(i + 1)}, 64<<10), uint64(i%1024)<<16) })
+	west.follow()
+	west.replaying()
+	stop()
+	sitetest.Eventually(t, "everything is stored", func() bool { return west.status().Position.Same(east.status().Position) })
+	if s := west.status(); s.Applied.Same(s.Position) {
+		t.Log("all of it was needed to make the copy complete")
+	}
+	applied := west.status().Applied
+	east.write("disk0", []byte("later"), 0)
+	west.holdsBack(east, applied)
+	verified := make(chan api.Verified, 1)
+	go func() { verified <- west.sound(nil) }() // waits until this copy is where the source was
+	sitetest.Eventually(t, "the comparison has begun", func() bool { return west.follower.followers[west.id].verifying.Load() })
+	select {
+	case v := <-verified:
+		t.Errorf("compared ahead of time: %+v", v)
+	case <-time.After(50 * time.Millisecond):
+	}
+	west.configure(0)
+	if v := <-verified; v.Position < applied.Position {
+		t.Errorf("compared at %v", v.Position)
+	}
+	west.sameAs(east)
+}
