@@ -20,6 +20,9 @@
 //   - What is not yet applied is bounded: at most [UnappliedBytesMax] is unapplied or
 //     promised by [Tail.Room], where writers wait in turn. What readers see of it before
 //     it is applied is the same memory, not a second copy.
+//   - With a delay a message is applied when it is due, and kept in the log alone until
+//     then. Nothing is applied that was not noted durably before, so that a replica which is
+//     opened again knows what its files may hold parts of (held.go).
 //   - A commit position is announced only after the checkpoint that it names.
 //   - The log is cut only below what every client needs ([Positions]), and not while one
 //     is being let in ([Tail.BetweenTrims]).
