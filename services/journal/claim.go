@@ -52,10 +52,12 @@ func (l *life) mayClaim(reason events.TagReason) error {
 	}
 	tag := l.replica.Tag()
 	demoted := tag != nil && tag.Reason == events.TagDemoted
+	// A promotion that failed may have logged its claim, and nothing else.
+	begun := tag != nil && tag.Reason == events.TagPromoted && tag.Site == self.UUID && l.tail.Marks().Logged.Same(tag.Mark)
 	switch {
 	case reason == events.TagForced:
 		return nil
-	case reason == events.TagPromoted && !demoted:
+	case reason == events.TagPromoted && !demoted && !begun:
 		return fault.New(fault.Busy,
 			"the other site is still primary of %s, or its demotion has not arrived here: demote it first, or promote with --force and lose what has not arrived",
 			name)
