@@ -176,9 +176,26 @@ func (m *misfortunes) giveUp(s *site, r *refused) {
 	m.startOver(s)
 }
 
-// startOver has a site give up what it holds and follow the primary.
+// startOver has a site give up what it holds and follow the primary: by a resync, with either
+// side killed in the middle of it or not, or by making its copy anew.
 func (m *misfortunes) startOver(s *site) {
 	m.t.Helper()
-	s.must("mirror", "remove", misfortuneDir)
-	s.must("mirror", "add", misfortuneDir)
+	if m.random.IntN(4) == 0 {
+		s.must("mirror", "remove", misfortuneDir)
+		s.must("mirror", "add", misfortuneDir)
+		return
+	}
+	m.count["resync"]++
+	s.must("mirror", "resync", misfortuneDir)
+	switch m.random.IntN(3) {
+	case 0:
+		m.killWithin(s.process, longestStart)
+		s.start()
+	case 1:
+		source := m.sites[m.primary]
+		m.stopWriting()
+		m.killWithin(source.process, longestStart)
+		source.start()
+		m.write()
+	}
 }

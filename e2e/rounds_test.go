@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 // rounds is how often a directory is moved to the other site and back.
@@ -44,8 +45,7 @@ func TestTwentyRounds(t *testing.T) {
 				primary.must("mirror", "demote", "vms/prod")
 				awaitPromoted(t, other)
 				if c.kill() {
-					primary.kill()
-					primary.start()
+					killAndStart(t, primary)
 				}
 				primary, other = other, primary
 				l.demandComplete(primary)
@@ -58,6 +58,18 @@ func TestTwentyRounds(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// killAndStart kills a site, which must be ready again soon: it has almost nothing to
+// recover.
+func killAndStart(t *testing.T, s *site) {
+	t.Helper()
+	s.kill()
+	began := time.Now()
+	s.start()
+	if took := time.Since(began); took > 15*time.Second && !raceDetector {
+		t.Errorf("%s was ready %s after it was started", s.name, took)
 	}
 }
 

@@ -56,5 +56,10 @@ func (p *process) settled(ctx context.Context, d api.Directory) bool {
 	ctx, cancel := context.WithTimeout(ctx, holdingAsk)
 	defer cancel()
 	status, err := api.Call[api.Status](ctx, p.bus.Conn(), api.HolderSubject(d.ID, api.DirectoryStatus), api.Nothing{})
-	return err == nil && status.State != string(journal.Opening) && status.State != string(journal.Replaying)
+	if err != nil {
+		return false
+	}
+	// A replica is served in any state. That of one that follows has the name of an owner's
+	// that recovers.
+	return d.Role == events.Slave || status.State != string(journal.Opening) && status.State != string(journal.Replaying)
 }
