@@ -25,8 +25,31 @@
 //
 // The table is in state.go. In split_brain and disconnected nothing is applied. In a split
 // brain the source is asked again from time to time, because an operator may have resolved
-// it. A copy that the owner's journal no longer waits for asks nobody any more: POSITIONS
+// it; it is shown all the while, and listeners are told once. A copy that the owner's journal no longer waits for asks nobody any more: POSITIONS
 // here remembers it, until the copy is empty or was promoted (disconnected.go).
+//
+// # Connecting
+//
+// Before it is followed a source tells its tags and its end (lineage.go), which say, by tag and
+// chain and never by sequence alone, how its history is related to this copy's (package
+// lineage):
+//
+//	same, behind    the source is followed
+//	ahead           the source has to catch up with us first
+//	diverged        split_brain, with the position where they parted and what each holds since.
+//	                If this side has only claimed tags since, and the source is primary, the
+//	                claims are given up and it is followed: the copy is rewound to the common
+//	                mark, in one transaction, and its journal begins anew there
+//	unknown         disconnected: the owner keeps too few tags to tell. That is no split brain
+//	another life    disconnected: the directory was removed there and created again
+//
+// A copy compares what it has applied. What it has received behind that, and every message
+// that comes, is compared by the journal: it must continue the one before, under its chain.
+// A source that has parted is not told that it is followed. Of two primaries the one is
+// followed whose history the copy is of.
+//
+// What the source had logged when it was last heard is kept in POSITIONS (heard.go): a forced
+// promotion says from it what it loses, also after a restart.
 //
 // # First sync
 //
