@@ -20,7 +20,7 @@ func splitRows(t *table, directory string, s *api.Split) {
 	}
 	t.row("to resolve it, choose one:")
 	for _, command := range s.Resolve {
-		t.row("  " + command)
+		t.row(command)
 	}
 }
 

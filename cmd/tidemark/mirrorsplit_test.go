@@ -19,7 +19,7 @@ func sampleSplit() *api.Split {
 			Site: "west", Primary: true, End: events.At(8194, 1), Entries: 1, Bytes: 100, Objects: 1,
 			Tags: []api.SplitTag{{Tag: 8194, Reason: events.TagForced, Site: "west", At: at}},
 		},
-		Resolve: []string{"tidemark mirror demote vms/a && tidemark mirror resync vms/a  # at east: keeps the history of west"},
+		Resolve: []string{"tidemark mirror demote vms/a && tidemark mirror resync vms/a # at east: keeps the history of west"},
 	}
 }
 
@@ -47,7 +47,7 @@ SITE  PRIMARY  STANDS AT  ENTRIES SINCE  BYTES SINCE  OBJECTS CHANGED  FIRST TAG
 east  yes      4097.35    32             8MiB         2                -
 west  yes      8194.1     1              100B         1                8194 forced by west at 2027-01-15T08:00:00Z
 to resolve it, choose one:
-  tidemark mirror demote vms/a && tidemark mirror resync vms/a  # at east: keeps the history of west
+tidemark mirror demote vms/a && tidemark mirror resync vms/a # at east: keeps the history of west
 `
 	if out.String() != want {
 		t.Errorf("shown:\n%s", out.String())

@@ -71,7 +71,7 @@ func giveUp(name events.DirectoryName, at, keep string, primary bool) string {
 	if primary {
 		line = fmt.Sprintf("tidemark mirror demote %s && %s", name, line)
 	}
-	return fmt.Sprintf("%s  # at %s: keeps the history of %s", line, at, keep)
+	return fmt.Sprintf("%s # at %s: keeps the history of %s", line, at, keep)
 }
 
 // commonTime looks in our journal when the common position was written; zero if that is
