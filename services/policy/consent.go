@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -204,8 +205,31 @@ func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events
 }
 
 // askHolder asks whoever holds a directory, here or at another site, how far it has come.
+// One whose copy is not open does not know: it may just be opening it, so it is asked
+// until the time is up.
 func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.DirectoryID) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	return api.Call[api.Status](ctx, nc, api.HolderSubject(id, api.DirectoryStatus), api.Nothing{})
+	tick := time.NewTicker(arriveAge)
+	defer tick.Stop()
+	var before error
+	for {
+		status, err := api.Call[api.Status](ctx, nc, api.HolderSubject(id, api.DirectoryStatus), api.Nothing{})
+		switch {
+		case err == nil && status.Stream != "":
+			return status, nil
+		case err == nil:
+			err = fault.New(fault.NotReady, "the copy is not open (%s): %s", status.State, cmp.Or(status.Error, "try again"))
+		case ctx.Err() != nil && before != nil:
+			return status, before // it says more
+		case !api.Nobody(err):
+			return status, err
+		}
+		before = err
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return status, err
+		}
+	}
 }

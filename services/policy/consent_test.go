@@ -22,7 +22,7 @@ type elsewhere struct {
 }
 
 func newElsewhere(t *testing.T) *elsewhere {
-	e := &elsewhere{world: newWorld(t, "elsewhere"), directory: api.Directory{ID: "1", Role: events.Slave}}
+	e := &elsewhere{world: newWorld(t, "elsewhere"), directory: api.Directory{ID: "1", Role: events.Slave}, status: api.Status{Stream: "open"}}
 	e.answer(func(context.Context, events.DirectoryName) (api.Directory, error) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -66,7 +66,7 @@ func TestPromotionNeedsConsent(t *testing.T) {
 	name := dir("vms", "/db")
 	d := call[api.Directory](w, api.MirrorAdd, name)
 	here := markAt(5, 7, 1)
-	w.stands(d.ID, func() api.Status { return api.Status{Position: here} })
+	w.stands(d.ID, func() api.Status { return api.Status{Stream: "open", Position: here} })
 	refused := func(code fault.Code, words ...string) {
 		t.Helper()
 		w.refused(code, api.MirrorPromote, api.Promote{DirectoryName: name}, words...)
@@ -84,7 +84,9 @@ func TestPromotionNeedsConsent(t *testing.T) {
 	refused(fault.Busy, "elsewhere has more of its history", "6.1", "5.7")
 	other.set(func(_ *api.Directory, s *api.Status) { s.Position = markAt(5, 7, 2) })
 	refused(fault.SplitBrain, "have parted before position 5.7")
-	other.set(func(_ *api.Directory, s *api.Status) { s.Position = markAt(5, 6, 3) }) // behind
+	other.set(func(_ *api.Directory, s *api.Status) { *s = api.Status{State: "error", Error: "no disk"} })
+	refused(fault.Busy, "cannot be asked", "no disk")
+	other.set(func(_ *api.Directory, s *api.Status) { *s = api.Status{Stream: "open", Position: markAt(5, 6, 3)} }) // behind
 	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: name}); d.Role != events.Master {
 		t.Errorf("promoted: %+v", d)
 	}
@@ -110,9 +112,9 @@ func TestPromotionWaitsForTheDemotion(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if asked++; asked < 5 {
-			return api.Status{Position: markAt(5, 7, 1)}
+			return api.Status{Stream: "open", Position: markAt(5, 7, 1)}
 		}
-		return api.Status{Position: markAt(6, 1, 2)}
+		return api.Status{Stream: "open", Position: markAt(6, 1, 2)}
 	})
 	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: dir("vms", "/db")}); d.Role != events.Master {
 		t.Errorf("promoted: %+v", d)
@@ -160,7 +162,7 @@ func TestSimultaneousPromotions(t *testing.T) {
 		w.peer("vms", sites[1-i])
 		d := call[api.Directory](w, api.MirrorAdd, name)
 		w.awaitState(name, "mapped", events.Slave)
-		w.stands(d.ID, func() api.Status { return api.Status{Position: markAt(5, 7, 1)} })
+		w.stands(d.ID, func() api.Status { return api.Status{Stream: "open", Position: markAt(5, 7, 1)} })
 	}
 	successes := 0
 	for round := range 15 {
