@@ -83,7 +83,7 @@ func TestCopyIsGone(t *testing.T) {
 	}
 }
 
-// journal 228, journal 229, journal 238: a source that does not answer as it should, refuses, or is not
+// journal 229, journal 238: a source that does not answer as it should, refuses, or is not
 // mirrored any more: the reason is shown, it is asked again, and all goes on when it answers.
 func TestSourceRefuses(t *testing.T) {
 	o := newOrigin(t)
@@ -105,7 +105,7 @@ func TestSourceRefuses(t *testing.T) {
 	}
 }
 
-// journal 232, journal 236, journal 240, journal 252: the source's directory was removed, and another was
+// journal 232, journal 236, journal 240: the source's directory was removed, and another was
 // created under its name. What is here is of the former: nothing is applied, it is no split
 // brain, and a copy made anew follows.
 func TestOtherLifeIsNoSplitBrain(t *testing.T) {
