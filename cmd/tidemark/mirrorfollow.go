@@ -70,24 +70,6 @@ func checkSettings(r api.MirrorSettings) error {
 	return nil
 }
 
-func newMirrorDirmap(c *cli) *cobra.Command {
-	return &cobra.Command{
-		Use: "dirmap POOL/DIR", Short: "Show where a directory runs, and how it follows", Args: takes(1, 1),
-		RunE: c.requestDirectory(func(ctx context.Context, s *client, name events.DirectoryName) error {
-			d, err := call[api.Directory](ctx, s, api.DirectoryResolve, name)
-			if err != nil {
-				return err
-			}
-			return c.show(d, func(t *table) { dirmapRows(t, d) })
-		}),
-	}
-}
-
-func dirmapRows(t *table, d api.Directory) {
-	t.row("DIRECTORY", "ROLE", "NODE", "STATE", "EPOCH", "DELAY", "TARGET RPO", "LIMIT")
-	t.row(d.Name, d.Role, d.Node, d.State, d.Epoch, setting(d.Delay), setting(d.TargetRPO), limitOf(d.Following))
-}
-
 // setting writes a number of seconds as the commands take it; zero is not set.
 func setting(s float64) string {
 	if s == 0 {
