@@ -1,6 +1,7 @@
 package lineage
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"tidemark/events"
@@ -121,5 +122,26 @@ func TestClaimsOnly(t *testing.T) {
 	}
 	if Compare(history(w.at[1], 0), history(w.at[0], 0)).ClaimsOnly() {
 		t.Error("the side that wrote has nothing to lose")
+	}
+}
+
+// What another site says may be anything: tags out of order, marks that cannot be.
+func TestNonsenseIsNoPanic(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 9))
+	mark := func() events.Mark {
+		return events.Mark{
+			Position: events.At(events.Tag(random.IntN(4)-1), uint32(random.IntN(3)-1)), Chain: events.Chain(random.IntN(3)),
+			Entries: random.Uint64() >> random.IntN(64), Bytes: uint64(random.IntN(3)),
+		}
+	}
+	nonsense := func() (h History) {
+		for range random.IntN(5) {
+			h.Tags = append(h.Tags, events.TagClaimed{Tag: events.Tag(random.IntN(4) - 1), Predecessor: mark(), Mark: mark()})
+		}
+		h.End = mark()
+		return h
+	}
+	for range 100_000 {
+		Compare(nonsense(), nonsense())
 	}
 }

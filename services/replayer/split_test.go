@@ -11,7 +11,9 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
 )
 
 func (p *party) status() api.Status {
@@ -165,6 +167,30 @@ func TestPromotedOverWithoutLoss(t *testing.T) {
 	west.sameAs(east)
 }
 
+// A crash between the steps of giving claims up: the copy is rewound, and its journal still
+// holds the claims.
+func TestRewindingIsInterrupted(t *testing.T) {
+	east, west := levelPair(t)
+	common := west.status().Applied
+	west.release()
+	west.own(events.TagForced)
+	west.write("disk0", []byte("west"), 5<<20)
+	east.release()
+	r, err := replica.Open(vfs.OS(), east.at.Node.ReplicaDir(eastID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Rewind(common), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	east.follow()
+	east.sameAs(west)
+	east.release()
+	east.follow() // what was replaced once is not replaced again
+	west.write("disk0", []byte("more"), 6<<20)
+	east.sameAs(west)
+}
+
 // journal 287, journal 288, journal 289, journal 290, rivals 2: twenty rounds of fail-over and
 // fail-back, with writes and without, and never a split brain; nothing is left behind
 // (journal 303).
@@ -188,6 +214,11 @@ func TestTwentyRounds(t *testing.T) {
 	for _, p := range []*party{east, west} {
 		if s := p.status(); s.Split != nil || p.told(events.Diverged) != 0 {
 			t.Errorf("%s: a split brain: %+v", p.at.Node.Site.Name, s.Split)
+		}
+		for _, c := range p.status().Clients {
+			if c.State != events.ClientConnected || c.ID != "east.node" && c.ID != "west.node" {
+				t.Errorf("%s: a client is left behind: %+v", p.at.Node.Site.Name, c)
+			}
 		}
 	}
 }
