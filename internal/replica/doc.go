@@ -157,6 +157,21 @@
 // it could be copied was never installed: it shows an older version than entries want, they
 // are skipped too, and it is held against the replica until replay comes to the drop.
 //
+// # Taking another's place
+//
+//	DIR                the copy
+//	DIR.resync         one that is prepared to take its place
+//	DIR.refused-NAME   one whose place was taken, and that is kept
+//
+// A resync fills DIR.resync as a first sync fills a copy, and has it apply the source's
+// journal. [Replica.TakePlace] decides, in one transaction of the new copy's metadata: its
+// number is that of the request, its journal begins anew, and whether the old copy is kept.
+// [Replace] then moves or destroys DIR, and renames DIR.resync. Each step looks at what is
+// there, so it is repeated after a crash; the flag that the journal begins anew
+// ([Replica.NewJournal]) outlasts the renaming, so the old copy's journal is never taken for
+// the new one's. [Imprint] says whether two copies have the same of an object,
+// [ObjectCopy.LeaveOut] and [ObjectCopy.PutBack] leave blocks out of what travels.
+//
 // # Cost
 //
 // A layer costs an open file, a record, 8 KiB of memory and as much again for each 256

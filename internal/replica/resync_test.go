@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.etcd.io/bbolt"
+
 	"tidemark/events"
+	"tidemark/internal/fault"
 	"tidemark/internal/vfs"
 )
 
@@ -172,5 +175,38 @@ func TestBlocksThatAreTheSameAreLeftOut(t *testing.T) {
 		if err := source.PutBack(have); err != nil || !bytes.Equal(source.Data, want) || source.Same != nil {
 			t.Fatalf("the copy differs: %v", err)
 		}
+	}
+}
+
+// journal 228: a copy whose note of resyncs cannot be read is not opened as one that has seen
+// none; one that an older program made has seen none.
+func TestDamagedNoteOfResyncs(t *testing.T) {
+	dir := filepath.Join(memDir(t), "copy")
+	r := create1(t, vfs.OS(), dir)
+	if err := errors.Join(r.SetResynced(4), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	change := func(f func(b *bbolt.Bucket) error) {
+		t.Helper()
+		m, err := openBolt(filepath.Join(dir, metaName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = m.db.Update(func(tx *bbolt.Tx) error { return f(tx.Bucket([]byte(bucketReplica))) })
+		if err := errors.Join(err, m.close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(b *bbolt.Bucket) error {
+		v := bytes.Clone(b.Get([]byte(keyResync)))
+		v[1] ^= 1
+		return b.Put([]byte(keyResync), v)
+	})
+	if _, err := Open(vfs.OS(), dir); fault.CodeOf(err) != fault.Corrupt {
+		t.Errorf("open: %v", err)
+	}
+	change(func(b *bbolt.Bucket) error { return b.Delete([]byte(keyResync)) })
+	if r = reopen(t, vfs.OS(), dir); r.Resynced() != 0 {
+		t.Errorf("seen up to %d", r.Resynced())
 	}
 }

@@ -32,14 +32,14 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 	kept := o.mark()
 
 	o.disconnected.Store(true) // and the heads say so
-	sitetest.Eventually(t, "west stops", s.is(t, Disconnected, "mirror add vms/prod"))
+	sitetest.Eventually(t, "west stops", s.is(t, Disconnected, "mirror resync vms/prod"))
 	o.random(20)
 	o.settle()
 
 	o.disconnected.Store(false) // the owner forgets; this site does not
 	stop()
 	s, stop = follow(t, at)
-	sitetest.Eventually(t, "west stays disconnected", s.is(t, Disconnected, "mirror remove vms/prod"))
+	sitetest.Eventually(t, "west stays disconnected", s.is(t, Disconnected, "mirror resync vms/prod"))
 	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
 		t.Fatalf("west went on to %v", got.Position)
 	}

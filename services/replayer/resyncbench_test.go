@@ -42,6 +42,7 @@ func BenchmarkResync(b *testing.B) {
 		b.StopTimer()
 		west.sameAs(east)
 		b.ReportMetric(float64(west.travelled())*100/size, "%-travelled")
+		b.StartTimer()
 	}
 }
 

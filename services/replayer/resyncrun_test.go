@@ -44,8 +44,8 @@ func (p *party) beside() bool {
 	return there
 }
 
-// journal 227, journal 228: a resync that nobody can be asked for waits, visibly, and the copy stays as
-// it is; it goes on by itself. journal 244, journal 298: also if it was asked for while the
+// journal 227: a resync that nobody can be asked for waits, visibly, and the copy stays as it
+// is; it goes on by itself. journal 244, journal 298: also if it was asked for while the
 // replayer was away.
 func TestResyncWaitsForAPrimary(t *testing.T) {
 	east, west, _ := splitBrain(t, 1, 1<<20)
@@ -352,5 +352,28 @@ func TestResyncOfACopyThatFailed(t *testing.T) {
 	west.sameAs(east)
 	if got := west.travelled(); got > size/5 {
 		t.Errorf("%d bytes travelled", got)
+	}
+}
+
+// journal 231: a copy that is gone, while the owner still knows its client, is made anew; the
+// resync that was asked for meanwhile is done with it.
+func TestCopyThatIsGoneIsSyncedAnew(t *testing.T) {
+	east, west, rng := splitBrain(t, 1, 1<<20)
+	west.release()
+	west.acquire(1, false)
+	west.sameAs(east)
+	west.letGo()
+	dir := west.at.Node.ReplicaDir(westID)
+	if err := replica.Destroy(vfs.OS(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := west.at.Bus.RemoveLog(t.Context(), events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, westID)); err != nil {
+		t.Fatal(err)
+	}
+	east.scribble(rng, "disk0", 1<<20, 10)
+	west.acquire(2, false)
+	west.sameAs(east)
+	if n := len(west.notes(events.ResyncStarted)); n != 1 {
+		t.Errorf("%d resyncs", n)
 	}
 }
