@@ -120,7 +120,11 @@ func (t *Tail) applyLoop(ctx context.Context) error {
 func (t *Tail) applicable() ([]item, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, err := nextSteps(t.queue, t.safeSeq)
+	enough := stepsBytes
+	if t.cfg.Stage && !t.replaying {
+		enough = stepsBytesServing
+	}
+	n, err := nextSteps(t.queue, t.safeSeq, enough)
 	return t.queue[:n:n], err
 }
 

@@ -11,17 +11,21 @@ import (
 // is less than [UnappliedBytesMax] by far more than a message.
 const RunBytesMax = 48 << 20
 
-// stepsBytes is how much is applied at once, in bytes: steps are added until they reach
-// it. More together cost less (what lies side by side is written at once), but hold up a
-// checkpoint and whoever asks the replica something meanwhile, and keep their memory.
-const stepsBytes = 8 << 20
+// How much is applied at once, in bytes: steps are added until they reach it. More together
+// cost less (what lies side by side is written at once, what is overwritten is not), but
+// keep their memory, and hold up whoever asks the replica something meanwhile, such as an
+// operation.
+const (
+	stepsBytes        = 8 << 20
+	stepsBytesServing = 1 << 20 // while clients are served from the replica
+)
 
 // nextSteps returns how many messages at the head of a queue can be applied now: those of
-// the steps that are decided by messages up to safe, as many as stepsBytes allows but one
-// at least.
-func nextSteps(queue []item, safe uint64) (int, error) {
+// the steps that are decided by messages up to safe, until they have a number of bytes, but
+// one step at least.
+func nextSteps(queue []item, safe uint64, enough int) (int, error) {
 	n, bytes := 0, 0
-	for n < len(queue) && bytes < stepsBytes {
+	for n < len(queue) && bytes < enough {
 		next, err := nextStep(queue[n:])
 		switch {
 		case err != nil && n == 0:
