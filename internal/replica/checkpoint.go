@@ -20,7 +20,7 @@ type changes struct {
 }
 
 // Checkpoint makes what was applied durable and returns the mark that a replica opened
-// after a crash has: first the data is synced, then versions, allocation and the mark
+// after a crash has: first the data is written back and synced, then versions, allocation and the mark
 // are committed in one transaction. Apply and reads go on meanwhile. Without changes it
 // does nothing. ctx is looked at before it begins; a sync cannot be stopped.
 //
@@ -36,6 +36,9 @@ func (r *Replica) Checkpoint(ctx context.Context) (events.Mark, error) {
 func (r *Replica) checkpoint() (events.Mark, error) {
 	r.checkpointing.Lock()
 	defer r.checkpointing.Unlock()
+	if err := r.writeBack(); err != nil {
+		return events.Mark{}, err
+	}
 	r.applying.Lock()
 	snap, err := r.gather()
 	r.applying.Unlock()
@@ -110,7 +113,7 @@ func (r *Replica) gather() (*changes, error) {
 	for _, l := range r.layers {
 		if l.unsynced {
 			snap.files = append(snap.files, l)
-			l.unsynced = false
+			l.unsynced, l.written = false, 0
 		}
 		c.addObjects(l)
 		objects += l.records

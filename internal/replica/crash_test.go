@@ -218,7 +218,7 @@ var errInjected = errors.New("injected")
 
 // TestFailedIO fails every single operation of a run, one per run.
 func TestFailedIO(t *testing.T) {
-	kinds := []vfs.OpKind{vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpCreate, vfs.OpPunchHole, vfs.OpZeroRange}
+	kinds := []vfs.OpKind{vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpCreate, vfs.OpPunchHole, vfs.OpZeroRange, vfs.OpWriteback}
 	for seed := range uint64(2) {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%s/%d", kind, seed), func(t *testing.T) {

@@ -44,6 +44,7 @@ type layer struct {
 	changed  []uint64 // indices of objects that are dirty, some perhaps no more
 	gone     []uint64 // indices of recorded objects that were dropped
 	unsynced bool     // the file changed since it was last synced
+	written  uint64   // bytes that entries wrote since then
 	stale    bool     // its own record differs from the metadata
 	recorded bool     // the metadata hold a record of it
 	buffer   []byte   // one block, made when first needed
@@ -89,6 +90,7 @@ func (l *layer) write(o *object, index, from, to uint64, pieces [][]byte) error 
 			return err
 		}
 	}
+	l.written += to - from
 	if err := l.writePieces(index*l.objectSize+from, to-from, pieces); err != nil {
 		return err
 	}

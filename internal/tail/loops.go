@@ -154,7 +154,8 @@ func (t *Tail) applied(items []item) {
 func (t *Tail) Hurry() { signal(t.hurry) }
 
 // checkpointLoop takes a checkpoint CheckpointAge after the first message applied since
-// the last one (later while it is replayed), or sooner when there is much to save, and trims the log: then, and
+// the last one (later while it is replayed), or sooner when there is much to save, or when
+// nothing follows what there is, and trims the log: then, and
 // whenever its clients have moved on. A full log takes no message, so a trim must not
 // wait for one.
 func (t *Tail) checkpointLoop(ctx context.Context) error {
@@ -185,10 +186,19 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 
 // awaitCheckpointDue returns when what was applied just now is to be checkpointed.
 func (t *Tail) awaitCheckpointDue(ctx context.Context) error {
-	age := time.NewTicker(CheckpointAge)
+	age, idle := time.NewTicker(CheckpointAge), time.NewTicker(idleAge)
 	defer age.Stop()
+	defer idle.Stop()
+	before := t.Marks().Applied
 	for {
 		select {
+		case <-idle.C:
+			marks := t.Marks()
+			quiet := marks.Applied == before && marks.Applied == marks.Logged
+			if quiet && marks.Applied.Bytes-marks.Committed.Bytes >= idleBytes && !t.isReplaying() {
+				return nil
+			}
+			before = marks.Applied
 		case <-age.C:
 			if t.isReplaying() {
 				continue

@@ -25,6 +25,10 @@ const (
 	// before it cost nothing: often is not better.
 	CheckpointAge   = 5 * time.Second
 	CheckpointBytes = 512 << 20
+	// idleBytes applied is worth a checkpoint at once when nothing has followed for idleAge:
+	// a backlog is worked off, or a client has paused, and the disk has nothing else to do.
+	idleBytes = 32 << 20
+	idleAge   = 200 * time.Millisecond
 	// replayBytes is how much may while a restart replays: nobody is served before it is
 	// done, and to write the image back takes longer than to apply.
 	replayBytes = 4 * CheckpointBytes

@@ -313,6 +313,9 @@ func (f *crashFile) WriteVector(pieces [][]byte, off int64) error {
 // StartWriteback implements [File]: what is not synced may be on the disk anyway.
 func (f *crashFile) StartWriteback(int64, int64) {}
 
+// AwaitWriteback implements [File].
+func (f *crashFile) AwaitWriteback(int64, int64) error { return nil }
+
 func (f *crashFile) Truncate(size int64) error {
 	return f.record(change{kind: OpTruncate, off: size}, func() error { return f.File.Truncate(size) })
 }

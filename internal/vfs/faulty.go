@@ -24,6 +24,7 @@ const (
 	OpPunchHole OpKind = "punchhole"
 	OpZeroRange OpKind = "zerorange"
 	OpSync      OpKind = "sync"
+	OpWriteback OpKind = "writeback"
 )
 
 // Op is one operation that is about to run.
@@ -172,6 +173,13 @@ func (f *faultyFile) WriteVector(pieces [][]byte, off int64) error {
 		return err
 	}
 	return f.File.WriteVector(pieces, off)
+}
+
+func (f *faultyFile) AwaitWriteback(off, length int64) error {
+	if err := f.fs.check(OpWriteback, f.name); err != nil {
+		return err
+	}
+	return f.File.AwaitWriteback(off, length)
 }
 
 func (f *faultyFile) Truncate(size int64) error {

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -35,10 +36,21 @@ func (f osFile) WriteVector(pieces [][]byte, off int64) error {
 	return nil
 }
 
-// StartWriteback implements [File]. The system does not report errors to it, but to the
-// next Sync; one that does not know it leaves all to that.
+// StartWriteback implements [File]. The system does not report errors to it, but to who
+// waits.
 func (f osFile) StartWriteback(off, length int64) {
-	_ = control(f.File, func(fd int) error {
-		return unix.SyncFileRange(fd, off, length, unix.SYNC_FILE_RANGE_WRITE)
-	})
+	_ = f.syncRange(off, length, unix.SYNC_FILE_RANGE_WRITE)
+}
+
+// AwaitWriteback implements [File]. Where the system does not know it, Sync does it all.
+func (f osFile) AwaitWriteback(off, length int64) error {
+	err := f.syncRange(off, length, unix.SYNC_FILE_RANGE_WAIT_BEFORE)
+	if err == nil || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ESPIPE) {
+		return nil
+	}
+	return fmt.Errorf("write back %d bytes at %d of %s: %w", length, off, f.Name(), err)
+}
+
+func (f osFile) syncRange(off, length int64, flags int) error {
+	return control(f.File, func(fd int) error { return unix.SyncFileRange(fd, off, length, flags) })
 }

@@ -46,8 +46,11 @@ type File interface {
 	// where the system can. After an error any of it may be there.
 	WriteVector(pieces [][]byte, off int64) error
 	// StartWriteback asks the system to begin writing a range to the disk, so that a
-	// later Sync finds less to do. It promises nothing, and an error is the next Sync's.
+	// later Sync finds less to do. It promises nothing.
 	StartWriteback(off, length int64)
+	// AwaitWriteback waits until what is being written back of a range is done. That does
+	// not make it durable, but an error is like one of Sync, which may not report it again.
+	AwaitWriteback(off, length int64) error
 	// Truncate sets the file's size.
 	Truncate(size int64) error
 	// PunchHole makes a range read as zeroes and gives its space back where the

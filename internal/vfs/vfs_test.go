@@ -44,6 +44,7 @@ func TestOSFiles(t *testing.T) {
 						err = f.WriteVector(slices.Collect(slices.Chunk(g.data, 1+int(off%97))), off)
 					}
 					f.StartWriteback(off, length)
+					err = errors.Join(err, f.AwaitWriteback(off, length))
 				case OpPunchHole:
 					err = f.PunchHole(off, length)
 				case OpZeroRange:
