@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -12,7 +13,8 @@ import (
 type link struct {
 	address string // where it listens
 	target  string
-	rate    int // bytes per second to the client; zero: no bound
+	rate    int          // bytes per second to the client; zero: no bound
+	carried atomic.Int64 // bytes, in both directions
 
 	mu     sync.Mutex
 	cut    bool
@@ -120,6 +122,7 @@ func (l *link) copy(to io.Writer, from io.Reader, rate int) {
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
+			l.carried.Add(int64(n))
 			l.awaitSound()
 			if rate > 0 {
 				<-time.After(time.Duration(n) * time.Second / time.Duration(rate))

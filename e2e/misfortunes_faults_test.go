@@ -110,16 +110,16 @@ func (m *misfortunes) lookAtFollower() {
 	if !s.running() {
 		s.start()
 	}
-	if state := s.mirror(misfortuneDir).State; state == "syncing" {
-		m.count["not looked at"]++ // it is no disk that ever was, and is not served
+	m.around(i, (*link).sever)
+	defer m.around(i, (*link).heal)
+	if s.mirror(misfortuneDir).Position == (position{}) {
+		m.count["not looked at"]++ // its copy is not complete: it is no disk that ever was
 		return
 	}
-	m.around(i, (*link).sever)
 	s.stable(misfortuneDir)
 	if err := m.load.judge(s).Prefix(); err != nil {
 		m.t.Fatalf("%s, cut off: %v", s.name, err)
 	}
-	m.around(i, (*link).heal)
 }
 
 // copyAnew drops a follower's copy and has it made again, and kills either side in the

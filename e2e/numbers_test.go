@@ -148,14 +148,20 @@ func (l measure) run(t *testing.T, server competitor) sample {
 	before := processorTime(t, server.pid)
 	out := runTool(t, t.TempDir(), "fio", append(args, "--uri="+server.uri)...)
 	used := processorTime(t, server.pid) - before
+	j := fioReport(t, out)
+	return sample{l.figure(j), float64(used.Microseconds()) / (j.Read.Total + j.Write.Total)}
+}
+
+// fioReport reads what fio printed of its one job.
+func fioReport(t *testing.T, out string) fioJob {
+	t.Helper()
 	var report struct {
 		Jobs []fioJob `json:"jobs"`
 	}
 	if err := json.Unmarshal([]byte(out[strings.IndexByte(out, '{'):]), &report); err != nil || len(report.Jobs) != 1 {
 		t.Fatalf("fio: %v\n%s", err, out)
 	}
-	j := report.Jobs[0]
-	return sample{l.figure(j), float64(used.Microseconds()) / (j.Read.Total + j.Write.Total)}
+	return report.Jobs[0]
 }
 
 // processorTime returns what a process has used of all processors, in user and kernel
