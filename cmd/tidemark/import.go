@@ -32,7 +32,8 @@ func newJournalImport(c *cli) *cobra.Command {
 		Long: `Executes the entries of an export in a directory, in order, under new numbers: on copies
 of the images as they were when the exported journal began, it makes them what they were
 at its end. Images and snapshots go by their names. Operations that had failed are left
-out, and so are writes that were broken off.
+out, and so are writes that were broken off. One that was started and had not ended when
+the export ends is carried out last, as the journal's owner would.
 
 It stops at the first bad line; what came before stays imported. With --no-error it goes
 on behind a bad line. An import that skipped a line exits with 1 all the same.`,
@@ -52,7 +53,7 @@ on behind a bad line. An import that skipped a line exits with 1 all the same.`,
 			}
 			s := c.client()
 			defer s.close()
-			i := &importer{send: c.importSender(s, name), goOn: goOn, told: c.say, intents: map[events.Position]events.Event{}}
+			i := &importer{send: c.importSender(s, name), goOn: goOn, told: c.say, started: map[events.Position]startedLine{}}
 			i.verbose = verbose
 			err = i.all(ctx, in)
 			if err == nil || i.count.Skipped > 0 {
@@ -95,7 +96,7 @@ type importer struct {
 	told    func(format string, args ...any)
 	count   imported
 
-	intents map[events.Position]events.Event // of operations whose end has not come
+	started map[events.Position]startedLine // of operations whose end has not come
 	run     openRun
 	batch   []importLine
 	bytes   int // of batch, as JSON
@@ -156,6 +157,9 @@ func (i *importer) all(ctx context.Context, in io.Reader) error {
 		}
 	}
 	i.breakRun()
+	if err := i.finishStarted(ctx); err != nil {
+		return err
+	}
 	if err := i.flush(ctx); err != nil {
 		return err
 	}
@@ -185,11 +189,11 @@ func (i *importer) line(number int, l journaltext.Line) error {
 	fact := l.Entry.Event
 	switch e := fact.(type) {
 	case events.OperationStarted:
-		i.intents[l.Position] = e.Intent
+		i.started[l.Position] = startedLine{number, l, e.Intent}
 		fact = nil
 	case events.OperationFinished:
-		fact = i.intents[e.Started]
-		delete(i.intents, e.Started)
+		fact = i.started[e.Started].intent
+		delete(i.started, e.Started)
 		if e.Failure != "" {
 			fact = nil
 		}
@@ -203,12 +207,21 @@ func (i *importer) line(number int, l journaltext.Line) error {
 		i.breakRun()
 		return nil
 	}
-	if !l.Complete(fact) {
-		return fmt.Errorf("%w: it does not name its image or snapshot", errLine)
+	one, err := importOfLine(number, l, fact)
+	if err != nil {
+		return err
 	}
-	return i.place(l.Entry.Part, importLine{number, api.ImportEntry{
+	return i.place(l.Entry.Part, one)
+}
+
+// importOfLine returns a fact or a change with the names that its line gives it.
+func importOfLine(number int, l journaltext.Line, fact events.Event) (importLine, error) {
+	if !l.Complete(fact) {
+		return importLine{}, fmt.Errorf("%w: it does not name its image or snapshot", errLine)
+	}
+	return importLine{number, api.ImportEntry{
 		Image: l.Image, Snapshot: l.Snapshot, Images: l.Images, Entry: events.EncodeEntry(events.Entry{Event: fact}),
-	}})
+	}}, nil
 }
 
 // place puts a line into the batch, or keeps it until the change that it is a part of is

@@ -76,7 +76,7 @@ func partOf(e events.Entry, index, count uint32) events.Entry {
 }
 
 func importing(x *executed, goOn bool) *importer {
-	return &importer{send: x.send, goOn: goOn, told: func(string, ...any) {}, intents: map[events.Position]events.Event{}}
+	return &importer{send: x.send, goOn: goOn, told: func(string, ...any) {}, started: map[events.Position]startedLine{}}
 }
 
 // TestImportExecutesWhatHappened: operations by their end, runs when they are complete,
@@ -110,6 +110,30 @@ func TestImportExecutesWhatHappened(t *testing.T) {
 		t.Errorf("writes at %v, want %v", x.offsets, want)
 	}
 	if want := (imported{Executed: 6, LeftOut: 7}); i.count != want {
+		t.Errorf("counted %+v, want %+v", i.count, want)
+	}
+}
+
+// journal 126: operations that were started, and not finished when the journal ended, are
+// carried out at the end, in the order of their starts; one that had failed is not.
+func TestImportFinishesWhatWasStarted(t *testing.T) {
+	text := file(t,
+		events.Entry{Event: events.OperationStarted{Intent: events.ImageFlattened{Image: 1}}}, // 1
+		events.Entry{Event: events.OperationStarted{Intent: events.ImageRemoved{Image: 1}}},   // 2
+		write(3, 1),
+		events.Entry{Event: events.OperationStarted{Intent: events.ImageResized{Image: 1, Size: 5}}}, // 4
+		events.Entry{Event: events.OperationFinished{Started: events.At(1, 2), Failure: "busy"}},
+		write(6, 1),
+	)
+	x := &executed{}
+	i := importing(x, false)
+	if err := i.all(t.Context(), strings.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"written", "written", "image_flattened", "image_resized"}; !slices.Equal(x.kinds, want) {
+		t.Errorf("executed %v, want %v", x.kinds, want)
+	}
+	if want := (imported{Executed: 4, LeftOut: 1}); i.count != want {
 		t.Errorf("counted %+v, want %+v", i.count, want)
 	}
 }
