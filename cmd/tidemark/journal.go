@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,9 @@ func (c *cli) journalInfo(ctx context.Context, s *client, name events.DirectoryN
 			return // a replica's journal: its owner decides the rest
 		}
 		t.row("limit:", formatSize(j.BytesLimit))
-		t.row("flushed at:", formatSize(j.FlushBytes), "or after", time.Duration(j.FlushSeconds*float64(time.Second)))
+		t.row("flushed at:", formatSize(j.FlushBytes), "or", limit(j.FlushEntries > 0, fmt.Sprint(j.FlushEntries, " entries")),
+			"or after", time.Duration(j.FlushSeconds*float64(time.Second)))
+		t.row("at once until a flush:", j.Writethrough)
 		t.row("appends in flight:", j.InFlight)
 		t.row("data in one entry:", formatSize(j.PayloadBytes))
 		t.row("disconnects at:", limit(j.LagBytes > 0, formatSize(j.LagBytes)), "or", limit(j.LagSeconds > 0, seconds(j.LagSeconds)))

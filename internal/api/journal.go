@@ -16,9 +16,12 @@ type Journal struct {
 	BytesLimit uint64             `json:"limit_bytes"`
 	// Group commit: see the settings of serve.
 	FlushBytes   uint64  `json:"flush_bytes"`
+	FlushEntries uint64  `json:"flush_entries"` // 0: no such bound
 	FlushSeconds float64 `json:"flush_age_seconds"`
-	InFlight     int     `json:"max_in_flight_appends"`
-	PayloadBytes uint64  `json:"max_payload_bytes"`
+	// Writethrough: nothing is held back before a client has flushed for the first time.
+	Writethrough bool   `json:"writethrough_until_flush"`
+	InFlight     int    `json:"max_in_flight_appends"`
+	PayloadBytes uint64 `json:"max_payload_bytes"`
 	// A client further behind is disconnected.
 	LagBytes   uint64  `json:"lag_bytes"`
 	LagSeconds float64 `json:"lag_age_seconds"`

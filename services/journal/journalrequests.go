@@ -19,6 +19,7 @@ func (l *life) journal() *holder.Journal {
 			Subject: events.JournalSubject(deps.Node.Site.Name, l.directory.id), Durability: deps.Durability,
 			BytesLimit: uint64(max(deps.JournalBytesMax, 0)),
 			FlushBytes: uint64(settings.FlushBytes), FlushSeconds: settings.FlushAge.Seconds(),
+			FlushEntries: uint64(settings.FlushEntries), Writethrough: settings.WritethroughUntilFlush,
 			InFlight: settings.MaxInFlight, PayloadBytes: uint64(settings.PayloadBytes),
 			LagBytes: uint64(lag.Bytes), LagSeconds: lag.Age.Seconds(),
 		},

@@ -3,7 +3,6 @@ package replayer
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -25,7 +24,7 @@ func (s *source) start(ctx context.Context) (replica.SyncStart, error) {
 	var start replica.SyncStart
 	copied, err := s.fetch(ctx, api.SyncStart, api.SyncStartRequest{Hold: s.begin.Hold}, objectID{}, startBytesMax, func(int) {})
 	if err == nil {
-		err = json.Unmarshal(copied.Data, &start)
+		start, err = replica.DecodeSyncStart(copied.Data)
 	}
 	if err != nil {
 		return start, fmt.Errorf("ask where site %s stands: %w", s.peer.Site, err)

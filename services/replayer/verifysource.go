@@ -2,7 +2,6 @@ package replayer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -160,7 +159,7 @@ func (s *source) outline(ctx context.Context, site string) (replica.Outline, err
 	var outline replica.Outline
 	copied, err := s.fetch(ctx, api.VerifyOutline, api.VerifyOutlineRequest{Site: site}, objectID{}, startBytesMax, func(int) {})
 	if err == nil {
-		err = json.Unmarshal(copied.Data, &outline)
+		outline, err = replica.DecodeOutline(copied.Data)
 	}
 	if err != nil {
 		return outline, fmt.Errorf("ask what site %s has: %w", s.peer.Site, err)
