@@ -30,9 +30,9 @@ type process struct {
 	err   error
 }
 
-// startProcess starts the program under test. It is killed, if it still runs, when the
+// startProcess starts the program under test, by a whole command. It is killed, if it still runs, when the
 // test ends; its log is judged then, and printed if the test failed.
-func startProcess(t testing.TB, name, log string, args ...string) *process {
+func startProcess(t testing.TB, name, log string, command ...string) *process {
 	t.Helper()
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -40,7 +40,7 @@ func startProcess(t testing.TB, name, log string, args ...string) *process {
 	}
 	p := &process{name: name, log: log, ended: make(chan struct{})}
 	p.out.found = make(chan string, 1)
-	p.cmd = exec.Command(tidemark, args...)
+	p.cmd = exec.Command(command[0], command[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, out
 	p.cmd.SysProcAttr = childAttributes()
 	started := make(chan error)

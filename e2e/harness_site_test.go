@@ -28,6 +28,7 @@ type site struct {
 	socket string // of the process that serves NBD
 	flags  []string
 	logs   []string
+	within []string // what its processes are run by, if not directly
 	*process
 }
 
@@ -103,7 +104,7 @@ func (s *site) serveAt(data, part string, flags ...string) *process {
 		s.logs = append(s.logs, log)
 	}
 	args := append([]string{"serve", "--data", data, "--site", s.name, "--node", s.name + "-1"}, flags...)
-	return startProcess(s.t, s.name+"/"+part, log, args...)
+	return startProcess(s.t, s.name+"/"+part, log, append(append(slices.Clone(s.within), tidemark), args...)...)
 }
 
 // launch starts the site as one process, and does not wait for it.

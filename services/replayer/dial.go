@@ -22,7 +22,7 @@ const (
 	// dialGap is the longest time after which another try begins beside those that are
 	// under way. A packet that is lost because the link is down is sent again later and
 	// later; a try that begins when the link is back loses none.
-	dialGap = time.Second
+	dialGap = 500 * time.Millisecond
 	// pingAge is how often a connection is asked whether it is there. Long before that,
 	// heads that do not come say so.
 	pingAge = 30 * time.Second

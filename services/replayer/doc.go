@@ -116,7 +116,7 @@
 // A source is reached by two connections: one for heads and questions, one for the journal
 // and objects, so that what is large never keeps a head from coming. Connections are never
 // mended. One that ends, or a source of which no head comes for 3 s (or no byte of a journal
-// that it has, for 5 s), is dialled anew: a try at least every second, each with 5 s, all
+// that it has, for 5 s), is dialled anew: a try every half a second, each with 5 s, all
 // peers at a time. So replay goes on within 2 s of a link's return, whatever TCP is waiting
 // for, and a slow link has the time that it needs. Objects come part by part, each as it is
 // asked for; a journal 4 MiB at a time. Both are bounded by the directory's rate (rate.go).

@@ -113,18 +113,32 @@ type place struct {
 	ends         events.Mark
 }
 
-// whereIn returns the sequence of the message at a source that continues a history which
-// ends at mark: quickly, if that was kept from the same journal. Over a link each look at
-// the journal takes a round trip.
-func (f *follower) whereIn(ctx context.Context, src *source, mark events.Mark) (uint64, error) {
+// expect looks for where the journal goes on that was followed last, while the source is
+// asked what else there is to know: over a link each question takes a round trip.
+func (f *follower) expect(ctx context.Context, src *source) {
 	at := f.kept
-	if at.peer == src.peer.Peer && at.stream == src.begin.Stream && at.ends.Same(mark) {
-		m, err := src.journal.Get(ctx, at.sequence)
-		if err == nil {
-			if message, err := events.DecodeJournal(m.Data); err == nil && message.Ends().Same(mark) {
-				return at.sequence + 1, nil
-			}
+	if at.peer != src.peer.Peer {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	journal, err := src.bulk.ExistingLog(ctx, at.stream)
+	if err != nil {
+		return // it will be met again, if it matters
+	}
+	src.journal = journal
+	if m, err := journal.Get(ctx, at.sequence); err == nil {
+		if message, err := events.DecodeJournal(m.Data); err == nil && message.Ends().Same(at.ends) {
+			src.from = at
 		}
+	}
+}
+
+// whereIn returns the sequence of the message at a source that continues a history which
+// ends at mark.
+func (f *follower) whereIn(ctx context.Context, src *source, mark events.Mark) (uint64, error) {
+	if src.from.stream == src.begin.Stream && src.from.ends.Same(mark) && mark != (events.Mark{}) {
+		return src.from.sequence + 1, nil
 	}
 	return tail.Find(ctx, src.journal, mark)
 }

@@ -30,9 +30,11 @@ type source struct {
 	directory  events.DirectoryID // at the source
 	candidate                     // as it stood when it was chosen
 	promoted   atomic.Bool        // it has become primary since then
-	begin      holder.SyncBeginReply
-	journal    *bus.Log
-	rate       *rate // nil: no bound
+	// from is where its journal goes on that was followed before; zero if that is not known.
+	from    place
+	begin   holder.SyncBeginReply
+	journal *bus.Log
+	rate    *rate // nil: no bound
 }
 
 // findSource asks the pool's peers for the directory and connects to its primary.
@@ -174,6 +176,9 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, err
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		src.bulk, err = dial(inner, name+", data", peer.URL, f.log)
+		if err == nil {
+			f.expect(inner, src)
+		}
 		return err
 	})
 	group.Go(func() (err error) {
@@ -224,7 +229,9 @@ func (f *follower) register(ctx context.Context, src *source, committed events.M
 	if src.begin.Disconnected {
 		return errDisconnected
 	}
-	src.journal, err = src.bulk.ExistingLog(ctx, src.begin.Stream)
+	if src.journal == nil || src.journal.Name() != src.begin.Stream {
+		src.journal, err = src.bulk.ExistingLog(ctx, src.begin.Stream)
+	}
 	return err
 }
 
