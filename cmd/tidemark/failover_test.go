@@ -22,6 +22,13 @@ func mirroredPair(t testing.TB, directories ...string) *twoSites {
 		east: startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "e1"),
 		west: startServe(t, "--data", t.TempDir(), "--site", "west", "--node", "w1"),
 	}
+	p.mirror(directories...)
+	return p
+}
+
+// mirror creates directories at east that west follows to their end.
+func (p *twoSites) mirror(directories ...string) {
+	p.t.Helper()
 	p.must(p.east, "", "pool", "create", "vms")
 	token := p.must(p.east, "", "mirror", "peer", "create-token", "vms")
 	p.must(p.west, "", "pool", "create", "vms")
@@ -31,7 +38,22 @@ func mirroredPair(t testing.TB, directories ...string) *twoSites {
 		p.must(p.west, "", "mirror", "add", d)
 	}
 	p.level(p.west, len(directories))
-	return p
+}
+
+// await runs a command at a site until it succeeds.
+func (p *twoSites) await(at *serving, what string, args ...string) {
+	p.t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(testTime); ; <-tick.C {
+		code, _, messages := tidemark(p.t, "", append(args, "--nats-url", at.values["nats"])...)
+		if code == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("in vain: %s: %s", what, messages)
+		}
+	}
 }
 
 // must runs a command at a site, which succeeds.

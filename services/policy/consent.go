@@ -68,7 +68,7 @@ func (s *Service) withdraw(ctx context.Context, id events.DirectoryID, seq uint6
 // primary: only an operator can know better. Nothing is held while the sites are asked.
 func (s *Service) consent(ctx context.Context, id events.DirectoryID, name events.DirectoryName) error {
 	var newest api.PeerCopy
-	for _, c := range s.askPeers(ctx, name) {
+	for _, c := range s.askPeers(ctx, name, askTime) {
 		switch {
 		case c.Role == events.Master:
 			return fault.New(fault.Busy,
@@ -97,7 +97,7 @@ func (s *Service) arrived(ctx context.Context, id events.DirectoryID, name event
 	tick := time.NewTicker(arriveAge)
 	defer tick.Stop()
 	for {
-		here, err := s.askHolder(ctx, s.bus.Conn(), id)
+		here, err := s.askHolder(ctx, s.bus.Conn(), id, askTime)
 		switch {
 		case err != nil:
 			return fault.New(fault.NotReady, "promote %s: how far its copy here has come is unknown: %w", name, err)
@@ -137,11 +137,12 @@ func (s *Service) mirrorPeers(ctx context.Context, r events.DirectoryName) ([]ap
 	if err != nil {
 		return nil, err
 	}
-	return s.askPeers(ctx, name), nil
+	return s.askPeers(ctx, name, 0), nil
 }
 
-// askPeers asks the peers of a pool that have an address, all at a time.
-func (s *Service) askPeers(ctx context.Context, name events.DirectoryName) []api.PeerCopy {
+// askPeers asks the peers of a pool that have an address, all at a time. patience is how
+// long a copy that nobody holds, or that is not open, is waited for.
+func (s *Service) askPeers(ctx context.Context, name events.DirectoryName, patience time.Duration) []api.PeerCopy {
 	peers := s.askable(name.Pool)
 	copies := make([]api.PeerCopy, len(peers))
 	ctx, cancel := context.WithTimeout(ctx, askTime)
@@ -149,7 +150,7 @@ func (s *Service) askPeers(ctx context.Context, name events.DirectoryName) []api
 	var asking sync.WaitGroup
 	for i, peer := range peers {
 		asking.Go(func() {
-			copies[i] = s.copyAt(ctx, peer, name)
+			copies[i] = s.copyAt(ctx, peer, name, patience)
 		})
 	}
 	asking.Wait()
@@ -174,7 +175,7 @@ func (s *Service) askable(pool string) []events.PeerAdded {
 }
 
 // copyAt asks a peer what it has of a directory.
-func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events.DirectoryName) api.PeerCopy {
+func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events.DirectoryName, patience time.Duration) api.PeerCopy {
 	c := api.PeerCopy{Site: peer.Site}
 	err := func() error {
 		nc, err := nats.Connect(peer.URL, nats.Name("tidemark promote"), nats.Timeout(askTime),
@@ -194,7 +195,7 @@ func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events
 		if d.Role == events.Master || d.Promoting {
 			return nil
 		}
-		status, err := s.askHolder(ctx, nc, d.ID)
+		status, err := s.askHolder(ctx, nc, d.ID, patience)
 		c.Position = status.Position
 		return err
 	}()
@@ -206,12 +207,13 @@ func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events
 
 // askHolder asks whoever holds a directory, here or at another site, how far it has come.
 // One whose copy is not open does not know: it may just be opening it, so it is asked
-// until the time is up.
-func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.DirectoryID) (api.Status, error) {
+// again for as long as patience lasts.
+func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.DirectoryID, patience time.Duration) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	tick := time.NewTicker(arriveAge)
 	defer tick.Stop()
+	deadline := time.Now().Add(patience)
 	var before error
 	for {
 		status, err := api.Call[api.Status](ctx, nc, api.HolderSubject(id, api.DirectoryStatus), api.Nothing{})
@@ -223,6 +225,9 @@ func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.Direct
 		case ctx.Err() != nil && before != nil:
 			return status, before // it says more
 		case !api.Nobody(err):
+			return status, err
+		}
+		if time.Now().After(deadline) {
 			return status, err
 		}
 		before = err
