@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
+	"tidemark/internal/holder"
 )
 
 // openQuietly opens replica, log and tail; the returned function makes what was done
@@ -58,14 +59,17 @@ func (d *directory) demote(ctx context.Context) (events.Mark, error) {
 	return mark, errors.Join(err, stop())
 }
 
-// countImages says how many images the directory holds at the end of its log.
+// countImages says how many images the directory holds at the end of its log, those that a
+// resync gave up and that are kept here among them.
 func (d *directory) countImages(ctx context.Context) (images int, err error) {
 	l, stop, err := d.openQuietly(ctx)
 	if err != nil {
 		return 0, err
 	}
 	if err = l.replay(ctx); err == nil {
-		images = len(l.replica.Images())
+		kept := holder.OpenConflicts(d.service.deps.FS, d.service.deps.Node.ReplicaDir(d.id), d.log)
+		images = len(l.replica.Images()) + len(kept.Names())
+		err = kept.Close()
 	}
 	return images, errors.Join(err, stop())
 }

@@ -106,6 +106,7 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	if r.Role != events.Slave {
 		return events.Mark{}, fault.New(fault.Usage, "the replayer service holds slaves, not a %s", r.Role)
 	}
+	s.endOutdated(r)
 	f := s.start(r)
 	select {
 	case <-f.opened:
@@ -116,6 +117,19 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	case <-ctx.Done():
 		return events.Mark{}, ctx.Err()
 	}
+}
+
+// endOutdated ends a follower that was not told of a resync which is asked for.
+func (s *Service) endOutdated(r *events.AcquireRequested) {
+	s.mu.Lock()
+	f := s.followers[r.Directory]
+	s.mu.Unlock()
+	if f == nil || f.asked.number >= r.Resync {
+		return
+	}
+	f.cancel()
+	<-f.ended
+	s.forget(f)
 }
 
 // start runs a follower, or returns the one that runs already.

@@ -44,10 +44,12 @@ func (f *follower) resyncHealthy(ctx context.Context, own *ownCopy) error {
 	if err := own.tail.Drain(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	// What is given up, and perhaps kept, is what the files hold from here on.
+	// What is given up, and perhaps kept, is what the files hold from here on. A copy that
+	// was kept behind is not any more.
 	if _, err := own.tail.Commit(ctx); err != nil {
 		return ignoreEnd(ctx, err)
 	}
+	defer own.replica.HoldCompaction()()
 	return f.resync(ctx, &donor{replica: own.replica, whole: own.replica.Consistent()})
 }
 

@@ -29,7 +29,8 @@ func (d *donor) has(id objectID, page api.SyncObjectsReply, i int) bool {
 		mine.Bitmaps == replica.Digest(page.Bitmaps[replica.DigestSize*i:][:replica.DigestSize])
 }
 
-// take returns an object of which the donor has the very same as the source.
+// take returns an object of which the donor has the very same as the source. Nothing is
+// applied to the donor, and nothing is merged in it, since that was found.
 func (d *donor) take(w wanted) (replica.ObjectCopy, error) {
 	object, err := d.replica.CopyObject(w.layer, w.index, nil)
 	object.AtLeast, object.AtMost = w.here, max(w.here, object.Version)
