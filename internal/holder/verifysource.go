@@ -103,9 +103,9 @@ func (v verifier) objects(ctx context.Context, r api.VerifyObjectsRequest) (Veri
 			reply.Next = index
 			return reply, ctx.Err()
 		}
-		object, err := v.source.Replica.Digest(view, index)
+		object, err := v.digest(view, index)
 		if err != nil {
-			return reply, gone(err)
+			return reply, err
 		}
 		if object.Content != (replica.Digest{}) {
 			read += len(object.Blocks) * replica.BlockSize
@@ -122,7 +122,15 @@ func (v verifier) object(ctx context.Context, r api.VerifyObjectRequest) (replic
 		return replica.ObjectDigest{}, err
 	}
 	defer leave()
-	object, err := v.source.Replica.Digest(replica.View{Image: r.Image, Snapshot: r.Snapshot}, r.Index)
+	return v.digest(replica.View{Image: r.Image, Snapshot: r.Snapshot}, r.Index)
+}
+
+// digest returns the digests of an object that can be read.
+func (v verifier) digest(view replica.View, index uint64) (replica.ObjectDigest, error) {
+	object, err := v.source.Replica.Digest(view, index)
+	if err == nil && object.Failure != nil {
+		err = fault.New(fault.Internal, "site %s cannot read object %d of %v: %w", v.source.Site, index, view, object.Failure)
+	}
 	return object, gone(err)
 }
 

@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
@@ -30,6 +32,9 @@ type ObjectDigest struct {
 	AtMost  events.Position `json:"at_most"`
 	Content Digest          `json:"content"` // [ContentDigest] of Blocks
 	Blocks  []Digest        `json:"blocks,omitempty"`
+	// Failure is why some blocks could not be read, nil if all could. The digest of those
+	// is that of no content.
+	Failure error `json:"-"`
 }
 
 // Digest returns the digests of an object as a view shows it, and its version, both of one
@@ -109,10 +114,9 @@ func (l *layer) digest(index uint64, out *ObjectDigest) error {
 		}
 		for from < to {
 			piece := room[:min(uint64(len(room)), (to-from)*BlockSize)]
-			if err := l.read(index, from*BlockSize, piece); err != nil {
+			if err := l.digestPiece(index, from, piece, out); err != nil {
 				return err
 			}
-			BlockDigests(out.Blocks[from:from], piece)
 			from += uint64(len(piece)) / BlockSize
 		}
 		return nil
@@ -122,6 +126,34 @@ func (l *layer) digest(index uint64, out *ObjectDigest) error {
 	}
 	out.Content = ContentDigest(out.Blocks)
 	return nil
+}
+
+// digestPiece adds the digests of as many blocks as piece, which is room for their content, has.
+func (l *layer) digestPiece(index, from uint64, piece []byte, out *ObjectDigest) error {
+	if l.read(index, from*BlockSize, piece) == nil {
+		BlockDigests(out.Blocks[from:from], piece)
+		return nil
+	}
+	for block := range uint64(len(piece)) / BlockSize {
+		one := piece[:BlockSize]
+		switch err := l.read(index, (from+block)*BlockSize, one); {
+		case errors.Is(err, fs.ErrClosed):
+			return err
+		case err != nil:
+			out.Blocks[from+block], out.Failure = unreadable(), err
+		default:
+			out.Blocks[from+block] = digestOf(one)
+		}
+	}
+	return nil
+}
+
+// unreadable returns the digest of a block that cannot be read.
+func unreadable() (d Digest) {
+	for i := range d {
+		d[i] = 0xff
+	}
+	return d
 }
 
 // ReadBlocks returns the content of an object's blocks, of which wanted has a bit each, as a

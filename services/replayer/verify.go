@@ -58,7 +58,7 @@ func (f *follower) verify(ctx context.Context, own *ownCopy, r api.VerifyRequest
 		return api.Verified{}, fault.New(fault.Busy, "directory %s is being verified already", f.name)
 	}
 	defer f.verifying.Store(false)
-	if !own.complete() {
+	if !own.complete() || f.isIn(Resyncing) {
 		return api.Verified{}, fault.New(fault.NotReady, "the copy of %s here is not complete yet: verify it when `tidemark mirror status` shows it as replaying", f.name)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -84,6 +84,12 @@ func (f *follower) verify(ctx context.Context, own *ownCopy, r api.VerifyRequest
 	f.verified = &verified{time.Now(), v.found.MismatchesTotal - v.found.Repaired, v.damaged}
 	f.mu.Unlock()
 	return v.found, nil
+}
+
+func (f *follower) isIn(s State) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state == s
 }
 
 func (v *verification) summary(err error) string {

@@ -219,6 +219,58 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 	west.sound(nil)
 }
 
+// Blocks that a disk cannot read, or a file that was cut, are mismatches like any other. What the
+// source cannot read ends the comparison with its error.
+func TestVerifyOfWhatCannotBeRead(t *testing.T) {
+	east, west := newPair(t)
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 4 << 20, ObjectSize: 1 << 20})
+	east.write("disk0", bytes.Repeat([]byte{7}, 64<<10), 0)
+	west.follow()
+	west.sameAs(east)
+	west.cut(40 << 10)
+	v, err := west.verify(false, nil)
+	if err != nil || len(v.Mismatches) != 1 || v.Mismatches[0].Offset != 40<<10 || v.Mismatches[0].Blocks != 6 || v.Mismatches[0].Detail == "" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	if v, err = west.verify(true, nil); err != nil || v.Repaired != 1 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	west.sameAs(east)
+	west.sound(nil)
+	east.cut(40 << 10)
+	if v, err := west.verify(true, nil); fault.CodeOf(err) != fault.Internal {
+		t.Errorf("of a source that cannot be read: %+v, %v", v, err)
+	}
+}
+
+// cut shortens the only layer's file.
+func (p *party) cut(size int64) {
+	p.t.Helper()
+	names, err := filepath.Glob(filepath.Join(p.at.Node.ReplicaDir(p.id), "layers", "*.img"))
+	if err != nil || len(names) != 1 {
+		p.t.Fatal(names, err)
+	}
+	if err := os.Truncate(names[0], size); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// A copy is compared with the one that it follows, whoever that is.
+func TestVerifyAlongAChain(t *testing.T) {
+	c := newChain(t)
+	stop := meanwhile(t, func(i int) { c.east.write("disk0", bytes.Repeat([]byte{byte(i + 1)}, 4096), uint64(i%1024)<<12) })
+	c.west.sound(nil)
+	c.north.sound(nil)
+	stop()
+	c.north.sameAs(c.east)
+	c.north.flip([]byte("before"))
+	if v, err := c.north.verify(true, nil); err != nil || v.Repaired != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	c.north.sameAs(c.east)
+}
+
 func fullName(n events.ImageName) string {
 	if n.Snapshot == "" {
 		return n.Image
@@ -316,6 +368,10 @@ func TestVerifyRefused(t *testing.T) {
 			t.Errorf("a second one at a time: %v", err)
 		}
 	}))
+	f.enter(Resyncing, nil)
+	if _, err := west.verify(false, nil); fault.CodeOf(err) != fault.NotReady {
+		t.Errorf("in a resync: %v", err)
+	}
 	f.enter(SplitBrain, fault.New(fault.SplitBrain, "the histories have parted"))
 	if _, err := west.verify(false, nil); fault.CodeOf(err) != fault.SplitBrain {
 		t.Errorf("in a split brain: %v", err)

@@ -48,6 +48,9 @@ func (c *comparison) differs(ctx context.Context, index uint64) error {
 	out.Offset = base + blocks[0]*replica.BlockSize
 	out.Length = (blocks[len(blocks)-1] - blocks[0] + 1) * replica.BlockSize
 	out.Blocks, out.Bytes = uint64(len(blocks)), uint64(len(blocks))*replica.BlockSize
+	if m.mine.Failure != nil {
+		out.Detail = m.mine.Failure.Error()
+	}
 	if c.repair {
 		if out.Detail, err = c.mend(ctx, index, m); err != nil {
 			return err
