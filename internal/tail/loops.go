@@ -8,17 +8,21 @@ import (
 	"tidemark/events"
 )
 
-// syncLoop syncs the log when somebody waits for it, and otherwise SyncAge after the
-// first message that is not safe. One sync serves everybody who came before it.
+// syncLoop syncs the log when somebody waits for it, and otherwise a while after the first
+// message that is not safe. One sync serves everybody who came before it.
 func (t *Tail) syncLoop(ctx context.Context) error {
+	var took time.Duration
 	for {
-		if err := t.awaitSyncDue(ctx); err != nil {
+		if err := t.awaitSyncDue(ctx, syncAge(took)); err != nil {
 			return nil //nolint:nilerr // the end of ctx is how the loop ends
 		}
 		t.mu.Lock()
 		target, seq := t.marks.Logged, t.lastSeq
 		t.mu.Unlock()
-		if err := t.cfg.Log.Sync(ctx); err != nil {
+		began := time.Now()
+		err := t.cfg.Log.Sync(ctx)
+		took = time.Since(began)
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil //nolint:nilerr // the end of ctx is how it ends
 			}
@@ -33,8 +37,15 @@ func (t *Tail) syncLoop(ctx context.Context) error {
 	}
 }
 
+// syncAge returns how long a message may stay unsafe when nobody flushes, after a sync that
+// took so long: followers apply nothing before it is safe, so soon, but not so often that
+// syncing takes more than a tenth of the time.
+func syncAge(took time.Duration) time.Duration {
+	return min(max(syncRest*took, SyncAgeMin), SyncAgeMax)
+}
+
 // awaitSyncDue returns when a sync is due.
-func (t *Tail) awaitSyncDue(ctx context.Context) error {
+func (t *Tail) awaitSyncDue(ctx context.Context, limit time.Duration) error {
 	var age <-chan time.Time
 	for {
 		t.mu.Lock()
@@ -44,7 +55,7 @@ func (t *Tail) awaitSyncDue(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if unsafe && age == nil {
-			timer := time.NewTimer(SyncAge)
+			timer := time.NewTimer(limit)
 			defer timer.Stop()
 			age = timer.C
 		}

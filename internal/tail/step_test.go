@@ -3,6 +3,7 @@ package tail
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -138,6 +139,17 @@ func TestNextSteps(t *testing.T) {
 	} {
 		if got, err := nextSteps(spelt(c.queue), c.safe, 8<<20); got != c.want || err != nil {
 			t.Errorf("%.40q, safe up to %d: %d, %v", c.queue, c.safe, got, err)
+		}
+	}
+}
+
+func TestSyncingTakesATenthOfTheTime(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: SyncAgeMin, 100 * time.Microsecond: SyncAgeMin, 3 * time.Millisecond: 27 * time.Millisecond,
+		6 * time.Millisecond: SyncAgeMax, time.Second: SyncAgeMax,
+	} {
+		if got := syncAge(took); got != want {
+			t.Errorf("after a sync of %s: %s, want %s", took, got, want)
 		}
 	}
 }

@@ -17,8 +17,12 @@ import (
 const (
 	// UnappliedBytesMax bounds the memory of logged messages that are not applied yet.
 	UnappliedBytesMax = 64 << 20
-	// SyncAge is how long a logged message may stay unsafe when nobody flushes.
-	SyncAge = 50 * time.Millisecond
+	// SyncAgeMin and SyncAgeMax bound how long a logged message may stay unsafe when nobody
+	// flushes, until the sync that makes it safe begins: syncRest times as long as the last
+	// sync took.
+	SyncAgeMin = 10 * time.Millisecond
+	SyncAgeMax = 50 * time.Millisecond
+	syncRest   = 9
 	// CheckpointAge is how long an applied message may stay without a checkpoint, and
 	// CheckpointBytes how much may. Together they bound what a restart replays. A
 	// checkpoint competes with the log for the disk, and blocks that are written again

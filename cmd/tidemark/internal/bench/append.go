@@ -93,7 +93,7 @@ func newRaw(ctx context.Context, o Options, safe bool) (func(context.Context) (f
 
 // syncOften syncs a log as a tail does whose clients never flush, until ctx ends.
 func syncOften(ctx context.Context, log *bus.Log) error {
-	tick := time.NewTicker(tail.SyncAge)
+	tick := time.NewTicker(tail.SyncAgeMax)
 	defer tick.Stop()
 	for {
 		select {
