@@ -14,6 +14,7 @@ import (
 type journalFlags struct {
 	settings            journal.Settings
 	flushBytes, payload size
+	checkpointBytes     size
 	lagBytes            lagBytes
 	lagAge              lagAge
 }
@@ -28,6 +29,9 @@ func (j *journalFlags) register(f *pflag.FlagSet) {
 		"hold nothing back before a client has flushed for the first time")
 	f.IntVar(&j.settings.MaxInFlight, "journal-max-in-flight", j.settings.MaxInFlight, "messages of a journal under way at a time: 1")
 	f.Var(&j.payload, "journal-max-payload", "most data in one entry, from 512 to 256KiB; a longer write becomes several")
+	j.checkpointBytes = size(j.settings.CheckpointBytes)
+	f.DurationVar(&j.settings.CheckpointAge, "journal-checkpoint-age", j.settings.CheckpointAge, "how long what is applied to the images may stay without a checkpoint")
+	f.Var(&j.checkpointBytes, "journal-checkpoint-bytes", "how much of the journal may: a restart replays it")
 	f.Var(&j.lagBytes, "journal-lag-bytes", "a replica further behind is disconnected; or never (default: three quarters of the journal's bound)")
 	f.Var(&j.lagAge, "journal-lag-age", "a replica that commits nothing for so long is disconnected; or never (default: 168h)")
 }
@@ -36,6 +40,7 @@ func (j *journalFlags) register(f *pflag.FlagSet) {
 func (j *journalFlags) check() error {
 	j.settings.FlushBytes = int(min(j.flushBytes, math.MaxInt32))
 	j.settings.PayloadBytes = int(min(j.payload, math.MaxInt32))
+	j.settings.CheckpointBytes = uint64(j.checkpointBytes)
 	return j.settings.Check()
 }
 

@@ -151,9 +151,9 @@ func (t *Tail) applied(items []item) {
 	clear(t.queue[:n])
 	t.queue = t.queue[n:]
 	signal(t.checkpointDue)
-	bound := uint64(CheckpointBytes)
+	bound := t.cfg.CheckpointBytes
 	if t.replaying {
-		bound = replayBytes
+		bound *= replayTimes
 	}
 	if t.marks.Applied.Bytes-t.marks.Committed.Bytes >= bound {
 		signal(t.hurry)
@@ -197,7 +197,7 @@ func (t *Tail) checkpointLoop(ctx context.Context) error {
 
 // awaitCheckpointDue returns when what was applied just now is to be checkpointed.
 func (t *Tail) awaitCheckpointDue(ctx context.Context) error {
-	age, idle := time.NewTicker(CheckpointAge), time.NewTicker(idleAge)
+	age, idle := time.NewTicker(t.cfg.CheckpointAge), time.NewTicker(idleAge)
 	defer age.Stop()
 	defer idle.Stop()
 	before := t.Marks().Applied
@@ -206,7 +206,7 @@ func (t *Tail) awaitCheckpointDue(ctx context.Context) error {
 		case <-idle.C:
 			marks := t.Marks()
 			quiet := marks.Applied == before && marks.Applied == marks.Logged
-			if quiet && marks.Applied.Bytes-marks.Committed.Bytes >= idleBytes && !t.isReplaying() {
+			if quiet && marks.Applied.Bytes-marks.Committed.Bytes >= t.cfg.CheckpointBytes/idlePart && !t.isReplaying() {
 				return nil
 			}
 			before = marks.Applied

@@ -8,10 +8,39 @@ import (
 	"tidemark/events"
 )
 
+// bounded is a configuration with the usual bounds of checkpoints.
+var bounded = Config{CheckpointAge: CheckpointAge, CheckpointBytes: CheckpointBytes}
+
+// What nothing follows is checkpointed at once, if it is much.
+func TestIdleCheckpoint(t *testing.T) {
+	const much = CheckpointBytes / idlePart
+	for _, c := range []struct {
+		name            string
+		applied, logged uint64 // bytes
+		sooner          bool
+	}{
+		{"much and nothing behind it", much, much, true},
+		{"little", much - 1, much - 1, false},
+		{"more to come", much, much + 1, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tail := &Tail{cfg: bounded, hurry: make(chan struct{}, 1)}
+			tail.marks.Applied.Bytes, tail.marks.Logged.Bytes = c.applied, c.logged
+			began := time.Now()
+			if err := tail.awaitCheckpointDue(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if sooner := time.Since(began) < CheckpointAge; sooner != c.sooner {
+				t.Errorf("%s: a checkpoint after %v", c.name, time.Since(began))
+			}
+		})
+	}
+}
+
 // A restart that replays takes no checkpoint because of age, and one soon after.
 func TestNoCheckpointByAgeWhileReplaying(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tail := &Tail{hurry: make(chan struct{}, 1)}
+		tail := &Tail{cfg: bounded, hurry: make(chan struct{}, 1)}
 		tail.setReplaying(true)
 		due := make(chan error, 1)
 		go func() { due <- tail.awaitCheckpointDue(t.Context()) }()
@@ -40,10 +69,10 @@ func TestCheckpointBounds(t *testing.T) {
 		{false, CheckpointBytes - 1, false},
 		{false, CheckpointBytes, true},
 		{true, CheckpointBytes, false},
-		{true, replayBytes - 1, false},
-		{true, replayBytes, true},
+		{true, replayTimes*CheckpointBytes - 1, false},
+		{true, replayTimes * CheckpointBytes, true},
 	} {
-		tail := &Tail{replaying: c.replaying, hurry: make(chan struct{}, 1), checkpointDue: make(chan struct{}, 1)}
+		tail := &Tail{cfg: bounded, replaying: c.replaying, hurry: make(chan struct{}, 1), checkpointDue: make(chan struct{}, 1)}
 		it := item{message: &events.Batch{End: events.Mark{Bytes: c.bytes}}}
 		tail.queue = []item{it}
 		tail.applied([]item{it})

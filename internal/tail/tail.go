@@ -1,6 +1,7 @@
 package tail
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -24,18 +25,18 @@ const (
 	SyncAgeMax = 50 * time.Millisecond
 	syncRest   = 9
 	// CheckpointAge is how long an applied message may stay without a checkpoint, and
-	// CheckpointBytes how much may. Together they bound what a restart replays. A
+	// CheckpointBytes how much may, where [Config] does not say otherwise. Together they bound what a restart replays. A
 	// checkpoint competes with the log for the disk, and blocks that are written again
 	// before it cost nothing: often is not better.
 	CheckpointAge   = 5 * time.Second
 	CheckpointBytes = 512 << 20
-	// idleBytes applied is worth a checkpoint at once when nothing has followed for idleAge:
-	// a backlog is worked off, or a client has paused, and the disk has nothing else to do.
-	idleBytes = 32 << 20
-	idleAge   = 200 * time.Millisecond
-	// replayBytes is how much may while a restart replays: nobody is served before it is
+	// A part of CheckpointBytes is worth a checkpoint at once when nothing has followed for
+	// idleAge: a backlog is worked off, or a client has paused, and the disk is idle.
+	idlePart = 16
+	idleAge  = 200 * time.Millisecond
+	// replayTimes CheckpointBytes may while a restart replays: nobody is served before it is
 	// done, and to write the image back takes longer than to apply.
-	replayBytes = 4 * CheckpointBytes
+	replayTimes = 4
 	// clientsAge is how often the clients of a quiet log are looked at for trimming.
 	clientsAge = time.Second
 )
@@ -52,6 +53,10 @@ type Config struct {
 	// that is noticed, whatever was checkpointed. Not for a log that may lose what it
 	// calls safe.
 	NoteSafe bool
+	// CheckpointAge and CheckpointBytes bound what is applied and in no checkpoint; 0: the
+	// constants of these names.
+	CheckpointAge   time.Duration
+	CheckpointBytes uint64
 	// OnApplied is called with each message after it was applied, and perhaps others behind
 	// it, in order, before its memory may be used again. It may be nil.
 	OnApplied func(m events.JournalMessage)
@@ -123,6 +128,8 @@ type waiter struct {
 // New returns a tail that stands at the replica's last checkpoint. seq is the log's
 // sequence there.
 func New(cfg Config) *Tail {
+	cfg.CheckpointAge = cmp.Or(cfg.CheckpointAge, CheckpointAge)
+	cfg.CheckpointBytes = cmp.Or(cfg.CheckpointBytes, CheckpointBytes)
 	committed, seq := cfg.Replica.Committed()
 	t := &Tail{
 		cfg:           cfg,

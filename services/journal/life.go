@@ -74,6 +74,8 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 		Stage:     true,
 		NoteSafe:  d.service.deps.Durability != bus.Relaxed,
 		OnApplied: l.applied,
+
+		CheckpointAge: deps.Settings.CheckpointAge, CheckpointBytes: deps.Settings.CheckpointBytes,
 		OnCommit:  l.committed,
 		TrimBelow: func() events.Position { return d.service.clients.Needed(d.id, d.name.Pool, "") },
 	})

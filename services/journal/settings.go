@@ -5,6 +5,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/tail"
 )
 
 // Settings say how changes are gathered into messages of the log (group commit) and how
@@ -29,17 +30,25 @@ type Settings struct {
 	// PayloadBytes is the most data that one entry carries, in bytes; 512 to 256 KiB. A
 	// longer write becomes several entries that are applied together.
 	PayloadBytes int
+	// CheckpointAge is how long, CheckpointBytes how much of the log may be applied to the
+	// image without a checkpoint: a restart replays it. 100 ms to 10 minutes, 1 MiB or more.
+	CheckpointAge   time.Duration
+	CheckpointBytes uint64
 }
 
 const (
 	payloadBytesMin = 512
 	flushAgeMax     = time.Minute
+
+	checkpointAgeMin, checkpointAgeMax = 100 * time.Millisecond, 10 * time.Minute
+	checkpointBytesMin                 = 1 << 20
 )
 
 // DefaultSettings returns what [Deps] without settings get.
 func DefaultSettings() Settings {
 	return Settings{
 		FlushBytes: events.BatchBytesMax, WritethroughUntilFlush: true, MaxInFlight: 1, PayloadBytes: events.PayloadMax,
+		CheckpointAge: tail.CheckpointAge, CheckpointBytes: tail.CheckpointBytes,
 	}
 }
 
@@ -56,6 +65,10 @@ func (s Settings) Check() error {
 		return fault.New(fault.Usage, "one message of a journal is under way at a time, not %d: what keeps a former owner out needs that", s.MaxInFlight)
 	case s.PayloadBytes < payloadBytesMin || s.PayloadBytes > events.PayloadMax:
 		return fault.New(fault.Usage, "an entry of the journal carries %d to %d bytes, not %d", payloadBytesMin, events.PayloadMax, s.PayloadBytes)
+	case s.CheckpointAge < checkpointAgeMin || s.CheckpointAge > checkpointAgeMax:
+		return fault.New(fault.Usage, "a checkpoint is taken every %v to %v, not %v", checkpointAgeMin, checkpointAgeMax, s.CheckpointAge)
+	case s.CheckpointBytes < checkpointBytesMin:
+		return fault.New(fault.Usage, "a checkpoint is taken every %d bytes of the journal or more, not %d", checkpointBytesMin, s.CheckpointBytes)
 	}
 	return nil
 }
