@@ -10,7 +10,10 @@ import (
 
 func TestDistribution(t *testing.T) {
 	got := distribution([]api.Directory{
-		{Node: "n2", Role: events.Slave}, {Node: "n1", Role: events.Master}, {Role: events.Slave}, {Node: "n2", Role: events.Slave},
+		{Node: "n2", Role: events.Slave},
+		{Node: "n1", Role: events.Master},
+		{Role: events.Slave},
+		{Node: "n2", Role: events.Slave},
 		{Node: "n2", Role: events.Master},
 	})
 	want := []share{{"", 0, 1}, {"n1", 1, 0}, {"n2", 1, 2}}
