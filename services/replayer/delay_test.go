@@ -155,3 +155,30 @@ func TestDelayedFirstSync(t *testing.T) {
 	}
 	west.sameAs(east)
 }
+
+// What is held back fills this site's journal: then receiving waits, nothing is lost and nothing
+// of it is cut, and it goes on when there is room.
+func TestDelayedFollowerWithAFullJournal(t *testing.T) {
+	east, west := newPair(t)
+	west.stop()
+	west.follower = New(Deps{Bus: west.at.Bus, Node: west.at.Node, Log: west.at.Log, JournalBytesMax: 64 << 20})
+	west.stop = sitetest.Run(t, west.follower.Run)
+	<-west.follower.Ready()
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 64 << 20})
+	west.follow()
+	west.sameAs(east)
+	west.configure(time.Hour)
+	own := west.follower.followers[west.id].copy()
+	sitetest.Eventually(t, "west holds back", func() bool { _, noted := own.replica.NotedDue(); return noted })
+	before := west.status().Applied
+	for i := range uint64(96) {
+		east.write("disk0", bytes.Repeat([]byte{byte(i + 1)}, 1<<20), i%64<<20)
+	}
+	sitetest.Eventually(t, "the journal is full", func() bool { return west.status().Bytes > 60<<20 })
+	if s := west.status(); !s.Applied.Same(before) || s.Position.Position >= east.status().Position.Position {
+		t.Errorf("after %v: %+v", before.Position, s)
+	}
+	west.configure(0)
+	west.sameAs(east)
+}

@@ -311,7 +311,7 @@ func TestVerifyAcrossInterruptions(t *testing.T) {
 			_, _ = ask[api.Nothing](east, api.MetadataSet, api.MetadataRequest{Image: "busy", Key: "k", Value: fmt.Sprint(i)})
 		}
 	})
-	t.Run("the connection to the source breaks", func(t *testing.T) {
+	t.Run("the connection to the source breaks", func(*testing.T) {
 		west.sound(once(func() {
 			if src, err := west.follower.followers[west.id].followed(); err == nil {
 				src.bulk.Close()
@@ -319,13 +319,13 @@ func TestVerifyAcrossInterruptions(t *testing.T) {
 		}))
 	})
 	stop()
-	t.Run("the source is started again", func(t *testing.T) {
+	t.Run("the source is started again", func(*testing.T) {
 		west.sound(once(func() {
 			east.restartOwner()
 			east.own("")
 		}))
 	})
-	t.Run("a snapshot comes, another goes", func(t *testing.T) {
+	t.Run("a snapshot comes, another goes", func(*testing.T) {
 		must[[]api.Snapshot](east, api.SnapCreate, api.SnapRequest{Image: "busy", Snapshot: "gone"})
 		west.sameAs(east)
 		west.sound(once(func() {
@@ -333,7 +333,7 @@ func TestVerifyAcrossInterruptions(t *testing.T) {
 			must[api.Nothing](east, api.SnapRemove, api.SnapRequest{Image: "busy", Snapshot: "gone"})
 		}))
 	})
-	t.Run("the image goes", func(t *testing.T) {
+	t.Run("the image goes", func(*testing.T) {
 		must[api.Nothing](east, api.SnapRemove, api.SnapRequest{Image: "busy", Snapshot: "new"})
 		west.sameAs(east)
 		west.sound(once(func() { must[api.Nothing](east, api.ImageRemove, api.ImageRequest{Image: "busy"}) }))
