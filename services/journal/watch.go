@@ -20,7 +20,8 @@ const (
 	watchAge = 3 * time.Second
 	// watchTime bounds the questions to one peer about one pool.
 	watchTime = 5 * time.Second
-	// watchesAtOnce bounds how many peers are asked at a time.
+	// watchesAtOnce bounds how many peers are asked at a time, and each about how many
+	// directories.
 	watchesAtOnce = 16
 )
 
@@ -132,6 +133,8 @@ func (w *watch) ask(ctx context.Context, conn *nats.Conn, s survey) error {
 	if err != nil {
 		return fmt.Errorf("list its directories: %w", err)
 	}
+	var group errgroup.Group
+	group.SetLimit(watchesAtOnce)
 	for _, d := range s.directories {
 		i := slices.IndexFunc(list, func(there api.Directory) bool { return there.Path == d.name.Path })
 		if i < 0 {
@@ -139,11 +142,14 @@ func (w *watch) ask(ctx context.Context, conn *nats.Conn, s survey) error {
 			continue
 		}
 		at := holder.Holding{Conn: conn, Directory: list[i].ID, Peer: s.peer, Self: w.service.deps.Node.Site.UUID}
-		if err := d.compare(ctx, at, list[i].Role == events.Master); err != nil {
-			w.service.deps.Log.Debug("directory not watched", "directory", d.name.String(), "site", s.peer.Site, "error", err)
-		}
+		group.Go(func() error {
+			if err := d.compare(ctx, at, list[i].Role == events.Master); err != nil {
+				d.log.Debug("directory not watched", "site", s.peer.Site, "error", err)
+			}
+			return nil
+		})
 	}
-	return ctx.Err()
+	return group.Wait()
 }
 
 // compare compares the directory's history with that of a peer's copy.

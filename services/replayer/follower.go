@@ -386,6 +386,9 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
 	state, turn, isStuck := stuck(err)
 	if !isStuck {
+		if len(f.service.clients.Peers.Receivable(f.name.Pool)) == 0 {
+			f.resolved() // there is nobody to have parted from
+		}
 		f.enter(Errored, err)
 		f.log.Warn("not following", "error", err)
 		return wait

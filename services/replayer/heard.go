@@ -10,7 +10,7 @@ import (
 )
 
 // headKept is how often the source's head is kept, if it has moved.
-const headKept = 2 * time.Second
+const headKept = 5 * time.Second
 
 // keepHead keeps what is heard of the source for whoever asks after a restart what it had.
 func (f *follower) keepHead(ctx context.Context) error {

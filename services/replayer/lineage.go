@@ -41,11 +41,14 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 	at := holder.Holding{
 		Conn: src.talk.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
 	}
-	ctx, cancel := src.during(ctx, askTime)
+	asking, cancel := src.during(ctx, askTime)
 	defer cancel()
 	ours := holder.HistoryOf(own.replica)
-	theirs, err := at.History(ctx, ours)
-	if err != nil {
+	theirs, err := at.History(asking, ours)
+	switch {
+	case api.Nobody(err): // an older program, or nobody holds it there: registering will tell
+		return nil
+	case err != nil:
 		return err
 	}
 	relation := lineage.Compare(ours, theirs)
@@ -58,7 +61,7 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 			Self: f.service.deps.Node.Site, Name: f.name, Replica: own.replica, Journal: own.journal,
 			Ours: ours, Theirs: theirs, TheirsPrimary: src.primary, Relation: relation,
 		}
-		return &splitError{parting.Describe(ctx, at)}
+		return &splitError{parting.Describe(asking, at)}
 	case lineage.Unknown:
 		if !src.primary { // only the owner's word is final
 			return errJournalTooShort
