@@ -62,7 +62,7 @@ func (in *inside) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewJSONHandler(in.log, nil))
 	node := in.open(ctx, log)
-	b, err := bus.Connect(bus.Config{Name: in.name, Syncer: in.nats, Log: log, Options: []nats.Option{in.nats.InProcess()}})
+	b, err := bus.Connect(bus.Config{Name: in.name, Syncer: in.nats, Log: log, Dial: in.nats.Dial, Options: []nats.Option{in.nats.InProcess()}})
 	in.must(err)
 	in.must(b.EnsureStreams(ctx, events.SiteStreams()))
 	node.Site, err = siteid.Identify(ctx, b, in.name)

@@ -143,7 +143,7 @@ func (p *process) startNATS(ctx context.Context) error {
 func (p *process) connect(ctx context.Context) error {
 	cfg := bus.Config{Name: "tidemark " + p.cfg.node, URL: p.cfg.natsURL, Creds: p.cfg.creds, Log: p.log.With("part", "bus")}
 	if p.nats != nil {
-		cfg.Creds, cfg.Syncer, cfg.Guard = "", p.nats, p.nats.Space
+		cfg.Creds, cfg.Syncer, cfg.Guard, cfg.Dial = "", p.nats, p.nats.Space, p.nats.Dial
 		cfg.Options = append(cfg.Options, p.nats.InProcess())
 	}
 	b, err := connectPatiently(ctx, cfg, p.cfg.patience)

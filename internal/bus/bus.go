@@ -10,6 +10,11 @@
 //   - An append names the sequence that it expects to follow. The log itself refuses a
 //     writer that was overtaken ([ErrOvertaken]); an append whose answer was lost is
 //     looked up, never repeated blindly.
+//
+// A log at a server in this process that is appended to often gets a connection of its own,
+// which the appending goroutine reads and writes by itself, see direct.go. It changes what
+// an append costs and nothing of the above: whatever goes wrong there is looked up and tried
+// again over the client library's connection.
 package bus
 
 import (
@@ -17,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -66,6 +72,9 @@ type Config struct {
 	Log   *slog.Logger
 	// PullBytes is how much a reader of a stream asks for at a time; zero is 16 MiB.
 	PullBytes int
+	// Dial makes one more connection to an in-process server: a log that is appended to
+	// often gets one of its own. Nil where there is no such server.
+	Dial func() (net.Conn, error)
 	// Options are added to the connection's.
 	Options []nats.Option
 }
@@ -76,6 +85,7 @@ type Bus struct {
 	js     jetstream.JetStream
 	syncer Syncer
 	guard  func() error
+	dial   func() (net.Conn, error)
 	log    *slog.Logger
 	// pullBytes is how much a reader asks for at a time: the server cuts a connection
 	// that has more than 64 MiB outstanding.
@@ -112,7 +122,7 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, log: cfg.Log, pullBytes: pullBytes}
+	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, log: cfg.Log, pullBytes: pullBytes}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
 	}

@@ -42,7 +42,7 @@ func connect(t testing.TB, cfg bus.Config) *bus.Bus {
 }
 
 func inProcess(t testing.TB, s *natsd.Server) *bus.Bus {
-	return connect(t, bus.Config{Syncer: s, Options: []nats.Option{s.InProcess()}})
+	return connect(t, bus.Config{Syncer: s, Dial: s.Dial, Options: []nats.Option{s.InProcess()}})
 }
 
 // overTCP connects as another process does: it asks the server's own to sync.

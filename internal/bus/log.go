@@ -25,6 +25,7 @@ type Log struct {
 	bus    *Bus
 	name   string
 	stream jetstream.Stream
+	direct direct
 }
 
 // OpenLog opens a journal stream, and creates it if it is missing. An existing one gets
@@ -62,7 +63,7 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, streamError(err))
 	}
-	return &Log{b, name, stream}, nil
+	return &Log{bus: b, name: name, stream: stream, direct: direct{dial: b.dial, stream: name}}, nil
 }
 
 // RemoveLog deletes a journal stream; a missing one is no error.
@@ -140,6 +141,9 @@ func (l *Log) whyOvertaken(ctx context.Context, last uint64) error {
 }
 
 func (l *Log) appendOnce(ctx context.Context, subject string, data []byte, last uint64) error {
+	if !l.bus.nc.IsClosed() && l.direct.suits(len(data)) {
+		return publishError(l.direct.append(ctx, subject, data, last))
+	}
 	ctx, cancel := context.WithTimeout(ctx, appendTime)
 	defer cancel()
 	_, err := l.bus.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data},

@@ -196,6 +196,9 @@ func (s *Server) URL() string { return s.server.ClientURL() }
 // InProcess returns an option that connects a client without a socket.
 func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.server) }
 
+// Dial connects somebody who speaks NATS' protocol without a socket.
+func (s *Server) Dial() (net.Conn, error) { return s.server.InProcessConn() }
+
 // Healthy returns nil while the server and its streams work: a stream that met an I/O
 // error stays frozen until the server is restarted.
 func (s *Server) Healthy() error {

@@ -43,7 +43,7 @@ func StartIn(t testing.TB, name, dir string) *Site {
 		t.Fatalf("start NATS: %v", err)
 	}
 	t.Cleanup(server.Stop)
-	b, err := bus.Connect(bus.Config{Name: name, Syncer: server, Log: log, Options: []nats.Option{server.InProcess()}})
+	b, err := bus.Connect(bus.Config{Name: name, Syncer: server, Log: log, Dial: server.Dial, Options: []nats.Option{server.InProcess()}})
 	if err != nil {
 		t.Fatalf("connect: %v", err)
 	}

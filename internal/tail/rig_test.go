@@ -98,7 +98,7 @@ func newRig(t *testing.T) *rig {
 func newRigOn(t *testing.T, site *sitetest.Site, stream string) *rig {
 	t.Helper()
 	r := &rig{t: t, site: site, syncer: &syncer{server: site.Server}, fs: vfs.OS(), dir: t.TempDir(), versions: map[uint64]events.Position{}}
-	b, err := bus.Connect(bus.Config{Name: "tail", Syncer: r.syncer, Log: site.Log, Options: []nats.Option{site.Server.InProcess()}})
+	b, err := bus.Connect(bus.Config{Name: "tail", Syncer: r.syncer, Log: site.Log, Dial: site.Server.Dial, Options: []nats.Option{site.Server.InProcess()}})
 	if err != nil {
 		t.Fatal(err)
 	}

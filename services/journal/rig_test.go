@@ -24,7 +24,7 @@ func guarded(t testing.TB, at *sitetest.Site, guard func() error, syncer bus.Syn
 		syncer = at.Server
 	}
 	b, err := bus.Connect(bus.Config{
-		Name: "guarded", Syncer: syncer, Guard: guard, Log: at.Log, Options: []nats.Option{at.Server.InProcess()},
+		Name: "guarded", Syncer: syncer, Guard: guard, Log: at.Log, Dial: at.Server.Dial, Options: []nats.Option{at.Server.InProcess()},
 	})
 	if err != nil {
 		t.Fatal(err)

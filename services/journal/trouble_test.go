@@ -35,7 +35,7 @@ func (g *gated) Sync(ctx context.Context, stream string) error {
 func TestOperationKeepsTheDirectoryUntilItIsApplied(t *testing.T) {
 	at := sitetest.Start(t, "east")
 	g := &gated{Syncer: at.Server}
-	b, err := bus.Connect(bus.Config{Name: "gated", Syncer: g, Log: at.Log, Options: []nats.Option{at.Server.InProcess()}})
+	b, err := bus.Connect(bus.Config{Name: "gated", Syncer: g, Log: at.Log, Dial: at.Server.Dial, Options: []nats.Option{at.Server.InProcess()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -96,7 +96,7 @@ func newServer(ctx context.Context, o Options, name string, mode natsd.SyncMode)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := bus.Connect(bus.Config{Name: name, Syncer: server, Log: o.Log, Options: []nats.Option{server.InProcess()}})
+	b, err := bus.Connect(bus.Config{Name: name, Syncer: server, Log: o.Log, Dial: server.Dial, Options: []nats.Option{server.InProcess()}})
 	if err != nil {
 		server.Stop()
 		return nil, nil, err
