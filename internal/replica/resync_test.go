@@ -210,3 +210,56 @@ func TestDamagedNoteOfResyncs(t *testing.T) {
 		t.Errorf("seen up to %d", r.Resynced())
 	}
 }
+
+// Two copies of one history, of which one has merged layers and the other has not: what has
+// the same imprint in both has the same content. Versions alone would not tell.
+func TestImprintsTellMergedLayers(t *testing.T) {
+	misleading := 0
+	for seed := range uint64(20) {
+		j := newJournal(rand.New(rand.NewPCG(seed, 8)).IntN)
+		merged, apart := create1(t, vfs.OS(), filepath.Join(memDir(t), "a")), create1(t, vfs.OS(), filepath.Join(memDir(t), "b"))
+		for range 60 {
+			j.random(6)
+			for _, r := range []*Replica{merged, apart} {
+				mustApply(t, r, j.messages[len(j.messages)-1])
+			}
+		}
+		for more := true; more; {
+			var err error
+			if more, err = merged.Compact(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, l := range merged.Layers() {
+			indices, err := merged.LayerObjects(l.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for index := range indices {
+				a, err := merged.ImprintObject(l.ID, index)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := apart.ImprintObject(l.ID, index)
+				if err != nil || a.Version != b.Version {
+					continue
+				}
+				x, errX := merged.CopyObject(l.ID, index, nil)
+				y, errY := apart.CopyObject(l.ID, index, nil)
+				if err := errors.Join(errX, errY); err != nil {
+					t.Fatal(err)
+				}
+				same := bytes.Equal(x.Data, y.Data)
+				if !same {
+					misleading++
+				}
+				if a == b && !same {
+					t.Fatalf("seed %d: object %d of layer %d has one imprint and two contents", seed, index, l.ID)
+				}
+			}
+		}
+	}
+	if misleading == 0 {
+		t.Error("no object had one version and two contents: nothing was tried")
+	}
+}
