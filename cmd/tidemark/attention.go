@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"tidemark/internal/api"
 )
 
 // lagWorthTelling is how many seconds a replica may be behind, beyond the delay that was
@@ -101,12 +99,4 @@ func (d directoryLine) worry(rank int, do, format string, args ...any) worry {
 // lagAllowed is in seconds. What is held back on purpose is no lag.
 func (d directoryLine) lagAllowed() float64 {
 	return d.Delay + cmp.Or(d.TargetRPO, lagWorthTelling)
-}
-
-// copied tells how far a sync has come.
-func copied(p *api.Progress) string {
-	if p == nil {
-		return "not begun"
-	}
-	return fmt.Sprintf("%d of %d objects, %s", p.Objects, p.ObjectsTotal, formatSize(p.Bytes))
 }

@@ -73,7 +73,8 @@ func newMirrorStatus(c *cli) *cobra.Command {
   error         its error says what is wrong; it is tried again by itself
 
 Behind are the entries and bytes that were logged at the primary when it was last heard,
-and the seconds since this copy was level with it.`,
+and the seconds since this copy was level with it, which go on while it is not heard.
+A first sync or a resync shows what is copied, how fast, and how long the rest takes.`,
 		RunE: c.request(func(ctx context.Context, s *client, args []string) error {
 			states, err := s.mirrorStates(ctx, args)
 			if err != nil {
@@ -88,6 +89,10 @@ and the seconds since this copy was level with it.`,
 					t.row(m.Directory, m.Role, m.Primary, m.State, m.Position, behind(m.Lag), seconds(m.Lag.Seconds), len(m.Nodes), m.Error)
 				}
 				for _, m := range states {
+					if m.Progress != nil {
+						t.gap()
+						t.row(m.Directory + ": copied " + copied(m.Progress))
+					}
 					if m.Split != nil {
 						splitRows(t, m.Directory, m.Split)
 					}
