@@ -190,6 +190,7 @@ func splitBrain(r lineage.Relation, primary bool, self, peer string) bool {
 		return primary && !handedOver(r.Theirs.Tags, self)
 	case lineage.Unknown:
 		return primary
+	case lineage.Same, lineage.OtherLife:
 	}
 	return false
 }

@@ -381,26 +381,6 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 	return nil
 }
 
-// classify enters the state that an error means, and returns how long to wait. What only an
-// operator can help with is told once, not at each try.
-func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
-	state, turn, isStuck := stuck(err)
-	if !isStuck {
-		if len(f.service.clients.Peers.Receivable(f.name.Pool)) == 0 {
-			f.resolved() // there is nobody to have parted from
-		}
-		f.enter(Errored, err)
-		f.log.Warn("not following", "error", err)
-		return wait
-	}
-	if f.parted(state, err) {
-		f.log.Error("not following", "state", state, "error", err)
-		f.note(ctx, turn, err.Error())
-	}
-	f.enter(state, err)
-	return retryStuck
-}
-
 // finish makes what was kept safe.
 func (f *follower) finish(ctx context.Context, own *ownCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

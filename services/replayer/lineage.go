@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
-	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/lineage"
 	"tidemark/internal/tail"
@@ -70,6 +68,7 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
 	case lineage.OtherLife:
 		return fmt.Errorf("site %s: %w", src.peer.Site, errOtherLife)
+	case lineage.Same, lineage.Behind, lineage.Ahead:
 	}
 	return nil
 }
@@ -122,35 +121,4 @@ func (f *follower) ahead(received events.Mark) api.Ahead {
 		}
 	}
 	return a
-}
-
-// stuck reports whether an error says that only an operator can help, and with which state.
-func stuck(err error) (State, events.Lifecycle, bool) {
-	switch {
-	case errors.Is(err, tail.ErrDiverged), fault.CodeOf(err) == fault.SplitBrain:
-		return SplitBrain, events.Diverged, true
-	case errors.Is(err, tail.ErrTrimmed), errors.Is(err, errOtherLife):
-		return Disconnected, events.Disconnected, true
-	}
-	return "", "", false
-}
-
-// parted remembers why this copy cannot go on, and reports whether that is new.
-func (f *follower) parted(state State, err error) (news bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	news = f.noted != state
-	f.noted, f.split, f.splitAt = state, nil, time.Now()
-	var split *splitError
-	if errors.As(err, &split) {
-		f.split = split.split
-	}
-	return news
-}
-
-// resolved forgets a split brain: the source is followed.
-func (f *follower) resolved() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.noted, f.split = "", nil
 }

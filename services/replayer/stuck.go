@@ -1,0 +1,62 @@
+package replayer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/tail"
+)
+
+// classify enters the state that an error means, and returns how long to wait. What only an
+// operator can help with is told once, not at each try.
+func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
+	state, turn, isStuck := stuck(err)
+	if !isStuck {
+		if len(f.service.clients.Peers.Receivable(f.name.Pool)) == 0 {
+			f.resolved() // there is nobody to have parted from
+		}
+		f.enter(Errored, err)
+		f.log.Warn("not following", "error", err)
+		return wait
+	}
+	if f.parted(state, err) {
+		f.log.Error("not following", "state", state, "error", err)
+		f.note(ctx, turn, err.Error())
+	}
+	f.enter(state, err)
+	return retryStuck
+}
+
+// stuck reports whether an error says that only an operator can help, and with which state.
+func stuck(err error) (State, events.Lifecycle, bool) {
+	switch {
+	case errors.Is(err, tail.ErrDiverged), fault.CodeOf(err) == fault.SplitBrain:
+		return SplitBrain, events.Diverged, true
+	case errors.Is(err, tail.ErrTrimmed), errors.Is(err, errOtherLife):
+		return Disconnected, events.Disconnected, true
+	}
+	return "", "", false
+}
+
+// parted remembers why this copy cannot go on, and reports whether that is new.
+func (f *follower) parted(state State, err error) (news bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	news = f.noted != state
+	f.noted, f.split, f.splitAt = state, nil, time.Now()
+	var split *splitError
+	if errors.As(err, &split) {
+		f.split = split.split
+	}
+	return news
+}
+
+// resolved forgets a split brain: the source is followed.
+func (f *follower) resolved() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noted, f.split = "", nil
+}
