@@ -64,7 +64,7 @@ func (f *follower) resyncEmpty(own *ownCopy) error {
 
 func ignoreEnd(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the end of ctx is how it ends
 	}
 	return err
 }

@@ -125,13 +125,13 @@ func TestPromotionCarriesOutWhatWasDecided(t *testing.T) {
 	west.release()
 	west.stop()
 	killed := errors.New("the process is dead")
-	west.follower = New(Deps{Bus: west.at.Bus, Node: west.at.Node, Log: west.at.Log, JournalBytesMax: 1 << 30,
-		FS: vfs.NewFaulty(vfs.OS(), func(op vfs.Op) error {
-			if op.Kind == vfs.OpRename && strings.HasSuffix(op.Name, ".resync") {
-				return killed
-			}
-			return nil
-		})})
+	fsys := vfs.NewFaulty(vfs.OS(), func(op vfs.Op) error {
+		if op.Kind == vfs.OpRename && strings.HasSuffix(op.Name, ".resync") {
+			return killed
+		}
+		return nil
+	})
+	west.follower = New(Deps{Bus: west.at.Bus, Node: west.at.Node, Log: west.at.Log, JournalBytesMax: 1 << 30, FS: fsys})
 	west.stop = sitetest.Run(t, west.follower.Run)
 	<-west.follower.Ready()
 	west.acquire(1, true)
