@@ -111,91 +111,12 @@ func (m *misfortunes) lose(old, to int) {
 		m.writing.awaitWrites(m.random.Int64N(60))
 		m.stopWriting()
 	}
+	// What waits in a silent link can still arrive when it breaks: it does so before anybody
+	// is promoted.
+	m.around(old, (*link).sever)
 	for ends, wire := range m.wires {
 		if ends[0] != old && ends[1] != old {
 			wire.heal()
 		}
-	}
-}
-
-// reunite brings the sites back whose history has parted: each keeps what it has, says so,
-// and gives it up when it is told to.
-func (m *misfortunes) reunite() {
-	m.t.Helper()
-	parted := m.partedSites()
-	if len(parted) == 0 {
-		return
-	}
-	m.mend()
-	for _, i := range parted {
-		m.giveUp(m.sites[i], m.apart[i])
-	}
-	clear(m.apart)
-	m.mend()
-	for _, i := range parted {
-		m.awaitFollowing(m.primary, i, misfortuneDir)
-	}
-	m.excuse(append(parted, m.primary)...)
-}
-
-// giveUp demotes a site whose history has parted, if it is still a primary. It keeps all that
-// it has, says where the histories parted, and follows when it is told to give it up.
-func (m *misfortunes) giveUp(s *site, r *refused) {
-	m.t.Helper()
-	judge := func() {
-		m.t.Helper()
-		if err := r.judge(s).Prefix(); err != nil {
-			m.t.Fatalf("%s, which is apart: %v", s.name, err)
-		}
-	}
-	if s.mirror(misfortuneDir).Role == "master" {
-		judge = func() { m.t.Helper(); r.demandComplete(s) }
-		judge()
-		s.must("mirror", "demote", misfortuneDir)
-	}
-	var now mirrorState
-	await(m.t, patience, s.name+" knows of its split brain", func() (err error) {
-		now, err = s.mirrorNow(misfortuneDir)
-		if err != nil {
-			return err
-		}
-		follows := now.State == "replaying" && r.entries == 0
-		return unless(now.State == "split_brain" || follows, "it is %s at %v: %s", now.State, now.Position, now.Error)
-	})
-	if now.State == "replaying" {
-		m.count["nothing to give up"]++
-		return
-	}
-	judge()
-	if sp := now.Split; sp != nil {
-		if sp.Common != r.common || sp.Ours.Entries < uint64(r.entries) || sp.Ours.Entries < r.said || len(sp.Resolve) == 0 {
-			m.t.Errorf("%s has parted at %v, where at least %d entries (%d were reported as lost) are refused; it says: %+v",
-				s.name, r.common, r.entries, r.said, *sp)
-		}
-	}
-	m.startOver(s)
-}
-
-// startOver has a site give up what it holds and follow the primary: by a resync, with either
-// side killed in the middle of it or not, or by making its copy anew.
-func (m *misfortunes) startOver(s *site) {
-	m.t.Helper()
-	if m.random.IntN(4) == 0 {
-		s.must("mirror", "remove", misfortuneDir)
-		s.must("mirror", "add", misfortuneDir)
-		return
-	}
-	m.count["resync"]++
-	s.must("mirror", "resync", misfortuneDir)
-	switch m.random.IntN(3) {
-	case 0:
-		m.killWithin(s.process, longestStart)
-		s.start()
-	case 1:
-		source := m.sites[m.primary]
-		m.stopWriting()
-		m.killWithin(source.process, longestStart)
-		source.start()
-		m.write()
 	}
 }

@@ -1,8 +1,11 @@
 package e2e_test
 
 import (
+	"context"
 	"math"
 	"time"
+
+	"tidemark/internal/nbdclient"
 )
 
 // longestStart is about how long a site takes to be ready again.
@@ -102,6 +105,17 @@ func (m *misfortunes) judgeSnapshots() {
 	m.snaps = nil
 }
 
+// serves reports whether an image can be opened now.
+func (s *site) serves(image string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := nbdclient.Dial(ctx, "unix", s.socket, image)
+	if err == nil {
+		hangUp(conn)
+	}
+	return err == nil
+}
+
 // lookAtFollower cuts a follower off, whatever it is doing, and judges what it holds: a
 // prefix of the history, at one position over all images.
 func (m *misfortunes) lookAtFollower() {
@@ -112,7 +126,7 @@ func (m *misfortunes) lookAtFollower() {
 	}
 	m.around(i, (*link).sever)
 	defer m.around(i, (*link).heal)
-	if s.mirror(misfortuneDir).Position == (position{}) {
+	if !s.serves(m.load.images[0]) {
 		m.count["not looked at"]++ // its copy is not complete: it is no disk that ever was
 		return
 	}

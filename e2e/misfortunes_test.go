@@ -51,7 +51,9 @@ type refused struct {
 	// brain, because claims by themselves are given up.
 	entries int
 	// said is how many were reported as lost when the new primary was promoted.
-	said uint64
+	said  uint64
+	whole bool // it is a former primary's: everything acknowledged is in it
+	kept  bool // it is to be kept when it is given up
 }
 
 // misfortune is one thing that can happen.

@@ -95,7 +95,8 @@ func (f *follower) appraiseAgain(ctx context.Context, src *source) (candidate, e
 }
 
 // anyBeats reports whether one of the other peers is better followed than what is. To hold
-// more of a history is no reason: that comes.
+// more of a history is a reason only where it does not come by itself: sites that follow
+// each other wait for what a third one has, for ever.
 func (f *follower) anyBeats(ctx context.Context, src *source, now candidate) bool {
 	others := f.service.clients.Peers.Receivable(f.name.Pool)
 	for _, peer := range others {
@@ -112,7 +113,7 @@ func (f *follower) anyBeats(ctx context.Context, src *source, now candidate) boo
 		cancel()
 		other.close()
 		is := other.candidate
-		if err == nil && (is.primary || now.unheard && !is.unheard) {
+		if err == nil && (is.primary || now.unheard && is.beats(now)) {
 			return true
 		}
 	}
