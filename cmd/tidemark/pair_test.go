@@ -28,6 +28,7 @@ func TestTwoSites(t *testing.T) {
 			Setup: func(env *testscript.Env) error {
 				env.Setenv("EAST", east.values["nats"])
 				env.Setenv("WEST", west.values["nats"])
+				env.Setenv("EAST_SOCKET", east.socket)
 				return nil
 			},
 		})
