@@ -24,22 +24,10 @@ func (p *party) status() api.Status {
 // told counts the turns of one kind that listeners at a site were told of.
 func (p *party) told(what events.Lifecycle) int {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	n := 0
-	err := p.at.Bus.Watch(ctx, events.StreamLifecycle, "tidemark.lifecycle.>", cancel, func(_ uint64, f events.Fact) error {
-		if noted, ok := f.(*events.LifecycleNoted); ok && noted.What == what {
-			n++
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, context.Canceled) {
-		p.t.Fatal(err)
-	}
-	return n
+	return len(p.notes(what))
 }
 
-// level has a new image at east, which west holds too.
+// levelPair has a new image at east, which west holds too.
 func levelPair(t *testing.T) (east, west *party) {
 	t.Helper()
 	east, west = newPair(t)
@@ -283,5 +271,33 @@ func TestSessionsEndWithTheRole(t *testing.T) {
 		writable(replica, true)
 		primary, replica = replica, primary
 		replica.sameAs(primary)
+	}
+}
+
+// What only an operator can help with is told once, however often it is tried, and again
+// only after it was resolved.
+func TestAlarmIsToldOnce(t *testing.T) {
+	p, _ := newPair(t)
+	f := newFollower(p.follower, &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: eastID, Role: events.Slave}, Pool: "vms", Path: "/prod",
+	})
+	parted := &splitError{&api.Split{Peer: "east", Ours: api.SplitSide{Site: "west"}, Theirs: api.SplitSide{Site: "east"}}}
+	try := func(times int, err error) {
+		for range times {
+			f.classify(t.Context(), err, time.Second)
+			f.enter(Stopped, err)
+		}
+	}
+	try(3, parted)
+	try(1, fault.New(fault.Timeout, "the link is cut"))
+	try(2, parted)
+	if n := p.told(events.Diverged); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	f.resolved()
+	try(2, parted)
+	try(2, errOtherLife)
+	if n, m := p.told(events.Diverged), p.told(events.Disconnected); n != 2 || m != 1 {
+		t.Errorf("told %d times of a split brain, %d times of another life", n, m)
 	}
 }
