@@ -7,6 +7,7 @@
 //	in    acquire and release of directories (role master), from the notifier
 //	      NBD requests; requests of the command line about images, snapshots and journals
 //	      commit positions of all clients of the journals (stream POSITIONS)
+//	      peers' directories, and the tags and ends of their copies, every 3 s (watch.go)
 //	out   tags and entries (the directory's journal stream)
 //	      heads (how far the journal is logged and safe), not stored
 //	      its own commit position; turns in a directory's life (stream LIFECYCLE)
