@@ -57,7 +57,7 @@ func median(v []float64) float64 {
 
 // paired runs product and baseline in turn and takes the medians.
 func paired(ctx context.Context, o Options, r Result, product, baseline func(context.Context) (float64, error)) (Result, error) {
-	var ours, theirs, ratios []float64
+	c := comparison{Result: r}
 	for range o.Rounds {
 		b, err := baseline(ctx)
 		if err != nil {
@@ -67,10 +67,25 @@ func paired(ctx context.Context, o Options, r Result, product, baseline func(con
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", r.Name, err)
 		}
-		ours, theirs, ratios = append(ours, p), append(theirs, b), append(ratios, p/b)
+		c.add(p, b)
 	}
-	r.Product, r.Baseline, r.Ratio = median(ours), median(theirs), median(ratios)
-	return r, nil
+	return c.result(), nil
+}
+
+// comparison is a measurement with its rounds.
+type comparison struct {
+	Result
+	ours, theirs, ratios []float64
+}
+
+func (c *comparison) add(product, baseline float64) {
+	c.ours, c.theirs, c.ratios = append(c.ours, product), append(c.theirs, baseline), append(c.ratios, product/baseline)
+}
+
+// result takes the medians.
+func (c *comparison) result() Result {
+	c.Product, c.Baseline, c.Ratio = median(c.ours), median(c.theirs), median(c.ratios)
+	return c.Result
 }
 
 // place is a site in this process with one directory and one image.

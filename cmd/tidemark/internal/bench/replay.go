@@ -2,10 +2,14 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"tidemark/events"
@@ -16,7 +20,8 @@ import (
 )
 
 // Replay measures how fast a follower works off a backlog: from its start to the
-// checkpoint that covers all of it, against a loop that only reads the same journal.
+// checkpoint that covers all of it, against a loop that only reads the same journal, and,
+// where fio is installed, against that much written to a file past the page cache.
 // The backlog is as many random writes of one block as make up half the image.
 func Replay(ctx context.Context, o Options) ([]Result, error) {
 	o, remove, err := workFolder(o)
@@ -42,10 +47,69 @@ func Replay(ctx context.Context, o Options) ([]Result, error) {
 		return nil, err
 	}
 	defer west.stop()
-	r, err := paired(ctx, o, Result{
-		Name: "replay", Unit: "MB/s", What: "reading the same journal and dropping it",
-	}, west.replay, west.drop)
-	return []Result{r}, err
+	return west.rounds(ctx)
+}
+
+// rounds measures reading, writing and replaying in turn.
+func (f *follower) rounds(ctx context.Context) ([]Result, error) {
+	reading := comparison{Result: Result{Name: "replay", Unit: "MB/s", What: "reading the same journal and dropping it"}}
+	writing := comparison{Result: Result{Name: "replay", Unit: "MB/s", What: "fio writing as much to a file with O_DIRECT, 32 at a time"}}
+	_, err := exec.LookPath("fio")
+	withFio := err == nil
+	for range f.o.Rounds {
+		read, err := f.drop(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("replay: reading: %w", err)
+		}
+		written := 0.0
+		if withFio {
+			if written, err = f.raw(ctx); err != nil {
+				return nil, fmt.Errorf("replay: %w", err)
+			}
+		}
+		replayed, err := f.replay(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
+		reading.add(replayed, read)
+		writing.add(replayed, written)
+	}
+	if !withFio {
+		return []Result{reading.result()}, nil
+	}
+	return []Result{reading.result(), writing.result()}, nil
+}
+
+// raw is a round of fio: as many random writes as the backlog has, to a file as large as
+// the image that has all its blocks.
+func (f *follower) raw(ctx context.Context) (float64, error) {
+	file := filepath.Join(f.o.Dir, "raw")
+	args := []string{
+		"--name=raw", "--filename=" + file, "--ioengine=libaio", "--direct=1", "--iodepth=32", "--norandommap", "--randrepeat=0",
+		"--rw=randwrite", fmt.Sprintf("--bs=%d", f.o.Block), fmt.Sprintf("--size=%d", f.o.Size),
+	}
+	if _, err := os.Stat(file); err != nil {
+		fill := append(slices.Clone(args), "--rw=write", "--bs=1M")
+		if out, err := exec.CommandContext(ctx, "fio", fill...).CombinedOutput(); err != nil {
+			return 0, fmt.Errorf("fio: %w: %s", err, out)
+		}
+	}
+	args = append(args, fmt.Sprintf("--io_size=%d", f.o.Size/2), "--output-format=json")
+	out, err := exec.CommandContext(ctx, "fio", args...).Output()
+	if err != nil {
+		return 0, fmt.Errorf("fio: %w: %s", err, out)
+	}
+	var report struct {
+		Jobs []struct {
+			Write struct {
+				Rate float64 `json:"bw_bytes"` // bytes per second
+			} `json:"write"`
+		} `json:"jobs"`
+	}
+	if err := json.Unmarshal(out, &report); err != nil || len(report.Jobs) != 1 {
+		return 0, fmt.Errorf("report of fio: %w: %s", err, out)
+	}
+	return report.Jobs[0].Write.Rate / 1e6, nil
 }
 
 // follower is a site in this process that follows east.
