@@ -97,10 +97,9 @@ func (l *Link) set(s linkState) {
 	defer l.mu.Unlock()
 	l.state = s
 	for c := range l.conns {
-		switch s {
-		case linkCut:
+		if s == linkCut {
 			c.close()
-		case linkHole:
+		} else if s == linkHole {
 			c.lose()
 		}
 	}
@@ -120,10 +119,10 @@ func (c *linkConn) close() {
 func (l *Link) adopt(c *linkConn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch l.state {
-	case linkCut:
+	if l.state == linkCut {
 		return false
-	case linkHole:
+	}
+	if l.state == linkHole {
 		c.lose()
 	}
 	l.conns[c] = true

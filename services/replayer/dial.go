@@ -46,18 +46,22 @@ func dial(ctx context.Context, name, url string, log *slog.Logger) (*wire, error
 	defer tries.running.Wait()
 	defer cancel()
 	tries.begin()
+	underway := 1
 	next := time.NewTimer(jittered(dialGap))
 	defer next.Stop()
 	for {
 		select {
 		case won := <-tries.won:
 			return won, nil
-		case err := <-tries.failed: // it was refused, or timed out: the caller waits
-			return nil, fmt.Errorf("connect to %s: %w", url, err)
+		case err := <-tries.failed:
+			if underway--; underway == 0 { // it was refused: the caller waits
+				return nil, fmt.Errorf("connect to %s: %w", url, err)
+			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("connect to %s: %w", url, ctx.Err())
 		case <-next.C:
 			tries.begin()
+			underway++
 			next.Reset(jittered(dialGap))
 		}
 	}

@@ -340,32 +340,6 @@ func (f *follower) marks() tail.Marks {
 	return left
 }
 
-// committed announces the copy's commit position at both sites. The source is told on
-// a best effort: it learns the next one.
-func (f *follower) committed(ctx context.Context, mark events.Mark) error {
-	position := f.position(mark)
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
-	f.mu.Lock()
-	src := f.source
-	f.mu.Unlock()
-	if src != nil {
-		err = errors.Join(err, src.report(ctx, position))
-	}
-	return err
-}
-
-// position is what this copy says of itself to those that keep a journal for it.
-func (f *follower) position(mark events.Mark) events.PositionCommitted {
-	state := events.ClientConnected
-	if f.disconnected.Load() {
-		state = events.ClientDisconnected
-	}
-	return events.PositionCommitted{
-		Directory: f.id, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
-		State: state, Mark: mark, At: events.InstantOf(time.Now()),
-	}
-}
-
 // note publishes a turn in the directory's life. Nothing depends on it.
 func (f *follower) note(ctx context.Context, what events.Lifecycle, detail string) {
 	f.service.shared.Note(ctx, events.LifecycleNoted{

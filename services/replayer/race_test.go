@@ -1,0 +1,6 @@
+//go:build race
+
+package replayer
+
+// raceDetected: the race detector makes everything several times slower.
+const raceDetected = true
