@@ -6,6 +6,7 @@
 //	harness_process  one child process: start, ready line, kill, stop, pause, reap
 //	harness_site     a site of one or several processes, its command line, its exports
 //	harness_mirror   two sites that are peers, and what `mirror status` says of them
+//	harness_fleet    several sites, with a link of its own between any two
 //	harness_load     writers over several NBD connections, and the judge of what is left
 //	harness_exact    the same on no block's boundary, one request at a time
 //	harness_history  what several clients did, for the check of linearizability
