@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	inboxBytes = 256 << 10
+	// inboxBytes stays in a processor's cache while it is copied from.
+	inboxBytes = 64 << 10
 	// takeMax is the largest payload that is handed on without leaving the inbox;
 	// a larger one is read into a buffer of its own.
-	takeMax = 64 << 10
+	takeMax = 32 << 10
 	// stride is the part of a payload that has StallTime to arrive or to be taken.
 	stride = 1 << 20
 )

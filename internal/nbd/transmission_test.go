@@ -17,7 +17,7 @@ import (
 func TestWriteThenRead(t *testing.T) {
 	d := newDisk()
 	c := serve(t, nbd.Limits{}, d).simple(t)
-	for _, n := range []int{1, 512, 4096, 64 << 10, 64<<10 + 1, 300 << 10, 1 << 20} {
+	for _, n := range []int{1, 512, 4096, 32 << 10, 32<<10 + 1, 64 << 10, 64<<10 + 1, 300 << 10, 1 << 20} {
 		data := bytes.Repeat([]byte{byte(n), 7, byte(n >> 8)}, n)[:n]
 		off := uint64(diskSize - n)
 		c.request(wire.Request{Command: wire.CmdWrite, Cookie: 1, Offset: off, Length: uint32(n)}, data)
