@@ -110,6 +110,7 @@ func TestReplayGoesOnSoonAfterTheLinkIsBack(t *testing.T) {
 			t.Parallel()
 			l := newLinked(t)
 			l.west.follow()
+			l.west.sameAs(l.east) // the first sync is over
 			l.keepWriting(t)
 			l.resumes(t, func() {})
 			for _, down := range c.down {
@@ -128,6 +129,7 @@ func TestReplayGoesOnAfterALinkThatFlaps(t *testing.T) {
 	t.Parallel()
 	l := newLinked(t)
 	l.west.follow()
+	l.west.sameAs(l.east)
 	l.keepWriting(t)
 	random := rand.New(rand.NewPCG(3, 9))
 	for i := range 20 {
