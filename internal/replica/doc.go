@@ -8,7 +8,7 @@
 //	DIR/lock            held while the replica is open
 //	DIR/meta.db         bbolt, format 2: identity, state, tags, images, snapshots, layers,
 //	                    unfinished operations, objects
-//	DIR/safe            how far the journal was known to be safe; never synced
+//	DIR/safe            how far the journal was known to be safe; see safenote.go
 //	DIR/due             how far a journal was due that is applied with a delay; see duenote.go
 //	DIR/layers/N.img    a sparse file of data for each layer; a byte of the image lies
 //	                    at the same offset of the file. N is never used again.

@@ -96,8 +96,11 @@ func (r *Replica) NewJournal() bool {
 }
 
 // JournalReplaced says, durably, that the journal's stream is empty. Nothing was noted to be
-// safe in it.
+// safe in it: that comes first, so that a crash in between has the stream replaced again.
 func (r *Replica) JournalReplaced() error {
+	if err := r.renote(0); err != nil {
+		return err
+	}
 	r.applying.Lock()
 	r.newJournal, r.altered = false, true
 	r.applying.Unlock()

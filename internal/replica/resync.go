@@ -159,6 +159,9 @@ func replace(fsys vfs.FS, dir, keep string) error {
 	switch {
 	case there && keep != "":
 		err = fsys.Rename(dir, Refused(dir, keep))
+		if err == nil { // it must not be lost to the one that takes its name
+			err = fsys.SyncDir(filepath.Dir(dir))
+		}
 	case there:
 		err = erase(fsys, dir)
 	}

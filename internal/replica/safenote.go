@@ -19,9 +19,9 @@ const safeName = "safe"
 const safeNoteSize = 32
 
 // safeNote is how far the journal was known to be safe, when that was last noted: what a
-// journal must reach at least when the replica is opened again. It is never synced, so
-// after power loss it may be older, and is never newer than a log that keeps what it has
-// synced.
+// journal must reach at least when the replica is opened again. It is synced only
+// when the journal begins anew, so after power loss it may be older, and is never newer than a
+// log that keeps what it has synced.
 type safeNote struct {
 	file     vfs.File // nil until something is noted
 	mark     events.Mark
@@ -67,11 +67,23 @@ func (r *Replica) ContinueBehind(sequence uint64) error {
 	if _, err := r.checkpoint(); err != nil {
 		return fmt.Errorf("continue behind message %d: %w", sequence, err)
 	}
+	return r.renote(sequence)
+}
+
+// renote changes the sequence of both notes, durably: what is on the disk of them otherwise
+// is about a journal that is longer than the one which begins now.
+func (r *Replica) renote(sequence uint64) error {
 	if err := r.renoteDue(sequence); err != nil {
 		return err
 	}
 	noted, _ := r.NotedSafe()
-	return r.NoteSafe(noted, sequence)
+	if err := r.NoteSafe(noted, sequence); err != nil {
+		return err
+	}
+	if err := r.safe.file.Sync(); err != nil {
+		return fmt.Errorf("note that the journal goes on behind message %d: %w", sequence, err)
+	}
+	return nil
 }
 
 func encodeSafeNote(mark events.Mark, sequence uint64) []byte {
