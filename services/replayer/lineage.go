@@ -68,7 +68,12 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
 	case lineage.OtherLife:
 		return fmt.Errorf("site %s: %w", src.peer.Site, errOtherLife)
-	case lineage.Same, lineage.Behind, lineage.Ahead:
+	case lineage.Ahead:
+		if !src.primary { // it has to catch up with us; its journal may not have begun yet
+			pause(ctx, behindWait)
+			return errLookAgain
+		}
+	case lineage.Same, lineage.Behind:
 	}
 	return nil
 }
