@@ -28,9 +28,11 @@ func nextSteps(queue []item, safe uint64, enough int) (int, error) {
 	for n < len(queue) && bytes < enough {
 		next, err := nextStep(queue[n:])
 		switch {
-		case err != nil && n == 0:
+		case err != nil && n > 0:
+			return n, nil //nolint:nilerr // it is met again when it has come to the head
+		case err != nil:
 			return 0, err
-		case err != nil || next.decided == 0 || next.decided > safe:
+		case next.decided == 0 || next.decided > safe:
 			return n, nil
 		}
 		for _, it := range queue[n : n+next.messages] {
