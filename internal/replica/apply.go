@@ -2,6 +2,7 @@ package replica
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"tidemark/events"
@@ -76,6 +77,9 @@ func (r *Replica) ours(end events.Mark) bool {
 }
 
 func (r *Replica) applyTag(t *events.TagClaimed) error {
+	if t.Tag > r.reach.Tag() && t.Predecessor.Position < r.reach {
+		return r.fail(fmt.Errorf("tag %d continues %v, and objects were copied as of %v: %w", t.Tag, t.Predecessor.Position, r.reach, ErrAstray))
+	}
 	if _, mark := t.Encode(t.Mark.Time); !mark.Same(t.Mark) {
 		return corrupt("tag %d: its chain is %v where its content gives %v", t.Tag, t.Mark.Chain, mark.Chain)
 	}

@@ -149,7 +149,8 @@
 // copied one by one in any order while the source goes on, and then replays from S. An
 // object of a layer that was active was copied at some position after S, so replay finds it
 // too new; versions only grow along a history, therefore an object at or above an entry's
-// version has the entry in it and is skipped, object by object. Closed layers are copied as
+// version has the entry in it and is skipped, object by object. A history that goes on without
+// the newest entry that was copied is refused ([ErrAstray]): the source was lost with it. Closed layers are copied as
 // they are. This ends when replay has reached the newest copy; from there versions are
 // exact.
 //

@@ -28,6 +28,10 @@ var (
 	// ErrStale is returned by [Replica.InstallObject] for a copy older than the state
 	// that the sync began with: copy the object again, when its source has caught up.
 	ErrStale = errors.New("the copy is older than the start of the sync")
+	// ErrAstray is returned by [Replica.Apply] when the history goes on without entries that
+	// objects include which a first sync has copied: only its former owner had them. The
+	// copy was never consistent, and is to be made anew.
+	ErrAstray = errors.New("the history goes on without what was copied")
 	// ErrClosed is returned by what changes a replica after [Replica.Close].
 	ErrClosed = errors.New("the replica is closed")
 )

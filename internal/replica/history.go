@@ -83,6 +83,7 @@ func (r *Replica) rewind(to events.Mark) error {
 	r.tags = slices.Clone(r.tags[:keep])
 	r.tagsSaved = min(r.tagsSaved, keep)
 	r.begun, r.applied, r.seq = to.Position, to, 0
+	r.reach = min(r.reach, to.Position) // it was passed
 	r.newJournal, r.altered = true, true
 	return nil
 }

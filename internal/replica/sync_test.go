@@ -435,3 +435,52 @@ func TestSyncContinues(t *testing.T) {
 		}
 	}
 }
+
+// TestSyncedBeyondTheHistory has a source die whose newest entries nobody else has, just after
+// its objects were copied: the history that goes on without them is not this copy's, whatever
+// its positions.
+func TestSyncedBeyondTheHistory(t *testing.T) {
+	for _, has := range []bool{false, true} { // the next owner has the entries
+		j := twoImages()
+		start := *j
+		start.now = j.now.clone()
+		source := create1(t, vfs.OS(), filepath.Join(memDir(t), "source"))
+		if err := replay(source, j.messages); err != nil {
+			t.Fatal(err)
+		}
+		begin, err := source.SyncStart()
+		if err != nil {
+			t.Fatal(err)
+		}
+		follower := create1(t, vfs.OS(), filepath.Join(memDir(t), "follower"))
+		if err := follower.BeginSync(begin); err != nil {
+			t.Fatal(err)
+		}
+		lost := j.batch(events.Written{Image: 1, Data: []byte("nobody else has it")})
+		mustApply(t, source, lost)
+		copied, err := source.CopyObject(follower.Layers()[0].ID, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := follower.InstallObject(follower.Layers()[0].ID, 0, copied); err != nil {
+			t.Fatal(err)
+		}
+		if err := follower.EndSync(lost.End.Position, lost.End.Position); err != nil {
+			t.Fatal(err)
+		}
+		next := &start
+		if has {
+			next = j
+		}
+		next.claim(7)
+		err = replay(follower, next.messages[2:])
+		if has && err != nil || !has && !errors.Is(err, ErrAstray) {
+			t.Errorf("the next owner has the entries: %v; %v", has, err)
+		}
+		if has {
+			next.now.check(t, follower)
+		} else if follower.Consistent() {
+			t.Error("a copy is consistent that has an entry which its history lacks")
+		}
+	}
+}

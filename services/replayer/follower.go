@@ -126,7 +126,7 @@ func (f *follower) run(ctx context.Context) {
 			continue
 		}
 		f.enter(Errored, err)
-		if errors.Is(err, errStartOver) {
+		if errors.Is(err, errStartOver) || errors.Is(err, replica.ErrAstray) {
 			f.log.Warn("the first sync starts over", "error", err)
 			if err := replica.Destroy(f.service.deps.FS, f.folder()); err == nil {
 				f.enter(Stopped, nil)

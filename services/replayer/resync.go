@@ -103,7 +103,7 @@ func (f *follower) resync(ctx context.Context, old *donor) error {
 func (f *follower) useless(err error) bool {
 	var diverged *replica.DivergedError
 	var mismatch *replica.MismatchError
-	return errors.Is(err, errStartOver) || errors.Is(err, errDisconnected) || errors.Is(err, tail.ErrTrimmed) ||
+	return errors.Is(err, errStartOver) || errors.Is(err, replica.ErrAstray) || errors.Is(err, errDisconnected) || errors.Is(err, tail.ErrTrimmed) ||
 		errors.Is(err, tail.ErrDiverged) || errors.As(err, &diverged) || errors.As(err, &mismatch)
 }
 
