@@ -17,6 +17,9 @@ const (
 	TagDemoted  TagReason = "demoted"  // nobody owns the directory from here on
 	TagFull     TagReason = "full"     // the former tag's entries ran out
 	TagReset    TagReason = "reset"    // what came before was dropped from the journal
+	// TagLost: the journal had lost its end, which was given up. The images may hold parts of
+	// it, in versions that others have too: nobody else's copy continues this one's.
+	TagLost TagReason = "lost"
 )
 
 const tagFields = 14

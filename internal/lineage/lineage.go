@@ -78,10 +78,11 @@ func relation(kind Kind, ours, theirs History, common events.Mark, exact bool) R
 // Parted reports whether each side holds what the other lacks.
 func (r Relation) Parted() bool { return r.Kind == Diverged || r.Kind == OtherLife }
 
-// ClaimsOnly reports whether our side has nothing behind the common mark but claims: its
+// ClaimsOnly reports whether our side has nothing behind the common mark but claims, and its
 // images are what they were there.
 func (r Relation) ClaimsOnly() bool {
-	return r.Kind == Diverged && r.Exact && r.Ours.Entries == 0 && r.Ours.Bytes == 0
+	lost := slices.ContainsFunc(r.Ours.Tags, func(t events.TagClaimed) bool { return t.Reason == events.TagLost })
+	return r.Kind == Diverged && r.Exact && r.Ours.Entries == 0 && r.Ours.Bytes == 0 && !lost
 }
 
 // answer is what can be said about a history of which a part may be forgotten.

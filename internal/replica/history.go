@@ -99,13 +99,15 @@ func (r *Replica) NewJournal() bool {
 // JournalReplaced says, durably, that the journal's stream is empty. Nothing was noted to be
 // safe in it: that comes first, so that a crash in between has the stream replaced again.
 func (r *Replica) JournalReplaced() error {
-	if err := r.renote(0); err != nil {
+	noted, _ := r.NotedSafe() // its position stays, as in ContinueBehind
+	if err := r.renote(noted, 0); err != nil {
 		return err
 	}
 	r.applying.Lock()
 	r.newJournal, r.altered = false, true
 	r.applying.Unlock()
-	return r.ContinueBehind(0)
+	_, err := r.checkpoint()
+	return err
 }
 
 // loadNewJournal reads whether the journal is to be replaced.

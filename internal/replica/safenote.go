@@ -55,8 +55,9 @@ func (r *Replica) NotedSafe() (mark events.Mark, sequence uint64) {
 
 // ContinueBehind makes the replica one whose journal goes on behind the message with a
 // sequence, durably: what the journal held between the last checkpoint and there is given
-// up, or it holds nothing any more. The note keeps its position, because a tag that was
-// given out must not be given out again.
+// up. The note keeps its position, because a tag that was given out must not be given out
+// again. It is behind the checkpoint at least, which says that something was given up until
+// something else is noted.
 func (r *Replica) ContinueBehind(sequence uint64) error {
 	r.applying.Lock()
 	r.mu.Lock()
@@ -64,19 +65,23 @@ func (r *Replica) ContinueBehind(sequence uint64) error {
 	r.mu.Unlock()
 	r.altered = true
 	r.applying.Unlock()
-	if _, err := r.checkpoint(); err != nil {
+	mark, err := r.checkpoint()
+	if err != nil {
 		return fmt.Errorf("continue behind message %d: %w", sequence, err)
 	}
-	return r.renote(sequence)
+	noted, _ := r.NotedSafe()
+	if noted.Position <= mark.Position {
+		noted = events.Mark{Position: mark.Position + 1}
+	}
+	return r.renote(noted, sequence)
 }
 
-// renote changes the sequence of both notes, durably: what is on the disk of them otherwise
-// is about a journal that is longer than the one which begins now.
-func (r *Replica) renote(sequence uint64) error {
+// renote changes both notes, durably: what is on the disk of them otherwise is about a
+// journal that is longer than the one which begins now.
+func (r *Replica) renote(noted events.Mark, sequence uint64) error {
 	if err := r.renoteDue(sequence); err != nil {
 		return err
 	}
-	noted, _ := r.NotedSafe()
 	if err := r.NoteSafe(noted, sequence); err != nil {
 		return err
 	}

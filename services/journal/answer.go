@@ -114,12 +114,12 @@ func shownSnapshot(c holder.Copy, image, name string) (api.Snapshot, error) {
 }
 
 // sourceHandlers let followers copy and follow the directory.
-func (l *life) sourceHandlers() []api.Handler {
+func (l *life) sourceHandlers(reason events.TagReason) []api.Handler {
 	return holder.SyncSource{
 		Copy:       holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
 		Site:       l.directory.service.deps.Node.Site.Name,
 		Stream:     l.log.Name(),
-		Complete:   func() bool { return true }, // everything was replayed before
+		Complete:   func() bool { return reason != events.TagLost || l.claimed() }, // everything was replayed before
 		Followers:  holder.Gate{Service: l.directory.service.shared, Tail: l.tail},
 		Compaction: l.compaction,
 	}.Handlers()

@@ -81,8 +81,18 @@ func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
 	if err != nil {
 		return err
 	}
+	if reason == events.TagOpened && l.gaveUp() {
+		reason = events.TagLost // and died before this was said
+	}
 	_, err = l.logClaim(ctx, tag, reason, func(mark events.Mark) { l.writer = l.newWriter(mark) })
 	return err
+}
+
+// gaveUp reports whether the journal ends before what was noted to be safe in it: that was
+// given up, or it would not have been opened.
+func (l *life) gaveUp() bool {
+	noted, _ := l.replica.NotedSafe()
+	return noted.Position > l.tail.Marks().Logged.Position
 }
 
 // logClaim logs a tag behind the log's end, which the caller knows to be its own. logged

@@ -14,7 +14,9 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
+	"tidemark/internal/vfs"
 )
 
 // turns listens to what is noted of directories.
@@ -308,7 +310,7 @@ func TestLostTailIsGivenUp(t *testing.T) {
 	if err := at.Bus.RemoveLog(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // a journal that was reset is an ordinary one
+	for _, lost := range []bool{true, false} { // a journal that was reset is an ordinary one
 		s, stop = start(t, at)
 		d = s.start(&events.AcquireRequested{Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod"})
 		sitetest.Eventually(t, "reset or open", func() bool {
@@ -319,8 +321,8 @@ func TestLostTailIsGivenUp(t *testing.T) {
 			return err == nil
 		})
 		sitetest.Eventually(t, "open again", func() bool { state, _ := d.condition(); return state == Ready })
-		if now := d.life.claim.Load(); now.Tag <= tag {
-			t.Errorf("tag %d was given out after %d", now.Tag, tag)
+		if now := d.life.claim.Load(); now.Tag <= tag || (now.Reason == events.TagLost) != lost {
+			t.Errorf("tag %d (%s) was given out after %d", now.Tag, now.Reason, tag)
 		} else {
 			tag = now.Tag
 		}
@@ -330,5 +332,44 @@ func TestLostTailIsGivenUp(t *testing.T) {
 		}
 		write(t, dev, pattern(2, 4096), 4096, true)
 		stop()
+	}
+}
+
+// Whoever dies after it gave up what was lost says so all the same when it opens, or demotes,
+// the directory again: what is in its images is told from what others have by that.
+func TestLostTailIsGivenUpBeforeAKill(t *testing.T) {
+	for _, demote := range []bool{false, true} {
+		at := sitetest.Start(t, "east")
+		s, stop := start(t, at)
+		d := acquire(t, s)
+		create(t, d, "disk0", 1<<20)
+		stop()
+		if err := at.Bus.RemoveLog(t.Context(), d.life.log.Name()); err != nil {
+			t.Fatal(err)
+		}
+		s, stop = start(t, at)
+		again := &events.AcquireRequested{Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod"}
+		if err := newDirectory(s, again).giveUpLost(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if demote {
+			if _, err := newDirectory(s, again).demote(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := s.Acquire(t.Context(), again); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		r, err := replica.Open(vfs.OS(), at.Node.ReplicaDir(d.id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tags := r.Tags()
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if len(tags) < 2 || tags[1].Reason != events.TagLost {
+			t.Errorf("demoted %v: the tags are %+v", demote, tags)
+		}
 	}
 }

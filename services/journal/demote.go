@@ -77,7 +77,7 @@ func (d *directory) countImages(ctx context.Context) (images int, err error) {
 // settle finishes what an earlier life left unfinished, under a tag of its own: the next
 // owner begins with nothing open.
 func (l *life) settle(ctx context.Context) error {
-	if len(l.replica.Unfinished()) == 0 {
+	if len(l.replica.Unfinished()) == 0 && !l.gaveUp() {
 		return nil
 	}
 	if err := l.claimTag(ctx, events.TagOpened); err != nil {

@@ -99,7 +99,7 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 		d.failed(ctx, err, afterFailure(failures), wait)
 		reason = d.nextReason(reason)
 		if d.rest(ctx, wait, err) {
-			reason = events.TagReset
+			reason = events.TagLost
 		}
 		wait = min(2*wait, reopenLast)
 	}

@@ -31,6 +31,13 @@ type life struct {
 	ended      chan struct{}                     // closed when requests are no longer taken
 }
 
+// claimed reports whether the claim of this life was applied: whoever copies from here on
+// begins behind it.
+func (l *life) claimed() bool {
+	claim := l.claim.Load()
+	return claim != nil && l.replica.Applied().Position >= claim.Mark.Position
+}
+
 // over reports whether requests are no longer taken: the state follows a little later.
 func (l *life) over() bool {
 	select {
@@ -169,7 +176,7 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	}
 	group, inner := errgroup.WithContext(ctx)
 	bus, log := l.directory.service.deps.Bus, l.directory.log
-	stopSource, err := api.Serve(inner, bus.Conn(), log, l.sourceHandlers()...)
+	stopSource, err := api.Serve(inner, bus.Conn(), log, l.sourceHandlers(reason)...)
 	if err != nil {
 		return err
 	}

@@ -93,11 +93,11 @@ func (d *directory) giveUpLost(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	noted, _ := r.NotedSafe()
 	if err := r.ContinueBehind(last); err != nil {
 		return err
 	}
 	mark, _ := r.Committed()
-	noted, _ := r.NotedSafe()
 	d.log.Warn("the lost part of the journal was given up", "position", mark.Position.String())
 	d.note(ctx, events.JournalReset, mark, fmt.Sprintf("what was written behind %v was given up; the journal had been safe up to %v", mark.Position, noted.Position))
 	return nil

@@ -168,6 +168,9 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 	if err != nil {
 		return fmt.Errorf("message %d: %w", m.Sequence, err)
 	}
+	if claim, ok := message.(*events.TagClaimed); ok && claim.Reason == events.TagLost {
+		return fmt.Errorf("the owner has given up what its journal had lost, and its images may hold parts of that: %w", errDisconnected)
+	}
 	last := own.inbox.last()
 	switch {
 	case message.Follows(last):

@@ -3,6 +3,7 @@ package replayer
 import (
 	"slices"
 
+	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/replica"
 )
@@ -14,6 +15,25 @@ type donor struct {
 	// whole: its files hold what its versions say. Of one that is not, blocks are taken by
 	// their digests alone.
 	whole bool
+	// unsure is the position up to which a version does not stand for one content.
+	unsure events.Position
+}
+
+// trust finds out which versions stand for one content in the donor's history and in that of
+// the source, of which the tags are known: those behind every place where a lost journal was
+// given up, because the images there hold parts of what was lost. Tags that were forgotten
+// may have been such places.
+func (d *donor) trust(source []events.TagClaimed) {
+	if !d.exact() {
+		return
+	}
+	for _, tags := range [][]events.TagClaimed{d.replica.Tags(), source} {
+		for i, t := range tags {
+			if i == 0 || t.Reason == events.TagLost {
+				d.unsure = max(d.unsure, t.Predecessor.Position)
+			}
+		}
+	}
 }
 
 func (d *donor) exact() bool { return d != nil && d.replica != nil && d.whole }
@@ -25,7 +45,7 @@ func (d *donor) has(id objectID, page api.SyncObjectsReply, i int) bool {
 		return false
 	}
 	mine, err := d.replica.ImprintObject(id.layer, id.index)
-	return err == nil && mine.Version != 0 && uint64(mine.Version) == page.Versions[i] &&
+	return err == nil && mine.Version > d.unsure && uint64(mine.Version) == page.Versions[i] &&
 		mine.Bitmaps == replica.Digest(page.Bitmaps[replica.DigestSize*i:][:replica.DigestSize])
 }
 

@@ -63,6 +63,7 @@ func (f *follower) fill(ctx context.Context, own *ownCopy, run *copying) error {
 		}
 	}
 	f.hold = src.begin.Hold
+	run.donor.trust(own.replica.Tags())
 	if run.donor == nil {
 		f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
 	}
