@@ -181,6 +181,8 @@ func (f *follower) prepare(ctx context.Context, next *ownCopy, run *copying) err
 		if err := f.fill(ctx, next, run); err != nil {
 			return fmt.Errorf("resync from site %s: %w", run.source.peer.Site, err)
 		}
+	} else if err := f.goesOn(ctx, next.replica, run.source); err != nil {
+		return err
 	}
 	from, err := f.whereIn(ctx, run.source, next.tail.Marks().Logged)
 	if err != nil {
@@ -191,6 +193,25 @@ func (f *follower) prepare(ctx context.Context, next *ownCopy, run *copying) err
 	group.Go(func() error { return f.carry(inner, next, run.source, from) })
 	group.Go(func() error { return f.awaitLevel(inner, next, started) })
 	return group.Wait()
+}
+
+// goesOn demands, of a new copy that was left while it followed, that its source has all that
+// its files may hold parts of. There is no journal here that has it: whoever owned the
+// directory then does, and nobody else who may have been promoted since.
+func (f *follower) goesOn(ctx context.Context, fresh *replica.Replica, src *source) error {
+	at := holder.Holding{
+		Conn: src.talk.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
+	}
+	asking, cancel := src.during(ctx, askTime)
+	defer cancel()
+	theirs, err := at.History(asking, holder.HistoryOf(fresh))
+	if err != nil {
+		return err
+	}
+	if !continues(fresh.Tag(), theirs.Tags) {
+		return fmt.Errorf("%s has another owner than when its copy was left: %w", f.name, errStartOver)
+	}
+	return nil
 }
 
 // levelBytes is how far behind its source a copy may be that takes another's place, and
