@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"tidemark/events"
 	"tidemark/internal/bus"
 )
 
@@ -28,6 +29,37 @@ func TestStreamIsDeletedUnderItsReader(t *testing.T) {
 	if err := b.RemoveLog(ctx, l.Name()); err != nil {
 		t.Fatal(err)
 	}
+	if err := <-followed; !errors.Is(err, bus.ErrNotFound) {
+		t.Errorf("its reader ended with %v", err)
+	}
+}
+
+// TestStreamIsReplacedUnderItsReader: a stream that was deleted and created again under the
+// same name has other messages at the same sequences; its reader is told, and does not wait
+// for those that follow.
+func TestStreamIsReplacedUnderItsReader(t *testing.T) {
+	s := start(t, t.TempDir(), "127.0.0.1:0")
+	b := connect(t, bus.Config{URL: s.URL()})
+	l, subject := newLog(t, b, 0)
+	fill(t, l, subject, 1, 3)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	seen, followed := make(chan uint64, 100), make(chan error, 1)
+	go func() {
+		followed <- l.Follow(ctx, 1, func(m bus.Message) error {
+			seen <- m.Sequence
+			return nil
+		})
+	}()
+	awaitSequence(t, seen, 3)
+	if err := b.RemoveLog(ctx, l.Name()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.OpenLog(ctx, events.Stream{Name: l.Name(), Subjects: []string{subject}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, again, subject, 1, 2)
 	if err := <-followed; !errors.Is(err, bus.ErrNotFound) {
 		t.Errorf("its reader ended with %v", err)
 	}

@@ -29,13 +29,18 @@ type Message struct {
 // gaps, and goes on with new ones until ctx ends or f returns an error, which it
 // returns. Where the stream now begins later than from, a [*GapError] is returned.
 func (b *Bus) Follow(ctx context.Context, stream string, from uint64, f func(Message) error) error {
-	return b.follow(ctx, stream, max(from, 1), 0, f)
+	return b.follow(ctx, reading{stream: stream}, max(from, 1), f)
 }
 
-// follow is Follow with the promise that the stream holds all messages up to held: one
-// of them that does not come is missing.
-func (b *Bus) follow(ctx context.Context, stream string, from, held uint64, f func(Message) error) error {
-	next := from
+// reading is what a reader knows of its stream.
+type reading struct {
+	stream string
+	held   uint64    // it holds all messages up to here: one of them that does not come is missing
+	made   time.Time // when it was created; zero: not known
+}
+
+func (b *Bus) follow(ctx context.Context, r reading, from uint64, f func(Message) error) error {
+	stream, held, next := r.stream, r.held, from
 	for again := false; ; again = true {
 		err := b.read(ctx, stream, &next, held, again, f)
 		var broken *brokenError
@@ -43,7 +48,7 @@ func (b *Bus) follow(ctx context.Context, stream string, from, held uint64, f fu
 		case errors.Is(err, errSilent):
 			err = b.checkHeld(ctx, stream, next)
 		case errors.As(err, &broken):
-			err = b.awaitStream(ctx, stream, broken.cause)
+			err = b.awaitStream(ctx, r, broken.cause)
 		default:
 			return err
 		}
@@ -63,14 +68,18 @@ const brokenWait = 250 * time.Millisecond
 
 // awaitStream returns nil as soon as a stream can be read again from which a reader was
 // broken off. The client library would do so by itself, but for as long as it takes,
-// whatever its caller wants meanwhile, and even where the stream was deleted.
-func (b *Bus) awaitStream(ctx context.Context, stream string, cause error) error {
+// whatever its caller wants meanwhile, and even where the stream was deleted. One that was
+// deleted and created again is another stream: its sequences are others.
+func (b *Bus) awaitStream(ctx context.Context, r reading, cause error) error {
+	stream := r.stream
 	for {
 		if err := pause(ctx, brokenWait); err != nil {
 			return err
 		}
-		_, err := b.js.Stream(ctx, stream)
+		found, err := b.js.Stream(ctx, stream)
 		switch {
+		case err == nil && !r.made.IsZero() && !found.CachedInfo().Created.Equal(r.made):
+			return fmt.Errorf("read stream %s: it was deleted and created again: %w", stream, ErrNotFound)
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
@@ -208,14 +217,18 @@ var errReadEnough = errors.New("read enough")
 // ReadTo gives f every message from sequence from to sequence to, both included, which
 // the stream holds: one that does not come is a gap.
 func (b *Bus) ReadTo(ctx context.Context, stream string, from, to uint64, f func(Message) error) error {
-	if from > to {
+	return b.readTo(ctx, reading{stream: stream, held: to}, from, f)
+}
+
+func (b *Bus) readTo(ctx context.Context, r reading, from uint64, f func(Message) error) error {
+	if from > r.held {
 		return nil
 	}
-	err := b.follow(ctx, stream, max(from, 1), to, func(m Message) error {
+	err := b.follow(ctx, r, max(from, 1), func(m Message) error {
 		if err := f(m); err != nil {
 			return err
 		}
-		if m.Sequence == to {
+		if m.Sequence == r.held {
 			return errReadEnough
 		}
 		return nil
@@ -238,7 +251,7 @@ func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(s
 	if state.Last < state.First {
 		caughtUp()
 	}
-	return b.follow(ctx, stream, state.First, state.Last, func(m Message) error {
+	return b.follow(ctx, reading{stream: stream, held: state.Last}, state.First, func(m Message) error {
 		fact, err := events.Unmarshal(m.Data)
 		if err != nil {
 			b.log.Error("message passed over: it cannot be read", "stream", stream, "sequence", m.Sequence, "error", err)

@@ -25,6 +25,7 @@ type Log struct {
 	bus    *Bus
 	name   string
 	stream jetstream.Stream
+	made   time.Time // when the stream was created that was opened
 	direct direct
 }
 
@@ -63,7 +64,10 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, streamError(err))
 	}
-	return &Log{bus: b, name: name, stream: stream, direct: direct{dial: b.dial, stream: name}}, nil
+	return &Log{
+		bus: b, name: name, stream: stream, made: stream.CachedInfo().Created,
+		direct: direct{dial: b.dial, stream: name},
+	}, nil
 }
 
 // RemoveLog deletes a journal stream; a missing one is no error.
@@ -198,12 +202,12 @@ func (l *Log) State(ctx context.Context) (State, error) { return l.bus.State(ctx
 
 // Follow is [Bus.Follow] on the log.
 func (l *Log) Follow(ctx context.Context, from uint64, f func(Message) error) error {
-	return l.bus.Follow(ctx, l.name, from, f)
+	return l.bus.follow(ctx, reading{stream: l.name, made: l.made}, max(from, 1), f)
 }
 
 // ReadTo is [Bus.ReadTo] on the log.
 func (l *Log) ReadTo(ctx context.Context, from, to uint64, f func(Message) error) error {
-	return l.bus.ReadTo(ctx, l.name, from, to, f)
+	return l.bus.readTo(ctx, reading{stream: l.name, held: to, made: l.made}, from, f)
 }
 
 // Sync returns when every message acknowledged before the call is safe.
