@@ -72,6 +72,8 @@ func (d directoryLine) wrong() (worry, bool) {
 		return d.worry(1, "tidemark mirror resync "+d.Directory, "disconnected: %s", d.Error), true
 	case d.State == mirrorStalled && d.Primary != "":
 		return d.worry(1, "look at site "+d.Primary+" and the link to it", "stalled: %s", d.Error), true
+	case d.State == mirrorStalled && d.Ahead != nil: // a follower answers, which knows its neighbours only
+		return d.worry(1, "look at each site up to the primary, and the links between them", "stalled: %s", d.Error), true
 	case d.State == mirrorStalled:
 		return d.worry(1, "start a node with its copy", "stalled: %s", cmp.Or(d.Error, "no node holds it")), true
 	case d.State == "resync":

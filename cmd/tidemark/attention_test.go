@@ -37,6 +37,10 @@ func TestAttention(t *testing.T) {
 		"a silent primary": {
 			line("stalled", "not heard for 8s"), []want{{1, "stalled: not heard for 8s", "look at site west and the link to it"}},
 		},
+		"in a chain": {
+			with(line("stalled", "behind, and nothing is applied"), func(l *directoryLine) { l.Primary, l.Ahead = "", &api.Ahead{} }),
+			[]want{{1, "stalled: behind, and nothing is applied", "look at each site up to the primary, and the links between them"}},
+		},
 		"nobody": {
 			with(line("stalled", ""), func(l *directoryLine) { l.Primary = "" }), []want{{1, "stalled: no node holds it", "start a node with its copy"}},
 		},

@@ -104,6 +104,23 @@ func TestChainOfSites(t *testing.T) {
 	c.east.sameAs(c.west)
 }
 
+// A site whose journal begins anew after a resync says so to who follows it, whose resync then
+// takes from it: there is no primary in reach.
+func TestResyncAlongAChain(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	must[api.Nothing](c.east, api.JournalDisconnect, api.JournalClientRequest{Client: "west.node"})
+	sitetest.Eventually(t, "west is disconnected", c.west.shows(Disconnected, ""))
+	c.east.write("disk0", noise(8<<10), 1<<20)
+	c.west.resync(1, false)
+	c.west.sameAs(c.east)
+	sitetest.Eventually(t, "north says why it does not follow", c.north.shows(Errored, "its journal begins behind"))
+	c.north.resync(1, false)
+	c.north.sameAs(c.east)
+	c.east.write("disk0", noise(8<<10), 2<<20)
+	c.north.sameAs(c.east)
+}
+
 // Several peers follow one primary; one is added later, one is removed and not waited for.
 func TestPeersComeAndGo(t *testing.T) {
 	t.Parallel()

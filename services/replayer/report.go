@@ -105,8 +105,12 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	if s.State == string(Replaying) && (f.raised.stalled || s.Lag.Unheard > 0) {
 		s.State = "stalled"
 	}
-	if s.Lag.Unheard > 0 && s.Error == "" {
+	switch {
+	case s.Error != "":
+	case s.Lag.Unheard > 0:
 		s.Error = fmt.Sprintf("the primary has not been heard for %.0fs: how far it is ahead is not known", s.Lag.Unheard)
+	case s.State == "stalled":
+		s.Error = fmt.Sprintf("%d entries behind, and nothing is applied", s.Lag.Entries)
 	}
 	return s, nil
 }

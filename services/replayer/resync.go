@@ -114,7 +114,7 @@ func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, fresh.Close()) }()
-	src, err := f.findPrimary(ctx, fresh)
+	src, err := f.findGood(ctx, old, fresh)
 	if err != nil {
 		return err
 	}
@@ -157,11 +157,12 @@ func (f *follower) openBeside() (*replica.Replica, error) {
 	return r, err
 }
 
-// findPrimary connects to the directory's primary, and registers with how far the new copy
-// has come. From anybody else nothing is taken: it may be as wrong as this site.
-func (f *follower) findPrimary(ctx context.Context, fresh *replica.Replica) (*source, error) {
+// findGood connects to the directory's primary, and registers with how far the new copy
+// has come. From anybody else nothing is taken, it may be as wrong as this site: but from one
+// who goes on with this copy's own history. At the end of a chain there is nobody else.
+func (f *follower) findGood(ctx context.Context, old *donor, fresh *replica.Replica) (*source, error) {
 	src, err := f.look(ctx)
-	if err == nil && !src.primary {
+	if err == nil && !src.primary && !f.isContinued(ctx, old, src) {
 		src.close()
 		err = fault.New(fault.NotReady, "no site that can be reached is primary of %s", f.name)
 	}
@@ -171,6 +172,25 @@ func (f *follower) findPrimary(ctx context.Context, fresh *replica.Replica) (*so
 	f.service.departures.stop(f.id, src.peer.Peer)
 	committed, _ := fresh.Committed()
 	return src.unless(f.register(ctx, src, committed, unsynced(fresh)))
+}
+
+// isContinued reports whether a site that hears the primary has all of a copy's history, and
+// more. A demotion is no more: who was primary may be followed by those who hold the same.
+func (f *follower) isContinued(ctx context.Context, old *donor, src *source) bool {
+	if src.unheard || !old.whole {
+		return false
+	}
+	at := holder.Holding{
+		Conn: src.talk.Conn(), Directory: src.directory, Peer: src.peer, Self: f.service.deps.Node.Site.UUID,
+	}
+	asking, cancel := src.during(ctx, askTime)
+	defer cancel()
+	ours := holder.HistoryOf(old.replica)
+	theirs, err := at.History(asking, ours)
+	if err != nil || len(theirs.Tags) == 0 || theirs.Tags[len(theirs.Tags)-1].Reason == events.TagDemoted {
+		return false
+	}
+	return lineage.Compare(ours, theirs).Kind == lineage.Behind
 }
 
 // prepare fills the new copy and has it follow the source's journal, without one of its own:
