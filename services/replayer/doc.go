@@ -76,7 +76,8 @@
 //		                                          ^                   with a journal of its own
 //		old copy: readable, promotable ───what is the same
 //
-//	  - Only a primary is taken from. While there is none the resync waits, and says so.
+//	  - Only a primary is taken from, or, along a chain, a site that hears one and goes on with
+//	    this copy's own history. While there is none the resync waits, and says so.
 //	  - The new copy is filled as by a first sync. An object that both copies have in the same
 //	    version, with the same bitmaps, is taken from the old one: tags are unique, so there is
 //	    one content of a version. Of any other the digests of what the old copy shows there go
