@@ -29,7 +29,7 @@ func nextSteps(queue []item, safe uint64, enough int) (int, error) {
 		next, err := nextStep(queue[n:])
 		switch {
 		case err != nil && n > 0:
-			return n, nil //nolint:nilerr // it is met again when it has come to the head
+			return n, nil // the error is met again when it has come to the head
 		case err != nil:
 			return 0, err
 		case next.decided == 0 || next.decided > safe:

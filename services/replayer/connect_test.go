@@ -129,11 +129,7 @@ func TestOtherLifeIsNoSplitBrain(t *testing.T) {
 	if string(content(t, s, "disk0", 4<<20)) != string(before) {
 		t.Error("something of the other directory was applied")
 	}
-	if _, _, err := s.Release(t.Context(), &events.ReleaseRequested{
-		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.release(t, true)
 	stop()
 	s, _ = follow(t, at)
 	sitetest.Eventually(t, "west holds the new directory", s.level(o.mark()))

@@ -24,10 +24,11 @@ func (o *origin) lastWord() *events.PositionCommitted {
 	return fact.(*events.PositionCommitted)
 }
 
-func (s *Service) release(t *testing.T) {
+// release ends the following of the directory, and removes its copy if that is asked for.
+func (s *Service) release(t *testing.T, remove bool) {
 	t.Helper()
 	if _, _, err := s.Release(t.Context(), &events.ReleaseRequested{
-		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod",
+		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: remove,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestDepartureEndsNoLaterRegistration(t *testing.T) {
 	sitetest.Eventually(t, "west is level", s.level(o.mark()))
 	f := s.followers[westID]
 	last := f.lastSource()
-	s.release(t)
+	s.release(t, false)
 	sitetest.Eventually(t, "west is no client", func() bool { return o.lastWord().State == events.ClientRemoved })
 	sitetest.Eventually(t, "the departure has ended", func() bool {
 		s.departures.mu.Lock()
@@ -87,6 +88,6 @@ func TestDepartureEndsNoLaterRegistration(t *testing.T) {
 	if got := o.lastWord().State; got != events.ClientConnected {
 		t.Errorf("west follows and is %s", got)
 	}
-	s.release(t)
+	s.release(t, false)
 	sitetest.Eventually(t, "west is no client", func() bool { return o.lastWord().State == events.ClientRemoved })
 }

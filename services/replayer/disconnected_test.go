@@ -49,11 +49,7 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 	})
 	content(t, s, "disk0", 4<<20) // what it has it still shows
 
-	if _, _, err := s.Release(t.Context(), &events.ReleaseRequested{
-		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	s.release(t, true)
 	stop()
 	s, stop = follow(t, at)
 	sitetest.Eventually(t, "west is synced anew", s.level(o.mark()))

@@ -43,8 +43,8 @@ type follower struct {
 	opened       chan struct{} // closed when the node's own copy was opened
 	ended        chan struct{} // closed when run has returned
 
-	mu       sync.Mutex
-	own      *ownCopy // nil while it is not open
+	mu       sync.Mutex // over what is between here and the next empty line
+	own      *ownCopy   // nil while it is not open
 	state    State
 	err      error
 	source   *source    // nil while there is none
@@ -152,17 +152,6 @@ func (f *follower) run(ctx context.Context) {
 	f.enter(Stopped, nil)
 }
 
-// everOpened reports whether this node's copy was opened once: then it is opened again
-// for as long as it takes, because policy, which was told so, does not ask again.
-func (f *follower) everOpened() bool {
-	select {
-	case <-f.opened:
-		return true
-	default:
-		return false
-	}
-}
-
 // live opens this node's copy, follows with it, and closes it.
 func (f *follower) live(ctx context.Context) (err error) {
 	own, err := f.open(ctx)
@@ -209,25 +198,6 @@ func (f *follower) sendHead(own *ownCopy, marks tail.Marks) {
 	})
 	if err != nil {
 		f.log.Debug("head not sent", "error", err)
-	}
-}
-
-// became makes a copy the one that is asked about.
-func (f *follower) became(own *ownCopy) {
-	f.mu.Lock()
-	f.own = own
-	f.mu.Unlock()
-	f.becameOpen()
-}
-
-// becameOpen says that there is a copy here: policy need not ask again.
-func (f *follower) becameOpen() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	select {
-	case <-f.opened:
-	default:
-		close(f.opened)
 	}
 }
 
@@ -284,67 +254,6 @@ func (f *follower) finish(ctx context.Context, own *ownCopy) error {
 		}
 	}
 	return own.tail.Sync(ctx)
-}
-
-// enter changes the state.
-func (f *follower) enter(to State, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.state != to {
-		if _, bad := next(f.state, to); bad != nil {
-			f.log.Error("impossible transition", "error", bad)
-		}
-	}
-	f.state = to
-	if to == Replaying || to == Syncing || to == Resyncing || err != nil {
-		f.err = err
-	}
-}
-
-func (f *follower) failure() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
-}
-
-func (f *follower) setSource(s *source) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.source = s
-	if s != nil {
-		f.last = s
-	}
-}
-
-// copy returns this node's copy, nil while it is not open.
-func (f *follower) copy() *ownCopy {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.own
-}
-
-func (f *follower) lastSource() *source {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.last
-}
-
-// marks returns how far this copy has come; zero before it was opened.
-func (f *follower) marks() tail.Marks {
-	f.mu.Lock()
-	own, left := f.own, f.left
-	f.mu.Unlock()
-	if own != nil {
-		return own.tail.Marks()
-	}
-	return left
-}
-
-// note publishes a turn in the directory's life. Nothing depends on it.
-func (f *follower) note(ctx context.Context, what events.Lifecycle, detail string) {
-	f.service.shared.Note(ctx, events.LifecycleNoted{
-		Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, What: what, Mark: f.marks().Applied, Detail: detail,
-	})
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -214,11 +214,7 @@ func TestSecondResyncAndRemovalWhileAResyncRuns(t *testing.T) {
 	west.letGo()
 	west.acquire(3, false)
 	west.copying()
-	if _, _, err := west.follower.Release(t.Context(), &events.ReleaseRequested{
-		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	west.follower.release(t, true)
 	dir := west.at.Node.ReplicaDir(westID)
 	for _, folder := range []string{dir, replica.Beside(dir)} {
 		if there, err := vfs.OS().Exists(folder); there || err != nil {
