@@ -81,8 +81,14 @@ func (r Relation) Parted() bool { return r.Kind == Diverged || r.Kind == OtherLi
 // ClaimsOnly reports whether our side has nothing behind the common mark but claims, and its
 // images are what they were there.
 func (r Relation) ClaimsOnly() bool {
-	lost := slices.ContainsFunc(r.Ours.Tags, func(t events.TagClaimed) bool { return t.Reason == events.TagLost })
-	return r.Kind == Diverged && r.Exact && r.Ours.Entries == 0 && r.Ours.Bytes == 0 && !lost
+	return r.Kind == Diverged && r.Exact && r.Ours.ClaimsOnly()
+}
+
+// ClaimsOnly reports whether the rest has no entries, and the images are what they were
+// before it.
+func (r Rest) ClaimsOnly() bool {
+	lost := slices.ContainsFunc(r.Tags, func(t events.TagClaimed) bool { return t.Reason == events.TagLost })
+	return r.Entries == 0 && r.Bytes == 0 && !lost
 }
 
 // answer is what can be said about a history of which a part may be forgotten.

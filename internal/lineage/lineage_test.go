@@ -145,3 +145,14 @@ func TestNonsenseIsNoPanic(*testing.T) {
 		Compare(nonsense(), nonsense())
 	}
 }
+
+// A claim that gives up what a journal had lost is more than a claim: the images behind it may
+// hold parts of that.
+func TestLostTailIsNoMereClaim(t *testing.T) {
+	for reason, want := range map[events.TagReason]bool{events.TagOpened: true, events.TagReset: true, events.TagLost: false} {
+		r := Relation{Kind: Diverged, Exact: true, Ours: Rest{Tags: []events.TagClaimed{{Tag: 1, Reason: reason}}}}
+		if r.ClaimsOnly() != want {
+			t.Errorf("%s is a mere claim: %v", reason, !want)
+		}
+	}
+}

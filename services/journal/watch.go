@@ -183,7 +183,7 @@ func (d *directory) compare(ctx context.Context, at holder.Holding, primary bool
 func splitBrain(r lineage.Relation, primary bool, self, peer string) bool {
 	switch r.Kind {
 	case lineage.Diverged:
-		return primary || r.Theirs.Entries > 0 || r.Theirs.Bytes > 0 || !r.Exact
+		return primary || !r.Theirs.ClaimsOnly() || !r.Exact
 	case lineage.Ahead:
 		return primary && !handedOver(r.Ours.Tags, peer)
 	case lineage.Behind:

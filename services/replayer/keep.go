@@ -21,9 +21,6 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 	if err != nil {
 		return fmt.Errorf("message %d: %w", m.Sequence, err)
 	}
-	if claim, ok := message.(*events.TagClaimed); ok && claim.Reason == events.TagLost {
-		return fmt.Errorf("the owner has given up what its journal had lost, and its images may hold parts of that: %w", errDisconnected)
-	}
 	last := own.inbox.last()
 	switch {
 	case message.Follows(last):
@@ -31,6 +28,9 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 		return fmt.Errorf("message %d does not continue %v: %w", m.Sequence, last.Position, tail.ErrDiverged)
 	default: // what was received and not kept may be lost at the source
 		return errLookAgain
+	}
+	if claim, ok := message.(*events.TagClaimed); ok && claim.Reason == events.TagLost {
+		return fmt.Errorf("the owner has given up what its journal had lost, and its images may hold parts of that: %w", errDisconnected)
 	}
 	f.taking.Store(true)
 	defer f.taking.Store(false)

@@ -200,6 +200,24 @@ func (p *party) read(export string) []byte {
 	return data
 }
 
+// digest returns the digest of an export's content, of which it holds a little at a time:
+// images of benchmarks are larger than the memory that they may take.
+func (p *party) digest(export string) (sum [sha256.Size]byte) {
+	p.t.Helper()
+	dev := p.open(export)
+	defer func() { _ = dev.Close(context.Background()) }()
+	hash, size := sha256.New(), dev.Info().Size
+	room := make([]byte, min(size, 4<<20))
+	for off := uint64(0); off < size; off += uint64(len(room)) {
+		room = room[:min(uint64(len(room)), size-off)]
+		if err := dev.ReadAt(context.Background(), room, off); err != nil {
+			p.t.Fatalf("%s: read %s: %v", p.at.Node.Site.Name, export, err)
+		}
+		hash.Write(room)
+	}
+	return [sha256.Size]byte(hash.Sum(nil))
+}
+
 // holding is all that a site says of its copy.
 type holding struct {
 	Contents  map[string][sha256.Size]byte // of every image and snapshot
@@ -216,7 +234,7 @@ func (p *party) holding() holding {
 		p.t.Fatal(err)
 	}
 	for _, name := range names {
-		h.Contents[name] = sha256.Sum256(p.read(name))
+		h.Contents[name] = p.digest(name)
 	}
 	h.Images = must[[]api.Image](p, api.ImageList, api.Nothing{})
 	h.Snapshots = must[[]api.Snapshot](p, api.SnapList, api.ImageRequest{})

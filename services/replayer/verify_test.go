@@ -13,6 +13,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
 )
 
@@ -393,5 +394,15 @@ func TestVerifyOverALinkThatFails(t *testing.T) {
 			l.stop()
 			l.west.sameAs(l.east)
 		})
+	}
+}
+
+// A source that describes more blocks than an object has is no reason to repair anything, nor
+// to fail altogether.
+func TestRepairOfBlocksThatAreNone(t *testing.T) {
+	m := meeting{met: true, mine: replica.ObjectDigest{Blocks: make([]replica.Digest, 1)}}
+	m.theirs.Blocks = make([]replica.Digest, 200)
+	if err := (&comparison{}).overwrite(t.Context(), 0, m); fault.CodeOf(err) != fault.Corrupt {
+		t.Errorf("repaired by a source that cannot be: %v", err)
 	}
 }

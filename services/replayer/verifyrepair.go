@@ -86,6 +86,9 @@ func (c *comparison) mend(ctx context.Context, index uint64, m meeting) (why str
 // overwrite puts the source's content into the blocks that differ, when this copy has the
 // object in the version that the content is of.
 func (c *comparison) overwrite(ctx context.Context, index uint64, m meeting) error {
+	if len(m.mine.Blocks) != len(m.theirs.Blocks) {
+		return fault.New(fault.Corrupt, "the source describes %d blocks of object %d, which has %d here", len(m.theirs.Blocks), index, len(m.mine.Blocks))
+	}
 	blocks := make([]uint64, (len(m.mine.Blocks)+63)/64)
 	for _, b := range m.differing() {
 		blocks[b/64] |= 1 << (b % 64)
