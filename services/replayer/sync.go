@@ -21,6 +21,10 @@ const (
 	// syncCheckpoint is how often a first sync saves what it has copied: a kill costs
 	// at most that much.
 	syncCheckpoint = 2 * time.Second
+	// holdRenewed is how often a source is asked to go on holding its layers together, which
+	// it does for a minute: nothing else may be asked of it for long while a resync takes
+	// objects from the copy here.
+	holdRenewed = 15 * time.Second
 )
 
 // firstSync fills an empty copy, or goes on filling one that was interrupted. A copy
@@ -165,6 +169,9 @@ func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 	saving, stop := context.WithCancel(ctx)
 	saved := make(chan error, 1)
 	go func() { saved <- s.save(saving) }()
+	var renewing sync.WaitGroup
+	renewing.Go(func() { s.renewHold(saving, holdRenewed) })
+	defer renewing.Wait()
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(copiesAtOnce)
 	for _, id := range missing {
@@ -179,6 +186,21 @@ func (s *copying) all(ctx context.Context, layers []replica.LayerRecord) error {
 		err = saveErr
 	}
 	return err
+}
+
+// renewHold keeps the source holding its layers together until ctx ends. One that does not
+// answer, or has let go, will say so when it is asked for an object.
+func (s *copying) renewHold(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.follower.held(ctx, s.source)
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // list returns the objects of layers that this copy lacks. One that was dropped meanwhile
