@@ -158,6 +158,7 @@ func (c *chaos) begin() {
 // journal 242: write then start, start then write. journal 248: metadata follows.
 // journal 263: first sync of random writes, resized images and snapshots.
 func TestReplicaHoldsWhatItsOwnerHolds(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	c := newChaos(east, 1)

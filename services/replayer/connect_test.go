@@ -205,6 +205,7 @@ func TestResetIsNoSplitBrain(t *testing.T) {
 // Of two primaries a third site goes on with the one whose history its copy is of, whichever
 // answers first.
 func TestThirdSiteInASplitBrain(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	north := newParty(t, "north", "aabbccddeeff0011")
 	for _, p := range []*party{east, west} {

@@ -159,6 +159,7 @@ func TestDelayedFirstSync(t *testing.T) {
 // What is held back fills this site's journal: then receiving waits, nothing is lost and nothing
 // of it is cut, and it goes on when there is room.
 func TestDelayedFollowerWithAFullJournal(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	west.stop()
 	west.follower = New(Deps{Bus: west.at.Bus, Node: west.at.Node, Log: west.at.Log, JournalBytesMax: 64 << 20})

@@ -75,6 +75,7 @@ func (p *party) random(rng *rand.Rand, image string) {
 func TestResyncOfRandomHistories(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 77))
 			east, west := newPair(t)
 			east.own("")

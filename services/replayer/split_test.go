@@ -67,6 +67,7 @@ func demandSplit(t *testing.T, s *api.Split, common events.Position, ours, their
 // position where they parted and what each holds since, the demoted one follows nothing, and
 // listeners are told once.
 func TestBothSidesWritten(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	common, before := west.status().Applied.Position, west.status().Applied.Entries
 	west.release()
@@ -120,6 +121,7 @@ func TestBothSidesWritten(t *testing.T) {
 // did not see: both are primary and show it, and after a demotion the old one follows. Its
 // own claims are given up. journal 288, journal 303, rivals 2.
 func TestPromotedOverWithoutLoss(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	west.release()
 	east.restartOwner()
@@ -183,6 +185,7 @@ func TestRewindingIsInterrupted(t *testing.T) {
 // fail-back, with writes and without, and never a split brain; nothing is left behind
 // (journal 303).
 func TestTwentyRounds(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	primary, replica := east, west
 	for round := range 20 {

@@ -381,6 +381,7 @@ func TestVerifyRefused(t *testing.T) {
 
 // The link to the source fails in the middle of it, and comes back.
 func TestVerifyOverALinkThatFails(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(*sitetest.Link){"cut": (*sitetest.Link).Cut, "black hole": (*sitetest.Link).BlackHole} {
 		t.Run(name, func(t *testing.T) {
 			l := newLinked(t)
