@@ -72,9 +72,10 @@ func (f *follower) copyAndRead(ctx context.Context, own *ownCopy, src *source) e
 // carry takes what a source's journal holds from a message on, and what comes, until ctx
 // ends, the link is lost, or the histories part.
 func (f *follower) carry(ctx context.Context, own *ownCopy, src *source, from uint64) error {
+	f.awaitHead(ctx)
 	own.inbox.reset(own.tail.Marks().Logged)
 	if head := f.setReading(true); head != nil {
-		own.inbox.allow(head.Safe.Position)
+		own.inbox.begin(head.Safe.Position)
 	}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return f.keepSafe(inner, own, src) })

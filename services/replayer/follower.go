@@ -75,6 +75,7 @@ type follower struct {
 	// aheadSince is since when the source's heads name a tag whose claim has not come;
 	// only hear uses it.
 	aheadSince time.Time
+	missed     atomic.Bool // such a claim did not come in time
 }
 
 func newFollower(s *Service, r *events.AcquireRequested) *follower {

@@ -24,6 +24,9 @@ const bulkSilenceMax = 5 * time.Second
 // journal is looked at anew: it may have lost what was read of it and gone on otherwise.
 const claimWait = time.Second
 
+// headWait is how often a first head is looked for; a source sends one every second.
+const headWait = 20 * time.Millisecond
+
 // hear takes the source's heads: how far it is logged, for the lag, and how far it is
 // safe, which allows applying.
 func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
@@ -111,9 +114,27 @@ func (f *follower) takeHead(own *ownCopy, data []byte) error {
 	}
 	if time.Since(f.aheadSince) > claimWait {
 		f.aheadSince = time.Time{}
+		f.missed.Store(true)
 		return errLookAgain
 	}
 	return nil
+}
+
+// awaitHead waits for the first head of a source if the last reading ended because a claim
+// did not come: of what stands before that, begin must know that it is safe.
+func (f *follower) awaitHead(ctx context.Context) {
+	if !f.missed.Swap(false) {
+		return
+	}
+	for ctx.Err() == nil && !f.hasHead() {
+		pause(ctx, headWait)
+	}
+}
+
+func (f *follower) hasHead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unread != nil
 }
 
 // headSince returns what was last heard of the source, if that was not before a moment;

@@ -21,6 +21,7 @@ type inbox struct {
 	bytes    int
 	end      events.Mark     // of the last message received
 	safe     events.Position // at the source
+	settled  events.Tag      // what is read of earlier tags is safe; zero: not known of any
 	// changed is closed when any of that changes; nil while nobody waits.
 	changed chan struct{}
 }
@@ -36,8 +37,24 @@ type received struct {
 func (b *inbox) reset(mark events.Mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.messages, b.bytes, b.end, b.safe = nil, 0, mark, mark.Position
+	b.messages, b.bytes, b.end, b.safe, b.settled = nil, 0, mark, mark.Position, 0
 	b.announce()
+}
+
+// begin says up to where the source was safe before anything was read. If that is in a later
+// tag, its claim is safe and so is all that stands before it: what is read of it can be lost
+// no more. A backlog of earlier tags can be larger than the inbox.
+func (b *inbox) begin(p events.Position) {
+	b.mu.Lock()
+	later := p.Tag() > b.end.Position.Tag()
+	if later {
+		b.settled, b.safe = p.Tag(), events.At(p.Tag(), 0)-1
+		b.announce()
+	}
+	b.mu.Unlock()
+	if !later {
+		b.allow(p)
+	}
 }
 
 // put adds a message that continues the last one. It waits while the inbox is full.
@@ -60,12 +77,12 @@ func (b *inbox) put(ctx context.Context, r received) error {
 // allow says that the source has reported everything up to a position safe. Positions
 // of different tags cannot be compared before the chain has brought the later tag's
 // claim: the source may have lost what was received of the earlier one. Then nothing is
-// allowed, and ahead is true.
+// allowed, and ahead is true, unless that claim was safe before anything was read.
 func (b *inbox) allow(p events.Position) (ahead bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p.Tag() > b.end.Position.Tag() {
-		return true
+		return p.Tag() > b.settled
 	}
 	if p > b.safe {
 		b.safe = p
