@@ -158,7 +158,7 @@ func gone(err error) error {
 // RefuseVerify refuses to compare the copy of a directory that is primary here.
 func RefuseVerify(id events.DirectoryID, name events.DirectoryName) api.Handler {
 	return api.On(api.HolderSubject(id, api.MirrorVerify), func(context.Context, api.VerifyRequest) (api.Verified, error) {
-		return api.Verified{}, fault.New(fault.Usage,
+		return api.Verified{}, fault.New(fault.Busy,
 			"directory %s is primary at this site, and is what others are compared with; verify it at a site that follows it", name)
 	})
 }

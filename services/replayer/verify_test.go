@@ -350,7 +350,7 @@ func TestVerifyAcrossInterruptions(t *testing.T) {
 func TestVerifyRefused(t *testing.T) {
 	east, west := newPair(t)
 	east.own("")
-	if _, err := east.verify(false, nil); fault.CodeOf(err) != fault.Usage {
+	if _, err := east.verify(false, nil); fault.CodeOf(err) != fault.Busy {
 		t.Errorf("at a primary: %v", err)
 	}
 	west.follow()
