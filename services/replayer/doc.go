@@ -79,8 +79,8 @@
 //	  - Only a primary is taken from, or, along a chain, a site that hears one and goes on with
 //	    this copy's own history. While there is none the resync waits, and says so.
 //	  - The new copy is filled as by a first sync. An object that both copies have in the same
-//	    version, with the same bitmaps, is taken from the old one: tags are unique, so there is
-//	    one content of a version. Of any other the digests of what the old copy shows there go
+//	    version, with the same bitmaps, is taken from the old one: in the history that both have
+//	    in common there is one content of a version. Of any other the digests of what the old copy shows there go
 //	    to the source, and the blocks come back that differ. A donor that failed, or has not
 //	    replayed what it had applied, is trusted by its digests alone.
 //	  - The new copy has no journal: its tail borrows the source's, where it is registered, so

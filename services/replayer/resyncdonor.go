@@ -5,6 +5,8 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/holder"
+	"tidemark/internal/lineage"
 	"tidemark/internal/replica"
 )
 
@@ -15,19 +17,23 @@ type donor struct {
 	// whole: its files hold what its versions say. Of one that is not, blocks are taken by
 	// their digests alone.
 	whole bool
-	// unsure is the position up to which a version does not stand for one content.
-	unsure events.Position
+	// A version stands for one content only if it is of the history that the donor and the
+	// source have in common, which ends at common, and lies behind unsure.
+	common, unsure events.Position
 }
 
-// trust finds out which versions stand for one content in the donor's history and in that of
-// the source, of which the tags are known: those behind every place where a lost journal was
-// given up, because the images there hold parts of what was lost. Tags that were forgotten
-// may have been such places.
-func (d *donor) trust(source []events.TagClaimed) {
+// trust finds out which versions stand for one content in the donor and in the source, of
+// whose history is told. Those behind the common history do not: a directory that was created
+// again, or restored, gives out the same tags again. Nor do those up to a place where a lost
+// journal was given up, because the images there hold parts of what was lost; tags that were
+// forgotten may have been such places.
+func (d *donor) trust(source lineage.History) {
 	if !d.exact() {
 		return
 	}
-	for _, tags := range [][]events.TagClaimed{d.replica.Tags(), source} {
+	ours := holder.HistoryOf(d.replica)
+	d.common = lineage.Compare(ours, source).Common.Position
+	for _, tags := range [][]events.TagClaimed{ours.Tags, source.Tags} {
 		for i, t := range tags {
 			if i == 0 || t.Reason == events.TagLost {
 				d.unsure = max(d.unsure, t.Predecessor.Position)
@@ -39,13 +45,13 @@ func (d *donor) trust(source []events.TagClaimed) {
 func (d *donor) exact() bool { return d != nil && d.replica != nil && d.whole }
 
 // has reports whether the donor has the very same of an object as a source, in whose list
-// it is the i-th: of one version there is one content, because tags are unique.
+// it is the i-th: of one version of a common history there is one content.
 func (d *donor) has(id objectID, page api.SyncObjectsReply, i int) bool {
 	if !d.exact() || len(page.Versions) != len(page.Objects) || len(page.Bitmaps) != replica.DigestSize*len(page.Objects) {
 		return false
 	}
 	mine, err := d.replica.ImprintObject(id.layer, id.index)
-	return err == nil && mine.Version > d.unsure && uint64(mine.Version) == page.Versions[i] &&
+	return err == nil && d.unsure < mine.Version && mine.Version <= d.common && uint64(mine.Version) == page.Versions[i] &&
 		mine.Bitmaps == replica.Digest(page.Bitmaps[replica.DigestSize*i:][:replica.DigestSize])
 }
 

@@ -27,7 +27,7 @@ func TestDonorHasTheVerySameOnly(t *testing.T) {
 	page := func(version events.Position, bitmaps []byte) api.SyncObjectsReply {
 		return api.SyncObjectsReply{Objects: []uint64{0}, Versions: []uint64{uint64(version)}, Bitmaps: bitmaps}
 	}
-	whole := &donor{replica: o.replica, whole: true}
+	whole := &donor{replica: o.replica, whole: true, common: mine.Version}
 	for _, c := range []struct {
 		name string
 		from *donor
@@ -41,7 +41,8 @@ func TestDonorHasTheVerySameOnly(t *testing.T) {
 		{"a source that says nothing of it", whole, objectID{1, 0}, api.SyncObjectsReply{Objects: []uint64{0}}, false},
 		{"an object that it has not", whole, objectID{1, 1}, page(0, mine.Bitmaps[:]), false},
 		{"a layer that it has not", whole, objectID{2, 0}, page(mine.Version, mine.Bitmaps[:]), false},
-		{"a donor that failed", &donor{replica: o.replica}, objectID{1, 0}, page(mine.Version, mine.Bitmaps[:]), false},
+		{"behind what is common", &donor{replica: o.replica, whole: true, common: mine.Version - 1}, objectID{1, 0}, page(mine.Version, mine.Bitmaps[:]), false},
+		{"a donor that failed", &donor{replica: o.replica, common: mine.Version}, objectID{1, 0}, page(mine.Version, mine.Bitmaps[:]), false},
 		{"no donor", nil, objectID{1, 0}, page(mine.Version, mine.Bitmaps[:]), false},
 	} {
 		if got := c.from.has(c.id, c.page, 0); got != c.want {

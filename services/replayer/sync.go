@@ -12,6 +12,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 )
 
@@ -67,7 +68,7 @@ func (f *follower) fill(ctx context.Context, own *ownCopy, run *copying) error {
 		}
 	}
 	f.hold = src.begin.Hold
-	run.donor.trust(own.replica.Tags())
+	run.donor.trust(holder.HistoryOf(own.replica))
 	if run.donor == nil {
 		f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
 	}
