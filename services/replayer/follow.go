@@ -110,11 +110,19 @@ func (f *follower) expect(ctx context.Context, src *source) {
 		return // it will be met again, if it matters
 	}
 	src.journal = journal
-	if m, err := journal.Get(ctx, at.sequence); err == nil {
-		if message, err := events.DecodeJournal(m.Data); err == nil && message.Ends().Same(at.ends) {
-			src.from = at
-		}
+	if at.in(ctx, journal) {
+		src.from = at
 	}
+}
+
+// in reports whether a journal has the place.
+func (p place) in(ctx context.Context, journal *bus.Log) bool {
+	m, err := journal.Get(ctx, p.sequence)
+	if err != nil {
+		return false
+	}
+	message, err := events.DecodeJournal(m.Data)
+	return err == nil && message.Ends().Same(p.ends)
 }
 
 // whereIn returns the sequence of the message at a source that continues a history which
@@ -122,6 +130,9 @@ func (f *follower) expect(ctx context.Context, src *source) {
 func (f *follower) whereIn(ctx context.Context, src *source, mark events.Mark) (uint64, error) {
 	if src.from.stream == src.begin.Stream && src.from.ends.Same(mark) && mark != (events.Mark{}) {
 		return src.from.sequence + 1, nil
+	}
+	if at := f.kept; at.sequence > 0 && at.peer == src.peer.Peer && at.stream == src.begin.Stream && at.ends.Same(mark) && at.in(ctx, src.journal) {
+		return at.sequence + 1, nil // where the copying began
 	}
 	return tail.Find(ctx, src.journal, mark)
 }
