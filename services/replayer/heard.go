@@ -25,7 +25,7 @@ func (f *follower) keepHead(ctx context.Context) error {
 			ended = true
 		}
 		fact := f.lastHeard()
-		if fact.Head.Position != kept {
+		if fact.Head.Position != kept || ended && fact.Head.Position != 0 { // an idle primary is heard too
 			kept = fact.Head.Position
 			if err := f.publishHead(ctx, fact); err != nil {
 				f.log.Warn("what was heard of the source is not kept", "error", err)
