@@ -235,10 +235,12 @@ func (f *follower) goesOn(ctx context.Context, fresh *replica.Replica, src *sour
 }
 
 // levelBytes is how far behind its source a copy may be that takes another's place, and
-// levelWait how often that is looked at.
+// levelWait how often that is looked at. A source that is always further ahead is not waited
+// for longer than levelPatience: the copy is consistent, and goes on in its new place.
 const (
-	levelBytes = 4 << 20
-	levelWait  = 50 * time.Millisecond
+	levelBytes    = 4 << 20
+	levelWait     = 50 * time.Millisecond
+	levelPatience = 10 * time.Second
 )
 
 // awaitLevel returns errLevel once the copy may take another's place. It must have come as
@@ -255,7 +257,8 @@ func (f *follower) awaitLevel(ctx context.Context, next *ownCopy, since time.Tim
 				reach = head.Safe.Position
 			}
 			applied := next.tail.Marks().Applied
-			if next.replica.Consistent() && applied.Position >= reach && applied.Bytes+levelBytes >= head.Logged.Bytes {
+			near := applied.Bytes+levelBytes >= head.Logged.Bytes || time.Since(since) > levelPatience
+			if next.replica.Consistent() && applied.Position >= reach && near {
 				return errLevel
 			}
 		}
