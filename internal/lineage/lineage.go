@@ -75,9 +75,6 @@ func relation(kind Kind, ours, theirs History, common events.Mark, exact bool) R
 	return Relation{kind, common, exact, ours.behind(common), theirs.behind(common)}
 }
 
-// Parted reports whether each side holds what the other lacks.
-func (r Relation) Parted() bool { return r.Kind == Diverged || r.Kind == OtherLife }
-
 // ClaimsOnly reports whether our side has nothing behind the common mark but claims, and its
 // images are what they were there.
 func (r Relation) ClaimsOnly() bool {

@@ -62,7 +62,7 @@
 // object already includes. The copy is complete when the replay has reached the highest
 // version that was copied. Objects that were checkpointed are not copied again after a
 // crash. Meanwhile the source merges no layers; if it did while the copying was
-// interrupted, the sync starts over (layers.go).
+// interrupted, the sync starts over (sync.go).
 //
 // # Resync
 //

@@ -14,7 +14,7 @@ import (
 
 // loseTail has an owner lose the end of its journal, of which its files hold something that
 // its versions do not tell, and give it up.
-func (p *party) loseTail(image string) {
+func (p *party) loseTail() {
 	p.t.Helper()
 	p.restartOwner()
 	if err := p.at.Bus.RemoveLog(p.t.Context(), events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, p.id)); err != nil {
@@ -57,7 +57,7 @@ func (p *party) loseTail(image string) {
 func TestLostTailIsNotFollowedByVersion(t *testing.T) {
 	east, west := levelPair(t)
 	west.release()
-	east.loseTail("disk0")
+	east.loseTail()
 	west.follow()
 	sitetest.Eventually(t, "west is disconnected", west.shows(Disconnected, ""))
 	west.resync(1, true)
@@ -71,7 +71,7 @@ func TestLostTailIsNotKeptByVersion(t *testing.T) {
 	east, west := levelPair(t)
 	west.release()
 	west.own(events.TagForced)
-	east.loseTail("disk0")
+	east.loseTail()
 	east.release()
 	east.resync(1, false)
 	east.sameAs(west)
