@@ -52,6 +52,7 @@ type follower struct {
 	left     tail.Marks // how far the copy had come when it was closed
 	head     *events.HeadAdvanced
 	level    time.Time // when this copy was last seen to be level with its source
+	began    time.Time
 	headAt   time.Time // when the primary was heard last, perhaps by an earlier process; or when the following began
 	raised   alarms
 	headOf   string               // whose site's head it is
@@ -91,6 +92,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		state:   Stopped,
 		rate:    newRate(0),
 		headAt:  time.Now(),
+		began:   time.Now(),
 	}
 }
 

@@ -20,6 +20,7 @@ type view struct {
 	heard   time.Time      // and by ours; when the following began, if it never was
 	level   time.Time      // when the copy was last seen to have all that the primary had; may be zero
 	applied events.Mark    // by the copy; zero while it is not complete
+	began   time.Time      // when this process began to follow
 }
 
 // lag returns how far the copy is behind: what it lacks of what was heard, and for how long
@@ -40,6 +41,8 @@ func (v view) lag(now time.Time) api.Lag {
 	behind := quiet
 	if v.applied.Time != 0 {
 		behind += max(0, v.said.Sub(v.applied.Time))
+	} else if !v.began.IsZero() { // it has nothing yet, and lacks it for as long as it is filled
+		behind = max(behind, now.Sub(v.began))
 	}
 	if !v.level.IsZero() { // what it lacks was written later than that
 		behind = min(behind, now.Sub(v.level))
@@ -76,7 +79,7 @@ func (f *follower) origin(own *ownCopy, now time.Time) *events.Origin {
 
 // view takes a reading. It is called under the lock.
 func (f *follower) view(applied events.Mark) view {
-	v := view{heard: f.headAt, level: f.level, applied: applied}
+	v := view{heard: f.headAt, level: f.level, applied: applied, began: f.began}
 	if f.head != nil {
 		v.known, v.head, v.said = true, f.head.Logged, f.head.At
 		if v.said == 0 { // it was heard by an earlier process

@@ -24,17 +24,17 @@ func TestLagOfOneReading(t *testing.T) {
 		view view
 		want api.Lag
 	}{
-		"idle and level":                    {view{true, head, said(0.5), ago(0.5), ago(0.5), head}, api.Lag{}},
-		"ahead of what was heard":           {view{true, head, said(0.5), ago(0.5), ago(0.5), events.Mark{Position: events.At(5000, 10)}}, api.Lag{}},
-		"behind since it was level":         {view{true, head, said(0.5), ago(0.5), ago(10), applied}, api.Lag{Entries: 2, Bytes: 200, Seconds: 10}},
-		"never level":                       {view{true, head, said(0.5), ago(0.5), time.Time{}, applied}, api.Lag{Entries: 2, Bytes: 200, Seconds: 70}},
-		"level, and then nothing is heard":  {view{true, head, said(60), ago(60), ago(60), head}, api.Lag{Seconds: 60, Unheard: 60}},
-		"behind, and then nothing is heard": {view{true, head, said(60), ago(60), ago(65), applied}, api.Lag{Entries: 2, Bytes: 200, Seconds: 65, Unheard: 60}},
+		"idle and level":                    {view{true, head, said(0.5), ago(0.5), ago(0.5), head, ago(90)}, api.Lag{}},
+		"ahead of what was heard":           {view{true, head, said(0.5), ago(0.5), ago(0.5), events.Mark{Position: events.At(5000, 10)}, ago(90)}, api.Lag{}},
+		"behind since it was level":         {view{true, head, said(0.5), ago(0.5), ago(10), applied, ago(90)}, api.Lag{Entries: 2, Bytes: 200, Seconds: 10}},
+		"never level":                       {view{true, head, said(0.5), ago(0.5), time.Time{}, applied, ago(90)}, api.Lag{Entries: 2, Bytes: 200, Seconds: 70}},
+		"level, and then nothing is heard":  {view{true, head, said(60), ago(60), ago(60), head, ago(90)}, api.Lag{Seconds: 60, Unheard: 60}},
+		"behind, and then nothing is heard": {view{true, head, said(60), ago(60), ago(65), applied, ago(90)}, api.Lag{Entries: 2, Bytes: 200, Seconds: 65, Unheard: 60}},
 		"never heard":                       {view{heard: ago(7)}, api.Lag{Seconds: 7, Unheard: 7}},
 		"not heard just yet":                {view{heard: ago(1)}, api.Lag{}},
-		"a first sync":                      {view{true, head, said(0), ago(0), time.Time{}, events.Mark{}}, api.Lag{Entries: 109, Bytes: 900}},
-		"a clock that went back":            {view{true, head, said(500), now.Add(time.Second), now.Add(time.Second), applied}, api.Lag{Entries: 2, Bytes: 200}},
-		"a reset that counts anew":          {view{true, events.Mark{Position: events.At(6000, 1), Entries: 1, Bytes: 10}, said(0), ago(0), ago(1), applied}, api.Lag{Seconds: 1}},
+		"a first sync":                      {view{true, head, said(0), ago(0), time.Time{}, events.Mark{}, ago(90)}, api.Lag{Entries: 109, Bytes: 900, Seconds: 90}},
+		"a clock that went back":            {view{true, head, said(500), now.Add(time.Second), now.Add(time.Second), applied, ago(90)}, api.Lag{Entries: 2, Bytes: 200}},
+		"a reset that counts anew":          {view{true, events.Mark{Position: events.At(6000, 1), Entries: 1, Bytes: 10}, said(0), ago(0), ago(1), applied, ago(90)}, api.Lag{Seconds: 1}},
 	} {
 		if got := c.view.lag(now); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
