@@ -81,3 +81,32 @@ func TestCheckpointBounds(t *testing.T) {
 		}
 	}
 }
+
+// What a restart replays is read once it is applied, and all of it when the restart has
+// drained; what is logged behind it is read at once, as ever.
+func TestReplayStagesNothing(t *testing.T) {
+	r := newRig(t)
+	r.history(0)
+	if err := r.replayed(); err != nil {
+		t.Fatal(err)
+	}
+	r.append(r.batch(0, written(3, 100)), 2)
+	r.open(func(cfg *Config) { cfg.Stage = true })
+	r.syncer.gate.Lock()
+	r.run()
+	if err := r.tail.Replay(r.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.reads(3); got != 0 {
+		t.Errorf("what is replayed and not applied reads as %d", got)
+	}
+	r.put(r.batch(0, written(4, 100)))
+	if got := r.reads(4); got != 4 {
+		t.Errorf("what is logged behind it reads as %d", got)
+	}
+	r.syncer.gate.Unlock()
+	r.drain()
+	if got := r.reads(3); got != 3 {
+		t.Errorf("what was replayed reads as %d", got)
+	}
+}

@@ -47,7 +47,8 @@ type Config struct {
 	Log     *bus.Log
 	Logger  *slog.Logger
 	// Stage makes logged writes visible to readers at once: for an owner, whose clients
-	// must see what was acknowledged. A follower shows only what is applied.
+	// must see what was acknowledged. A follower shows only what is applied, and what a
+	// restart replays shows only then, too: await [Tail.Drain] before anybody reads.
 	Stage bool
 	// NoteSafe: the replica notes how far the log is safe, so that a log which ends before
 	// that is noticed, whatever was checkpointed. Not for a log that may lose what it
@@ -213,7 +214,8 @@ func (t *Tail) Logged(m events.JournalMessage, seq uint64, bytes int) {
 }
 
 // stage makes a message visible to readers; one that belongs to a run that spans messages
-// not before the run is complete. One that breaks off is never seen.
+// not before the run is complete. One that breaks off is never seen. What a restart replays
+// is seen when it is applied: nobody reads before that.
 func (t *Tail) stage(m events.JournalMessage) {
 	batch, ok := m.(*events.Batch)
 	if n := len(t.unstaged); n > 0 && !continues(t.unstaged[n-1], m) {
@@ -226,11 +228,14 @@ func (t *Tail) stage(m events.JournalMessage) {
 		t.unstaged = append(t.unstaged, batch)
 		return
 	}
-	for _, part := range t.unstaged {
+	run := append(t.unstaged, batch)
+	t.unstaged = nil
+	if t.isReplaying() {
+		return
+	}
+	for _, part := range run {
 		t.cfg.Replica.Stage(part)
 	}
-	t.unstaged = nil
-	t.cfg.Replica.Stage(batch)
 }
 
 // LastSequence returns the log's sequence of the last message handed over.
