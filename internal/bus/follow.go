@@ -40,13 +40,13 @@ type reading struct {
 }
 
 func (b *Bus) follow(ctx context.Context, r reading, from uint64, f func(Message) error) error {
-	stream, held, next := r.stream, r.held, from
+	next := from
 	for again := false; ; again = true {
-		err := b.read(ctx, stream, &next, held, again, f)
+		err := b.read(ctx, r, &next, again, f)
 		var broken *brokenError
 		switch {
 		case errors.Is(err, errSilent):
-			err = b.checkHeld(ctx, stream, next)
+			err = b.checkHeld(ctx, r.stream, next)
 		case errors.As(err, &broken):
 			err = b.awaitStream(ctx, r, broken.cause)
 		default:
@@ -76,26 +76,37 @@ func (b *Bus) awaitStream(ctx context.Context, r reading, cause error) error {
 		if err := pause(ctx, brokenWait); err != nil {
 			return err
 		}
-		found, err := b.js.Stream(ctx, stream)
+		err := b.sameStream(ctx, r)
 		switch {
-		case err == nil && !r.made.IsZero() && !found.CachedInfo().Created.Equal(r.made):
-			return fmt.Errorf("read stream %s: it was deleted and created again: %w", stream, ErrNotFound)
-		case err == nil:
-			return nil
+		case err == nil, errors.Is(err, ErrNotFound):
+			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case b.nc.IsClosed():
 			return fmt.Errorf("read stream %s: %w", stream, cause)
-		case errors.Is(streamError(err), ErrNotFound):
-			return fmt.Errorf("read stream %s: %w", stream, streamError(err))
 		}
 		b.log.Debug("stream is waited for", "stream", stream, "cause", cause, "error", err)
 	}
 }
 
+// sameStream looks whether the stream is there that is read: [ErrNotFound] if it was deleted,
+// or deleted and created again.
+func (b *Bus) sameStream(ctx context.Context, r reading) error {
+	found, err := b.js.Stream(ctx, r.stream)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read stream %s: %w", r.stream, streamError(err))
+	case !r.made.IsZero() && !found.CachedInfo().Created.Equal(r.made):
+		return fmt.Errorf("read stream %s: it was deleted and created again: %w", r.stream, ErrNotFound)
+	}
+	return nil
+}
+
 // silence is how long a reader waits for a message that the stream is known to hold,
 // before it looks for the message itself: JetStream passes over what it cannot read and
-// says nothing when that was the last one.
+// says nothing when that was the last one. Where nothing is known to be missing, it is how
+// often a reader looks whether the stream is still the one that it reads: the client
+// library goes on with one of the same name, and waits for a sequence that may never come.
 const silence = 2 * time.Second
 
 var errSilent = errors.New("nothing came")
@@ -122,7 +133,8 @@ func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
 // read gives f the messages from *next on, and moves it. It returns errSilent when a
 // message up to held does not come, and a *brokenError when the reader was broken off, or
 // could not be begun again.
-func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64, again bool, f func(Message) error) error {
+func (b *Bus) read(ctx context.Context, r reading, next *uint64, again bool, f func(Message) error) error {
+	stream := r.stream
 	it, _, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:    jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:      *next,
@@ -137,7 +149,7 @@ func (b *Bus) read(ctx context.Context, stream string, next *uint64, held uint64
 	}
 	defer stop()
 	for ; ; *next++ {
-		msg, err := nextMessage(ctx, it, *next <= held)
+		msg, err := b.nextMessage(ctx, it, r, *next)
 		switch {
 		case err == nil:
 		case errors.Is(err, errSilent):
@@ -197,19 +209,28 @@ func (b *Bus) forget(ctx context.Context, stream string, cons jetstream.Consumer
 	}
 }
 
-// nextMessage waits for a message: until ctx ends, or errSilent if it is known to be
-// there and does not come.
-func nextMessage(ctx context.Context, it jetstream.MessagesContext, held bool) (jetstream.Msg, error) {
-	if !held {
-		return it.Next(jetstream.NextContext(ctx))
+// nextMessage waits for the message with a sequence: until ctx ends, errSilent if it is known
+// to be there and does not come, or [ErrNotFound] when the stream is not the one that is read
+// any more.
+func (b *Bus) nextMessage(ctx context.Context, it jetstream.MessagesContext, r reading, sequence uint64) (jetstream.Msg, error) {
+	held := sequence <= r.held
+	for held || !r.made.IsZero() {
+		bounded, cancel := context.WithTimeout(ctx, silence)
+		msg, err := it.Next(jetstream.NextContext(bounded))
+		silent := err != nil && ctx.Err() == nil && bounded.Err() != nil
+		cancel()
+		switch {
+		case !silent:
+			return msg, err
+		case held:
+			return nil, errSilent
+		}
+		// Whatever else keeps the question from being answered is the reader's to find out.
+		if err := b.sameStream(ctx, r); errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
 	}
-	bounded, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	msg, err := it.Next(jetstream.NextContext(bounded))
-	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
-		return nil, errSilent
-	}
-	return msg, err
+	return it.Next(jetstream.NextContext(ctx))
 }
 
 var errReadEnough = errors.New("read enough")
