@@ -42,6 +42,7 @@ type follower struct {
 	verifying    atomic.Bool   // a comparison is under way
 	opened       chan struct{} // closed when the node's own copy was opened
 	ended        chan struct{} // closed when run has returned
+	closeErr     error         // why the copy was not closed in order; known once ended
 
 	mu       sync.Mutex // over what is between here and the next empty line
 	own      *ownCopy   // nil while it is not open
@@ -122,6 +123,7 @@ func (f *follower) run(ctx context.Context) {
 		f.own, f.source = nil, nil
 		f.mu.Unlock()
 		if ctx.Err() != nil {
+			f.closed(err)
 			break
 		}
 		if errors.Is(err, errRewound) || errors.Is(err, errReplaced) {
@@ -153,6 +155,16 @@ func (f *follower) run(ctx context.Context) {
 		f.enter(Stopped, err)
 	}
 	f.enter(Stopped, nil)
+}
+
+// closed notes that the copy could not be let go of in order. What its journal holds is
+// replayed when it is opened again.
+func (f *follower) closed(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	f.closeErr = err
+	f.log.Error("this node's copy was not closed in order", "error", err)
 }
 
 // live opens this node's copy, follows with it, and closes it.

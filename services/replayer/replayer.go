@@ -158,7 +158,8 @@ func (s *Service) forget(f *follower) {
 // Release implements [instance.Holder]: the node stops following. What the source has
 // reported safe, or with KeepAll everything that was received, is safe in this site's
 // journal when it returns; with Remove the copy and the journal are
-// deleted and the source is told that it need not wait for this client any more.
+// deleted and the source is told that it need not wait for this client any more. With KeepAll
+// it fails if that was not so; asked again, it lets go with what the journal has.
 func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (events.Mark, bool, error) {
 	s.mu.Lock()
 	f := s.followers[r.Directory]
@@ -171,6 +172,9 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 		mark = f.marks().Logged
 		s.forget(f)
 		s.depart(ctx, f, r.Remove)
+		if f.closeErr != nil && r.KeepAll {
+			return mark, true, fmt.Errorf("directory %s: %w", f.name, f.closeErr)
+		}
 	}
 	if !r.Remove {
 		return mark, true, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -373,4 +374,52 @@ func TestCopyThatIsGoneIsSyncedAnew(t *testing.T) {
 	if n := len(west.notes(events.ResyncStarted)); n != 1 {
 		t.Errorf("%d resyncs", n)
 	}
+}
+
+// journal 255: a disk that fails while a copy is closed. Who is to be promoted with all that
+// was received is told, once; every other step was done all the same, so the copy opens
+// again and goes on.
+func TestCopyIsNotClosedInOrder(t *testing.T) {
+	east, west := newPair(t)
+	east.own("")
+	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})
+	var broken atomic.Bool
+	dead := errors.New("the disk is dead")
+	west.stop()
+	west.follower = New(Deps{
+		Bus: west.at.Bus, Node: west.at.Node, Log: west.at.Log, JournalBytesMax: 1 << 30,
+		FS: vfs.NewFaulty(vfs.OS(), func(op vfs.Op) error {
+			if broken.Load() && op.Kind == vfs.OpSync {
+				return dead
+			}
+			return nil
+		}),
+	})
+	west.stop = sitetest.Run(t, west.follower.Run)
+	<-west.follower.Ready()
+	west.follow()
+	east.write("disk0", []byte("some"), 0)
+	west.sameAs(east)
+	release := func() error {
+		_, quiesced, err := west.follower.Release(t.Context(), &events.ReleaseRequested{
+			Assignment: events.Assignment{Operation: "3", Directory: west.id, Role: events.Slave, Epoch: 3},
+			Pool:       "vms", Path: "/prod", KeepAll: true,
+		})
+		if !quiesced {
+			t.Error("the copy is still in motion")
+		}
+		return err
+	}
+	broken.Store(true)
+	east.write("disk0", []byte("more"), 4<<20)
+	sitetest.Eventually(t, "more has come", func() bool { return west.status().Safe.Same(east.status().Safe) })
+	if err := release(); !errors.Is(err, dead) {
+		t.Errorf("the copy was let go of on a dead disk: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Errorf("asked again: %v", err)
+	}
+	broken.Store(false)
+	west.follow()
+	west.sameAs(east)
 }

@@ -157,6 +157,39 @@ func TestPromotedOverWithoutLoss(t *testing.T) {
 	west.sameAs(east)
 }
 
+// rivals 17: a fail-over is taken back. A snapshot of the directory from before it is what it
+// returns to, and the old primary goes on without a resync.
+func TestFailOverIsTakenBack(t *testing.T) {
+	t.Parallel()
+	east, west := levelPair(t)
+	must[[]api.Snapshot](east, api.SnapCreate, api.SnapRequest{Snapshot: "before"})
+	was := east.digest("vms/prod/disk0")
+	move := func(from, to *party) {
+		t.Helper()
+		from.release()
+		from.follow()
+		sitetest.Eventually(t, "the demotion has arrived", func() bool { return to.status().Applied.Same(from.status().Applied) })
+		to.release()
+		to.own(events.TagPromoted)
+	}
+	move(east, west)
+	west.write("disk0", []byte("a fail-over that turns out badly"), 5<<20)
+	east.sameAs(west)
+	if east.digest("vms/prod/disk0") == was {
+		t.Fatal("what is to be taken back never came to east")
+	}
+	must[api.Nothing](west, api.SnapRollback, api.SnapRequest{Image: "disk0", Snapshot: "before"})
+	move(west, east)
+	if east.digest("vms/prod/disk0") != was {
+		t.Error("east does not hold what it held before the fail-over")
+	}
+	east.write("disk0", []byte("goes on"), 6<<20)
+	west.sameAs(east)
+	if n := east.told(events.Diverged) + east.told(events.ResyncStarted) + west.told(events.ResyncStarted); n != 0 {
+		t.Errorf("%d split brains or resyncs", n)
+	}
+}
+
 // A crash between the steps of giving claims up: the copy is rewound, and its journal still
 // holds the claims.
 func TestRewindingIsInterrupted(t *testing.T) {
