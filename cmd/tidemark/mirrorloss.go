@@ -38,6 +38,12 @@ func (s *client) lossOf(ctx context.Context, name events.DirectoryName) *loss {
 	ctx, cancel := context.WithTimeout(ctx, lossTime)
 	defer cancel()
 	d, err := call[api.Directory](ctx, s, api.DirectoryResolve, name)
+	for err == nil && d.Role != events.Slave && d.State != "mapped" { // a promotion that was refused is being undone
+		if pause(ctx, retryWait) != nil {
+			return &loss{}
+		}
+		d, err = call[api.Directory](ctx, s, api.DirectoryResolve, name)
+	}
 	if err != nil || d.Role != events.Slave {
 		return nil
 	}

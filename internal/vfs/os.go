@@ -76,12 +76,22 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	}
 	err = control(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	if err == nil {
-		return f, nil
+		return osLock{f}, nil
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = ErrLocked
 	}
 	return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+}
+
+// osLock is a lock that is held. It is given up by name, not by closing the file alone: a
+// process that is just being started has the file open too, and would hold the lock until
+// it has closed that.
+type osLock struct{ *os.File }
+
+func (l osLock) Close() error {
+	err := control(l.File, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) })
+	return errors.Join(err, l.File.Close())
 }
 
 type osFile struct{ *os.File }

@@ -102,6 +102,9 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 		s.State = string(SplitBrain) // as long as nobody says otherwise
 		s.Error = holder.Summary(s.Split)
 	}
+	if s.State == string(Replaying) && f.unread == nil && s.Lag.Unheard == 0 {
+		s.State = string(Stopped) // connected, and within a second it is known how far there is to go
+	}
 	if s.State == string(Replaying) && (f.raised.stalled || s.Lag.Unheard > 0) {
 		s.State = "stalled"
 	}
