@@ -13,6 +13,7 @@ import (
 // has came with its first sync, is ahead of it: that is no split brain, now or when the rest
 // arrives. rivals 2.
 func TestFormerPrimaryIsAheadOfAnEmptyJournal(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 1 << 20})

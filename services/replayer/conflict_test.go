@@ -28,6 +28,7 @@ func (p *party) conflicts() (names []string) {
 // rivals 9: with --keep-refused what is given up stays readable, of the images that were
 // changed; through restarts, promotions and demotions, until it is removed.
 func TestResyncKeepsWhatIsRefused(t *testing.T) {
+	t.Parallel()
 	east, west, rng := splitBrain(t, 3, 1<<20)
 	east.scribble(rng, "disk0", 1<<20, 10)
 	west.scribble(rng, "disk0", 1<<20, 10)

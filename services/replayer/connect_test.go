@@ -18,6 +18,7 @@ import (
 // it. The sync goes on from the demoted copy, brings the demotion, and the new copy can be
 // promoted in order.
 func TestDemotedDuringFirstSync(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 64 << 20})
@@ -62,6 +63,7 @@ func TestOwnJournalMissing(t *testing.T) {
 
 // journal 231: the copy is gone, and the source still knows the client: it is copied anew.
 func TestCopyIsGone(t *testing.T) {
+	t.Parallel()
 	for _, journalToo := range []bool{true, false} {
 		east, west := levelPair(t)
 		east.write("disk0", []byte("more"), 1<<20)

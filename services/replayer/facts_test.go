@@ -153,6 +153,7 @@ func compare(t *testing.T, what string, size uint64, want, got func([]byte, int6
 // journal 263: images and snapshots after random writes, resizes and discards, and 20 and
 // more snapshots.
 func TestFirstSyncCopiesLayers(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			o := newOrigin(t)

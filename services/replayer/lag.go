@@ -89,6 +89,10 @@ func (f *follower) view(applied events.Mark) view {
 	return v
 }
 
+// heardAtAll reports whether the primary was heard since this follower began: not only by an
+// earlier one. It is called under the lock.
+func (f *follower) heardAtAll() bool { return f.head != nil && f.head.At != 0 }
+
 // behind is how far the copy is behind its primary.
 func (f *follower) behind(now time.Time) api.Lag {
 	applied := f.standing()

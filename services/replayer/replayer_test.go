@@ -88,7 +88,7 @@ func follow(t testing.TB, at *sitetest.Site) (*Service, func()) {
 func (s *Service) level(mark events.Mark) func() bool {
 	return func() bool {
 		own := s.followers[westID].copy()
-		return own != nil && own.tail.Marks().Applied.Same(mark) && own.replica.Consistent()
+		return own != nil && own.tail.Marks().Applied.Same(mark) && own.complete()
 	}
 }
 
@@ -309,6 +309,7 @@ func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
 // A source that does not want this site as a follower any more is not followed, and
 // nothing that is already here is lost by that.
 func TestFollowerStopsWhenItsSourceSaysSo(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()

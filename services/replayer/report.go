@@ -2,11 +2,13 @@ package replayer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
 	"tidemark/internal/nbd"
@@ -79,7 +81,7 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 		return s, nil
 	}
 	journal, err := own.journal.State(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, bus.ErrNotFound) { // it may just be begun anew
 		return s, err
 	}
 	marks := own.tail.Marks()
@@ -102,7 +104,7 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 		s.State = string(SplitBrain) // as long as nobody says otherwise
 		s.Error = holder.Summary(s.Split)
 	}
-	if s.State == string(Replaying) && f.unread == nil && s.Lag.Unheard == 0 {
+	if s.State == string(Replaying) && !f.heardAtAll() && s.Lag.Unheard == 0 {
 		s.State = string(Stopped) // connected, and within a second it is known how far there is to go
 	}
 	if s.State == string(Replaying) && (f.raised.stalled || s.Lag.Unheard > 0) {

@@ -147,6 +147,7 @@ func splitBrain(t testing.TB, images int, size uint64) (east, west *party, rng *
 // journal 302, rivals 9: after a split brain the side that is told to gives up what it has,
 // and only what differs travels.
 func TestResyncAfterSplitBrain(t *testing.T) {
+	t.Parallel()
 	const size = 64 << 20
 	east, west, rng := splitBrain(t, 1, size)
 	east.scribble(rng, "disk0", size, size/4096/100)

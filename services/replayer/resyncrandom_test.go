@@ -162,6 +162,7 @@ func TestPromotionCarriesOutWhatWasDecided(t *testing.T) {
 // A source that goes away in the middle of a resync, and comes back, finds the resync where
 // it was.
 func TestSourceIsStartedAgainDuringAResync(t *testing.T) {
+	t.Parallel()
 	const size = 16 << 20
 	east, west, rng := splitBrain(t, 1, size)
 	east.scribble(rng, "disk0", size, 200)

@@ -96,6 +96,7 @@ func TestResyncOfNothing(t *testing.T) {
 
 // rivals 4: a resync that runs while writes go on ends at the live head.
 func TestResyncWhileWritesGoOn(t *testing.T) {
+	t.Parallel()
 	const size = 16 << 20
 	east, west, rng := splitBrain(t, 2, size)
 	west.scribble(rng, "disk0", size, 50)
@@ -129,6 +130,7 @@ func TestResyncWhileWritesGoOn(t *testing.T) {
 // What both sides did to images since they parted: the side that gives up shows what the
 // other one has, and nothing else. Numbers and names mean other things there.
 func TestResyncAfterBothSidesChangedEverything(t *testing.T) {
+	t.Parallel()
 	const size = 8 << 20
 	east, west, rng := splitBrain(t, 5, size)
 	for i, p := range []*party{east, west} {
@@ -197,6 +199,7 @@ func TestOldCopyIsPromotedWhileAResyncRuns(t *testing.T) {
 // A second request while the first is carried out is carried out with it; a removal ends
 // both and leaves nothing.
 func TestSecondResyncAndRemovalWhileAResyncRuns(t *testing.T) {
+	t.Parallel()
 	const size = 16 << 20
 	east, west, rng := splitBrain(t, 1, size)
 	east.scribble(rng, "disk0", size, 400)
@@ -292,6 +295,7 @@ func TestResyncIsKilledAnywhere(t *testing.T) {
 // journal 299, journal 300, journal 246: a replica that the owner's journal waits for no more is
 // brought back by a resync, which takes what is the same from the copy here.
 func TestResyncOfADisconnectedReplica(t *testing.T) {
+	t.Parallel()
 	const size = 8 << 20
 	east, west := newPair(t)
 	east.own("")

@@ -193,6 +193,7 @@ func TestFailOverIsTakenBack(t *testing.T) {
 // A crash between the steps of giving claims up: the copy is rewound, and its journal still
 // holds the claims.
 func TestRewindingIsInterrupted(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	common := west.status().Applied
 	west.release()
@@ -249,6 +250,7 @@ func TestTwentyRounds(t *testing.T) {
 
 // journal 287: the same site is demoted and promoted again: its follower goes on.
 func TestDemotedAndPromotedOnTheSameSide(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	for range 3 {
 		east.release()
@@ -264,6 +266,7 @@ func TestDemotedAndPromotedOnTheSameSide(t *testing.T) {
 // journal 287: sessions end when the role changes, and a client that connects again gets the
 // new role; journal 251: the primary's site follows nobody.
 func TestSessionsEndWithTheRole(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	ended := func(name string, gone <-chan struct{}) {
 		t.Helper()

@@ -78,6 +78,7 @@ func (p *party) replaying() {
 //
 // rivals 12: verify during writes compares at one sequence and reports zero false mismatches.
 func TestVerifyUnderWritesFindsNothing(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	c := newChaos(east, 5)
