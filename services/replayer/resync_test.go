@@ -75,9 +75,9 @@ func (p *party) notes(what events.Lifecycle) []string {
 	return all
 }
 
-// findingBytes bounds what is read of a short journal to find the place in it, whatever the
-// image's size: a few messages, each as large as the load of the machine made it.
-const findingBytes = 4 * events.MessageBytesMax
+// findingBytes bounds what is read of a journal to find the place in it, whatever the image's
+// size: one message.
+const findingBytes = events.MessageBytesMax
 
 // travelled returns what the last resync that ended says it cost, in bytes.
 func (p *party) travelled() (bytes uint64) {
