@@ -296,6 +296,9 @@ func (p *process) announce(ctx context.Context, out io.Writer) error {
 	if _, err := fmt.Fprintln(out, p.readyLine()); err != nil {
 		return fmt.Errorf("say that it is ready: %w", err)
 	}
+	if err := tellSupervisor(ctx, os.Getenv(notifySocket)); err != nil {
+		p.log.Warn("the service manager does not know that this is ready", "error", err)
+	}
 	<-ctx.Done()
 	return nil
 }
