@@ -71,6 +71,13 @@ func (p *Peers) Check(pool, site string) error {
 	return nil
 }
 
+// Enabled reports whether mirroring of a pool is on here.
+func (p *Peers) Enabled(pool string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.enabled[pool]
+}
+
 // Has reports whether the site of that UUID is a peer of a pool.
 func (p *Peers) Has(pool, site string) bool {
 	p.mu.Lock()

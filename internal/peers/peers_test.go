@@ -29,12 +29,15 @@ func TestPeers(t *testing.T) {
 	if fault.CodeOf(p.Check("vms", "west")) != fault.NotReady {
 		t.Error("a pool that is not mirrored may be followed")
 	}
+	if p.Enabled("vms") {
+		t.Error("mirroring is on before anybody turned it on")
+	}
 	say(&events.MirrorEnabled{Pool: "vms"})
 	if err := p.Check("vms", "west"); err != nil {
 		t.Error(err)
 	}
 	say(&events.MirrorDisabled{Pool: "vms"})
-	if p.Check("vms", "west") == nil || !p.Has("vms", "west") {
+	if p.Check("vms", "west") == nil || p.Enabled("vms") || !p.Has("vms", "west") {
 		t.Error("disabling the pool is not heeded, or made its peers strangers")
 	}
 	say(&events.MirrorEnabled{Pool: "vms"}, &events.PeerRemoved{Pool: "vms", Peer: "west"})

@@ -65,7 +65,7 @@ func (s *Service) poolCreate(ctx context.Context, r api.Pool) (api.Pool, error) 
 
 func (s *Service) poolRemove(ctx context.Context, r api.Pool) (api.Nothing, error) {
 	return api.Nothing{}, s.changePool(ctx, "remove pool", r.Pool, func(*Pool) (events.Fact, error) {
-		if n := s.state.directoriesIn(r.Pool, func(*Directory) bool { return true }); n > 0 {
+		if n := s.state.directoriesIn(r.Pool); n > 0 {
 			return nil, fault.New(fault.Busy, "the pool %q holds %s: remove them first", r.Pool, plural(n, "directory", "directories"))
 		}
 		return &events.PoolRemoved{Pool: r.Pool, At: now()}, nil
@@ -85,15 +85,12 @@ func (s *Service) mirrorEnable(ctx context.Context, r api.Pool) (api.Pool, error
 	return s.describePool(r.Pool), nil
 }
 
+// mirrorDisable ends mirroring both ways: nobody follows the pool's directories, and those
+// that follow a peer stand still. Peers, map and copies stay, and go on when it is enabled.
 func (s *Service) mirrorDisable(ctx context.Context, r api.Pool) (api.Pool, error) {
 	err := s.changePool(ctx, "disable mirroring of", r.Pool, func(p *Pool) (events.Fact, error) {
 		if !p.Mirroring {
 			return nil, nil
-		}
-		n := s.state.directoriesIn(r.Pool, func(d *Directory) bool { return d.Intent.Role == events.Slave })
-		if n > 0 {
-			return nil, fault.New(fault.Busy, "%s of the pool %q follow a peer: remove or promote them first",
-				plural(n, "directory", "directories"), r.Pool)
 		}
 		return &events.MirrorDisabled{Pool: r.Pool, At: now()}, nil
 	})

@@ -10,7 +10,7 @@ import (
 	"tidemark/internal/fault"
 )
 
-// directories 24, 44, 5.
+// directories 1, 2, 5, 24, 26, 44.
 func TestPools(t *testing.T) {
 	w, _ := startAll(t, "east")
 	for _, bad := range []string{"", "a/b", "..", "a@b", "a>", "*", " a", strings.Repeat("x", 256), "a\x00b"} {
@@ -33,14 +33,22 @@ func TestPools(t *testing.T) {
 	}
 	w.publish(events.StreamPools, &events.PeerAdded{Pool: "vms", Peer: "beef", Site: "west", URL: "nats://127.0.0.1:1"})
 	call[api.Directory](w, api.MirrorAdd, dir("vms", "/db"))
-	w.refused(fault.Busy, api.MirrorDisable, api.Pool{Pool: "vms"}, "1 directory")
 	w.refused(fault.Busy, api.PoolRemove, api.Pool{Pool: "vms"}, "1 directory")
-	call[api.Nothing](w, api.MirrorRemove, dir("vms", "/db"))
+	mapped := w.awaitState(dir("vms", "/db"), "mapped", events.Slave)
 	for range 2 {
-		if p := call[api.Pool](w, api.MirrorDisable, api.Pool{Pool: "vms"}); p.Mirroring || p.Peers != 1 {
+		if p := call[api.Pool](w, api.MirrorDisable, api.Pool{Pool: "vms"}); p.Mirroring || p.Peers != 1 || p.Directories != 1 {
 			t.Errorf("disabled: %+v", p)
 		}
 	}
+	w.refused(fault.NotReady, api.MirrorAdd, dir("vms", "/other"), "mirror enable vms")
+	w.refused(fault.NotFound, api.PeerRemove, api.PeerRemoveRequest{Pool: "vms", Peer: "nobody"}, "nobody") // directories 10
+	if p := call[api.Pool](w, api.MirrorEnable, api.Pool{Pool: "vms"}); !p.Mirroring || p.Peers != 1 || p.Directories != 1 {
+		t.Errorf("enabled again: %+v", p)
+	}
+	if d := w.state(dir("vms", "/db")); d != mapped {
+		t.Errorf("after off and on: %+v, was %+v", d, mapped)
+	}
+	call[api.Nothing](w, api.MirrorRemove, dir("vms", "/db"))
 	call[api.Nothing](w, api.PoolRemove, api.Pool{Pool: "vms"})
 	for _, subject := range []string{api.PoolRemove, api.MirrorEnable, api.MirrorDisable, api.PeerList} {
 		w.refused(fault.NotFound, subject, api.Pool{Pool: "vms"}, "vms")

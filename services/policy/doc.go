@@ -89,6 +89,22 @@
 //   - What the log shows as requested or acknowledged is never requested again.
 //   - Of a token's secret only the hash is kept. It is in no log line, error or fact.
 //
+// # Peers, and what is no loop
+//
+// What flows between sites is directories, and each has one primary, which follows nobody.
+// So peers may form any graph: both ways (rx-tx is the default), chains, rings. Two that
+// follow each other only wait for whoever is primary, and any of several peers can be
+// primary of a directory. Refused is only what cannot be told apart: a site as its own
+// peer, whatever its token says, a site that is a peer of the pool already, and two sites
+// of one name. An import that adds the other direction to a peer that receives only makes
+// that both ways.
+//
+// An import asks the other site first and adds the peer last. Cut short anywhere, it is made
+// again with the same token, and adds nothing twice.
+//
+// Mirroring is turned off with everything in place: peers, map and copies stay. Replicas
+// stand still at a site where it is off, and go on when it is on again.
+//
 // # When a step fails
 //
 //   - The service dies anywhere: the next one folds the streams and decides the same; the

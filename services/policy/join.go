@@ -39,6 +39,9 @@ func (s *Service) peerImport(ctx context.Context, r api.PeerImportRequest) (api.
 	if err != nil {
 		return api.Peer{}, err
 	}
+	if s.receives(r.Pool, token.UUID) {
+		r.Direction = events.ReceiveAndSend // it follows us, and we are about to follow it
+	}
 	join := api.JoinRequest{
 		Pool: r.Pool, Token: token.Token, Secret: string(token.Secret), UUID: s.node.Site.UUID, Direction: r.Direction,
 	}
@@ -52,17 +55,22 @@ func (s *Service) peerImport(ctx context.Context, r api.PeerImportRequest) (api.
 	if err != nil {
 		return api.Peer{}, err
 	}
+	// The peer is added last: while it is unknown here, an import that was cut short can be
+	// made again with the same token.
+	if _, err := s.switchOn(ctx, r.Pool); err != nil {
+		return api.Peer{}, err
+	}
 	var added *events.PeerAdded
-	err = s.changePool(ctx, "add a peer of", r.Pool, func(*Pool) (events.Fact, error) {
+	err = s.changePool(ctx, "add a peer of", r.Pool, func(p *Pool) (events.Fact, error) {
+		if err := s.checkNewPeer(r.Pool, p, token.UUID, reply.Site); err != nil {
+			return nil, err
+		}
 		added = &events.PeerAdded{
 			Pool: r.Pool, Peer: token.UUID, Site: reply.Site, URL: token.URL, Direction: r.Direction, Number: reply.Number, At: now(),
 		}
 		return added, nil
 	})
 	if err != nil {
-		return api.Peer{}, err
-	}
-	if _, err := s.switchOn(ctx, r.Pool); err != nil {
 		return api.Peer{}, err
 	}
 	return apiPeer(*added), nil
@@ -89,12 +97,45 @@ func (s *Service) checkImport(r api.PeerImportRequest) (bootstrap, error) {
 		return token, fault.New(fault.Denied, "the token expired at %s: create a new one at site %s",
 			token.Expires.Time().Format(time.RFC3339), token.Site)
 	}
+	return token, s.checkNewPeer(r.Pool, p, token.UUID, token.Site)
+}
+
+// receives reports whether a site is a peer that came here to receive.
+func (s *Service) receives(pool, uuid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.state.Pools[pool]
+	return p != nil && p.Peers[uuid].Direction == events.SendOnly
+}
+
+// checkNewPeer says why a site cannot be added to those that a pool may follow: it is one
+// of them, or cannot be told from another. s.mu is held.
+func (s *Service) checkNewPeer(pool string, p *Pool, uuid, name string) error {
 	// A peer without an address is one that came here to receive: its own token adds
 	// the other direction.
-	if known, ok := p.Peers[token.UUID]; ok && known.URL != "" {
-		return token, fault.New(fault.Exists, "site %s is a peer of the pool %q already", known.Site, r.Pool)
+	if known, ok := p.Peers[uuid]; ok && known.URL != "" {
+		return fault.New(fault.Exists,
+			"site %s is a peer of the pool %q already: to change its address or direction, remove it first (tidemark mirror peer remove %s %s)",
+			known.Site, pool, pool, uuid)
 	}
-	return token, nil
+	return s.checkPeerName(pool, p, uuid, name)
+}
+
+// checkPeerName refuses a site that is called like this one or like another peer of the
+// pool: nodes are known at other sites as SITE.NODE, and journals would take the followers
+// at both for one. s.mu is held.
+func (s *Service) checkPeerName(pool string, p *Pool, uuid, name string) error {
+	const tell = "a site keeps the name that it was founded with, so found one of them anew under another"
+	if who := s.identity(); who.UUID != uuid && who.Name == name {
+		return fault.New(fault.Exists, "two sites are both called %q, and sites that share a pool are told apart by name: %s", name, tell)
+	}
+	for _, known := range p.Peers {
+		if known.Peer != uuid && known.Site == name {
+			return fault.New(fault.Exists, "the pool %q has another peer that is called %q already (%s), and peers are told apart by name: %s",
+				pool, name, known.Peer, tell)
+		}
+	}
+	return nil
 }
 
 // join asks the token's site to be let in, under another number if ours is taken.

@@ -82,6 +82,9 @@ func (s *Service) peerJoin(ctx context.Context, r api.JoinRequest) (api.JoinRepl
 		if r.UUID == who.UUID {
 			return nil, fault.New(fault.Busy, "a site cannot be its own peer")
 		}
+		if err := s.checkPeerName(r.Pool, s.state.Pools[r.Pool], r.UUID, r.Site); err != nil {
+			return nil, err
+		}
 		numbers := s.numbers(r.UUID)
 		reply = api.JoinReply{
 			Site: who.Name, UUID: who.UUID, Number: who.Number, Numbers: numbers,

@@ -309,10 +309,10 @@ func (s *State) forget(id events.DirectoryID) {
 func (m Mapping) key() Key { return Key{m.Node, events.ServiceOf(m.Role)} }
 
 // directoriesIn counts the directories of a pool.
-func (s *State) directoriesIn(pool string, counts func(*Directory) bool) int {
+func (s *State) directoriesIn(pool string) int {
 	n := 0
 	for d := range maps.Values(s.Directories) {
-		if d.Name.Pool == pool && counts(d) {
+		if d.Name.Pool == pool {
 			n++
 		}
 	}

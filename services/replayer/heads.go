@@ -48,6 +48,9 @@ func (f *follower) hear(ctx context.Context, own *ownCopy, src *source) error {
 			if !f.service.clients.Peers.Has(f.name.Pool, src.peer.Peer) {
 				return fault.New(fault.NotReady, "site %s is no peer of pool %s any more", src.peer.Site, f.name.Pool)
 			}
+			if err := f.mirrored(); err != nil {
+				return err
+			}
 		case <-quiet.C:
 			src.close() // nobody waits for an answer any more
 			return fmt.Errorf("nothing was heard from site %s for %s: %w", src.peer.Site, silenceMax, errLost)

@@ -93,6 +93,9 @@ func (s *source) unless(err error) (*source, error) {
 
 // look connects to the site that is best followed, but to none of some.
 func (f *follower) look(ctx context.Context, not ...string) (*source, error) {
+	if err := f.mirrored(); err != nil {
+		return nil, err
+	}
 	peers := slices.DeleteFunc(f.service.clients.Peers.Receivable(f.name.Pool), func(p events.PeerAdded) bool {
 		return slices.Contains(not, p.Peer)
 	})
@@ -104,6 +107,17 @@ func (f *follower) look(ctx context.Context, not ...string) (*source, error) {
 		return nil, err
 	}
 	return found, nil
+}
+
+// errSwitchedOff says that an operator turned mirroring of the pool off at this site.
+var errSwitchedOff = errors.New("mirroring is off at this site")
+
+// mirrored returns an error while the pool is not mirrored here.
+func (f *follower) mirrored() error {
+	if f.service.clients.Peers.Enabled(f.name.Pool) {
+		return nil
+	}
+	return fault.New(fault.NotReady, "%w: tidemark mirror enable %s", errSwitchedOff, f.name.Pool)
 }
 
 // othersTime is how long the other peers are waited for when one has answered that is no

@@ -14,6 +14,10 @@ import (
 // operator can help with is told once, not at each try.
 func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
 	state, turn, isStuck := stuck(err)
+	if errors.Is(err, errSwitchedOff) {
+		f.enter(Stopped, err)
+		return wait
+	}
 	if !isStuck {
 		if len(f.service.clients.Peers.Receivable(f.name.Pool)) == 0 {
 			f.resolved() // there is nobody to have parted from
