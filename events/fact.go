@@ -29,6 +29,7 @@ func everyFact() []Fact {
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},
+		&TurnDerived{}, &LetterDied{}, &LetterResent{},
 	}
 }
 

@@ -94,6 +94,21 @@ func sampleFacts() []Fact {
 			Directory: sampleID, Pool: "vms", Path: "/", Node: "n1", What: Diverged, Mark: sampleMark(),
 			Detail: "two histories", At: sampleTime,
 		},
+		&TurnDerived{Cause: Cause{Stream: StreamInstances, Sequence: 300, Part: 1}, Note: 70_000, At: sampleTime},
+		&LetterDied{
+			Webhook: "0123456789abcdef", Host: "hooks.example.com", Sequence: 70_000, Turn: sampleTurn(), Tries: 12,
+			Error: "503 Service Unavailable", At: sampleTime,
+		},
+		&LetterResent{
+			Webhook: "0123456789abcdef", Host: "hooks.example.com", Sequence: 70_000, Turn: sampleTurn(), At: sampleTime,
+		},
+	}
+}
+
+func sampleTurn() LifecycleNoted {
+	return LifecycleNoted{
+		Directory: sampleID, Pool: "vms", Path: "/", Node: "n1", What: Lagging, With: "west.n1", Mark: sampleMark(),
+		Detail: "far behind", Cause: &Cause{Stream: StreamDirectories, Sequence: 3}, At: sampleTime,
 	}
 }
 
@@ -204,7 +219,9 @@ func fixtures() []fixture {
 		Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", Resync: 300, KeepRefused: true, At: sampleTime,
 	}
 	resync.Role = Slave
+	turn := sampleTurn()
 	return append(all,
+		factFixture("lifecycle_derived", &turn),
 		factFixture("acquire_resync", &resync),
 		factFixture("head_heard_source", &HeadHeard{
 			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
@@ -316,6 +333,7 @@ func TestGoldenIsComplete(t *testing.T) {
 		"batch_all":         true,
 		"head_heard_source": true,
 		"head_passed_on":    true,
+		"lifecycle_derived": true,
 		"object":            true,
 		"object_layer":      true,
 		"object_same":       true,

@@ -61,59 +61,10 @@ type HeadHeard struct {
 	At        Instant     `json:"at"`
 }
 
-// Lifecycle names a turn in a directory's life.
-type Lifecycle string
-
-// The turns that are noted.
-const (
-	Opened       Lifecycle = "opened"
-	Closed       Lifecycle = "closed"
-	Promoted     Lifecycle = "promoted"
-	Demoted      Lifecycle = "demoted"
-	Fenced       Lifecycle = "fenced"
-	JournalFull  Lifecycle = "journal_full"
-	Failed       Lifecycle = "failed"
-	SyncStarted  Lifecycle = "sync_started"
-	SyncEnded    Lifecycle = "sync_ended"
-	Diverged     Lifecycle = "diverged"
-	Disconnected Lifecycle = "disconnected"
-	Lagging      Lifecycle = "lagging"       // a client will be disconnected if it does not catch up
-	LostTail     Lifecycle = "lost_tail"     // the journal lacks what it had acknowledged
-	JournalReset Lifecycle = "journal_reset" // history and clients were dropped
-	RPOExceeded  Lifecycle = "rpo_exceeded"  // a copy is further behind than its target allows
-	RPORestored  Lifecycle = "rpo_restored"
-	Stalled      Lifecycle = "stalled" // a copy is behind and stands still, or hears nothing
-	Resumed      Lifecycle = "resumed" // it is stalled no more
-
-	ResyncStarted Lifecycle = "resync_started"
-	ResyncEnded   Lifecycle = "resync_ended" // the new copy is complete, and takes the old one's place
-
-	VerifyStarted    Lifecycle = "verify_started"
-	VerifyEnded      Lifecycle = "verify_ended"
-	VerifyMismatched Lifecycle = "verify_mismatched" // the copy differs from its source
-)
-
-// LifecycleNoted tells listeners of a turn in a directory's life. No state is folded
-// from it.
-type LifecycleNoted struct {
-	Directory DirectoryID `json:"directory"`
-	Pool      string      `json:"pool"`
-	Path      string      `json:"path"`
-	Node      string      `json:"node"`
-	What      Lifecycle   `json:"what"`
-	Mark      Mark        `json:"mark"`
-	Detail    string      `json:"detail,omitempty"`
-	At        Instant     `json:"at"`
-}
-
 func (*PositionCommitted) Kind() string { return "position_committed" }
 func (*HeadAdvanced) Kind() string      { return "head_advanced" }
-func (*LifecycleNoted) Kind() string    { return "lifecycle_noted" }
 func (*HeadHeard) Kind() string         { return "head_heard" }
 
 func (f *PositionCommitted) Subject() string { return PositionSubject(f.Directory, f.Client) }
 func (f *HeadAdvanced) Subject() string      { return HeadSubject(f.Directory) }
 func (f *HeadHeard) Subject() string         { return HeardSubject(f.Directory, f.Client) }
-func (f *LifecycleNoted) Subject() string {
-	return "tidemark.lifecycle." + Token(string(f.Directory)) + "." + string(f.What)
-}

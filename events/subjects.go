@@ -14,6 +14,7 @@ const (
 	StreamNotifications = "NOTIFICATIONS"
 	StreamPositions     = "POSITIONS"
 	StreamLifecycle     = "LIFECYCLE"
+	StreamDeliveries    = "DELIVERIES"
 )
 
 // Stream describes one stream: what the bus must create before it is used.
@@ -33,6 +34,7 @@ type Stream struct {
 const (
 	controlBytesMax   = 256 << 20
 	lifecycleBytesMax = 64 << 20
+	deliveryBytesMax  = 64 << 20
 )
 
 // SiteStreams returns the streams that every site has.
@@ -44,6 +46,10 @@ func SiteStreams() []Stream {
 		{Name: StreamNotifications, Subjects: []string{"tidemark.notify.>", "tidemark.ack.>"}, MaxBytes: controlBytesMax},
 		{Name: StreamPositions, Subjects: []string{"tidemark.position.>"}, MaxBytes: controlBytesMax, LastPerSubject: true},
 		{Name: StreamLifecycle, Subjects: []string{"tidemark.lifecycle.>"}, MaxBytes: lifecycleBytesMax, Rolling: true},
+		{
+			Name: StreamDeliveries, Subjects: []string{deliveryPrefix + ">"}, MaxBytes: deliveryBytesMax,
+			LastPerSubject: true, Rolling: true,
+		},
 	}
 }
 

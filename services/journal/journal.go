@@ -186,7 +186,6 @@ func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events
 	if err != nil {
 		return mark, fmt.Errorf("demote %s: %w", name, err)
 	}
-	d.note(ctx, events.Demoted, mark, "")
 	return mark, nil
 }
 

@@ -94,6 +94,8 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 //	                               ▼                           node's agent
 //	heartbeats ──► Roster ─────► watch ─► INSTANCES              │
 //	                                                 NOTIFICATIONS ◄─ acknowledgement
+//
+// Beside that a [herald] notes in LIFECYCLE what the streams say.
 func (s *Service) Run(ctx context.Context) error {
 	if err := s.bus.EnsureStreams(ctx, events.SiteStreams()); err != nil {
 		return fmt.Errorf("notifier: %w", err)
@@ -107,6 +109,7 @@ func (s *Service) Run(ctx context.Context) error {
 		g.Go(func() error { return s.follow(gctx, stream, from) })
 	}
 	g.Go(func() error { return s.serve(gctx) })
+	g.Go(func() error { newHerald(s.bus, s.log).run(gctx); return nil })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("notifier: %w", err)
 	}
