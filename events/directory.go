@@ -61,6 +61,19 @@ type DirectoryMapped struct {
 	At        Instant     `json:"at"`
 }
 
+// DirectoryFenced says that an instance that is gone, and that may have held a directory
+// under an epoch, cannot say anything for it any more: [PositionsFenced] stands in the log.
+// Whoever is to hold the directory next is mapped with a higher epoch.
+type DirectoryFenced struct {
+	Directory   DirectoryID `json:"directory"`
+	Pool        string      `json:"pool"`
+	Node        string      `json:"node"`
+	Service     string      `json:"service"`
+	Incarnation string      `json:"incarnation"`
+	Epoch       uint64      `json:"epoch"`
+	At          Instant     `json:"at"`
+}
+
 // PromotionProposed says that this site is about to own a directory and asks the pool's
 // other sites, which must not promote it meanwhile. It is followed by PromotionRequested or
 // PromotionWithdrawn, or has no effect any more after a while.
@@ -146,6 +159,7 @@ func (*DirectoryCreated) Kind() string    { return "directory_created" }
 func (*DirectoryTracked) Kind() string    { return "directory_tracked" }
 func (*DirectoryRemoved) Kind() string    { return "directory_removed" }
 func (*DirectoryMapped) Kind() string     { return "directory_mapped" }
+func (*DirectoryFenced) Kind() string     { return "directory_fenced" }
 func (*PromotionProposed) Kind() string   { return "promotion_proposed" }
 func (*PromotionWithdrawn) Kind() string  { return "promotion_withdrawn" }
 func (*PromotionRequested) Kind() string  { return "promotion_requested" }
@@ -165,6 +179,8 @@ func (f *DirectoryRemoved) Subject() string { return directorySubject(f.Pool, f.
 func (f *RemovalRefused) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *DirectoryMapped) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
+
+func (f *DirectoryFenced) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 
 func (f *PromotionProposed) Subject() string { return directorySubject(f.Pool, f.Directory, f.Kind()) }
 

@@ -26,6 +26,7 @@ func everyFact() []Fact {
 		&DirectoryCreated{}, &DirectoryTracked{}, &DirectoryRemoved{}, &DirectoryMapped{},
 		&PromotionRequested{}, &DemotionRequested{}, &RoleChangeRefused{}, &DirectoryForgotten{},
 		&DirectoryConfigured{}, &ResyncRequested{}, &PromotionProposed{}, &PromotionWithdrawn{}, &RemovalRefused{},
+		&DirectoryFenced{}, &PositionsFenced{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},

@@ -58,6 +58,10 @@ func sampleFacts() []Fact {
 		&DirectoryTracked{Directory: sampleID, Pool: "vms", Path: "/prod/db", At: sampleTime},
 		&DirectoryRemoved{Directory: sampleID, Pool: "vms", At: sampleTime},
 		&DirectoryMapped{Directory: sampleID, Pool: "vms", Node: "n1", Role: Slave, Epoch: 1 << 40, At: sampleTime},
+		&DirectoryFenced{
+			Directory: sampleID, Pool: "vms", Node: "n1", Service: "replayer", Incarnation: "cafe", Epoch: 300, At: sampleTime,
+		},
+		&PositionsFenced{Directory: sampleID, Epoch: 300, At: sampleTime},
 		&RemovalRefused{Directory: sampleID, Pool: "vms", Operation: "op1", Code: "busy", Message: "2 images", At: sampleTime},
 		&PromotionProposed{Directory: sampleID, Pool: "vms", At: sampleTime},
 		&PromotionWithdrawn{Directory: sampleID, Pool: "vms", At: sampleTime},
@@ -230,6 +234,10 @@ func fixtures() []fixture {
 			Directory: sampleID, Logged: sampleMark(), Safe: sampleMark(), At: sampleTime,
 			Origin: &Origin{Logged: sampleMark(), At: sampleTime, Age: 1500 * time.Millisecond},
 		}),
+		factFixture("position_held", &PositionCommitted{
+			Directory: sampleID, Client: "west.n1", Role: Slave, State: ClientConnected, Mark: sampleMark(), At: sampleTime,
+			Incarnation: "cafe", Epoch: 300,
+		}),
 		fixture{"tag", func(*testing.T) []byte { return msg }, decodeJournal, &claim},
 		fixture{"object", func(*testing.T) []byte { return object.Encode() }, decodePart, &object},
 		fixture{"object_layer", func(*testing.T) []byte { return layered.Encode() }, decodePart, &layered},
@@ -338,6 +346,7 @@ func TestGoldenIsComplete(t *testing.T) {
 		"object_layer":      true,
 		"object_same":       true,
 		"part":              true,
+		"position_held":     true,
 		"tag":               true,
 	}
 	for _, f := range everyFact() {

@@ -27,6 +27,21 @@ type PositionCommitted struct {
 	// makes a client connected again that was disconnected.
 	Registered bool    `json:"registered,omitempty"`
 	At         Instant `json:"at"`
+	// Incarnation and Epoch are those of the assignment under which the client holds the
+	// directory; empty where the client's own site does not publish it, and from an older
+	// program.
+	Incarnation string `json:"incarnation,omitempty"`
+	Epoch       uint64 `json:"epoch,omitempty"`
+}
+
+// PositionsFenced says that the site takes no commit position any more from whoever holds
+// a directory under an assignment up to an epoch: holders publish theirs on the condition
+// that the newest of these is the one that they know. The stream keeps the newest of each
+// directory, whose epoch only grows.
+type PositionsFenced struct {
+	Directory DirectoryID `json:"directory"`
+	Epoch     uint64      `json:"epoch"`
+	At        Instant     `json:"at"`
 }
 
 // HeadAdvanced says how far a directory's journal reaches. Its owner publishes it when
@@ -62,9 +77,11 @@ type HeadHeard struct {
 }
 
 func (*PositionCommitted) Kind() string { return "position_committed" }
+func (*PositionsFenced) Kind() string   { return "positions_fenced" }
 func (*HeadAdvanced) Kind() string      { return "head_advanced" }
 func (*HeadHeard) Kind() string         { return "head_heard" }
 
 func (f *PositionCommitted) Subject() string { return PositionSubject(f.Directory, f.Client) }
+func (f *PositionsFenced) Subject() string   { return FenceSubject(f.Directory) }
 func (f *HeadAdvanced) Subject() string      { return HeadSubject(f.Directory) }
 func (f *HeadHeard) Subject() string         { return HeardSubject(f.Directory, f.Client) }

@@ -123,6 +123,10 @@ func HeardSubject(id DirectoryID, client string) string {
 	return PositionSubject(id, client) + ".heard"
 }
 
+// FenceSubject is where policy fences the holders of a directory that are gone. It has a
+// token more than those that peers publish to.
+func FenceSubject(id DirectoryID) string { return "tidemark.position." + string(id) + ".holder.fence" }
+
 // HeartbeatSubject is where an instance says that it lives; it is not stored.
 func HeartbeatSubject(node, service string) string {
 	return "tidemark.heartbeat." + Token(node) + "." + Token(service)

@@ -73,7 +73,8 @@ type Directory struct {
 	Role  events.Role        `json:"role"` // what this site's copy is
 	Node  string             `json:"node"` // who holds it, empty while nobody does
 	Epoch uint64             `json:"epoch"`
-	// State is the map's: stalled, mapping, mapped, shuffling or unmapping.
+	// State is the map's: stalled, mapping, mapped, shuffling, unmapping, or fencing
+	// while the node that had it is gone and could still say something.
 	State string `json:"state"`
 	// Promoting is set while the site is about to own the directory: it asks its peers
 	// for their consent, or has it and takes the directory over.

@@ -201,6 +201,12 @@ func (b *Bus) PublishOver(ctx context.Context, stream string, last uint64, f eve
 	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequencePerSubject(last))
 }
 
+// PublishWhile is Publish on the condition that the last message of a subject of the
+// stream has the sequence last, 0 for none; [ErrOvertaken] says that it has another.
+func (b *Bus) PublishWhile(ctx context.Context, stream, subject string, last uint64, f events.Fact) (uint64, error) {
+	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequenceForSubject(last, subject))
+}
+
 func (b *Bus) publish(ctx context.Context, stream string, f events.Fact, opts ...jetstream.PublishOpt) (uint64, error) {
 	data, err := events.Marshal(f)
 	if err != nil {

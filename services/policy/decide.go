@@ -20,6 +20,7 @@ const (
 	Associated     Status = "associated"
 	Shuffling      Status = "shuffling"
 	Disassociating Status = "disassociating"
+	Fencing        Status = "fencing"
 )
 
 const (
@@ -86,6 +87,7 @@ type rule struct {
 // one in the package comment.
 func table() []rule {
 	return []rule{
+		{Fencing, "fence", func(v *view) bool { return v.unfenced() != nil }, (*view).fence, false},
 		{Disassociating, "removal asked", func(v *view) bool { return v.d.Removing && v.asked() }, nil, false},
 		{Associating, "acquire asked", func(v *view) bool { return v.askedTo(false) }, nil, false},
 		{Shuffling, "release asked", func(v *view) bool { return v.askedTo(true) }, nil, false},
@@ -101,6 +103,8 @@ func table() []rule {
 		{Shuffling, "superseded holder", func(v *view) bool { return v.stray() != nil }, (*view).releaseStray, false},
 		{Shuffling, "change of role refused", (*view).refused, (*view).refuse, false},
 
+		{Associating, "map again", (*view).mustMapAgain, (*view).mapAgain, false},
+
 		{Shuffling, "demote", func(v *view) bool { return v.mustDemote() && v.holderAcquired() }, (*view).demote, false},
 		{Shuffling, "demote unheld", func(v *view) bool { return v.mustDemote() && v.targetLives() }, (*view).demoteTarget, false},
 		{Shuffling, "place to demote", func(v *view) bool { return v.mustDemote() && v.canPlace(events.Master) }, (*view).placeMaster, false},
@@ -111,9 +115,6 @@ func table() []rule {
 		{Shuffling, "map in the new role", (*view).changesRole, (*view).place, false},
 		{Shuffling, "let go to resync", (*view).mustResync, (*view).releaseHolder, false},
 
-		// Seam: a dead node's directory goes to another at once, because the claim of a
-		// tag in the journal fences a master. A state "fencing" belongs here when a
-		// directory must wait for that claim.
 		{Unassociated, "no node", func(v *view) bool { return !v.targetLives() && !v.canPlace(v.d.Intent.Role) }, nil, true},
 		{Unassociated, "map", func(v *view) bool { return !v.targetLives() }, (*view).place, false},
 		{Associated, "held", (*view).settled, nil, false},

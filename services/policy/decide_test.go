@@ -103,7 +103,7 @@ func TestTableIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	var rows []string
-	for _, m := range regexp.MustCompile(`(?m)^//\t(unassociated|associating|associated|shuffling|disassociating) +(.+?)  `).FindAllStringSubmatch(string(doc), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^//\t(unassociated|associating|associated|shuffling|disassociating|fencing) +(.+?)  `).FindAllStringSubmatch(string(doc), -1) {
 		rows = append(rows, m[1]+": "+strings.TrimSpace(m[2]))
 	}
 	var want []string
@@ -156,6 +156,7 @@ func TestRemovals(t *testing.T) {
 	s = held(t, created())
 	s.fold(down("a", "1")...)
 	s.fold(removed())
+	s.step("fence")
 	s.step("forget")
 
 	s = held(t, created())
@@ -163,6 +164,7 @@ func TestRemovals(t *testing.T) {
 	release := s.step("remove from holder")
 	s.fold(down("a", "1")...)
 	s.acknowledge(release, fault.Fenced)
+	s.step("fence")
 	s.fold(up("a", "2")...)
 	s.acknowledge(s.step("remove copy"), fault.NotFound)
 	s.step("forget")
@@ -174,6 +176,7 @@ func TestForgottenCopiesAreRemoved(t *testing.T) {
 	s := held(t, tracked())
 	s.fold(down("a", "1")...)
 	s.fold(removed())
+	s.step("fence")
 	s.step("forget")
 	s.step("forgotten")
 	s.fold(up("a", "1")...)
@@ -187,6 +190,7 @@ func TestForgottenCopiesAreRemoved(t *testing.T) {
 	s = held(t, tracked())
 	s.fold(down("a", "1")...)
 	s.fold(removed())
+	s.step("fence")
 	s.step("forget")
 	s.fold(up("a", "2")...)
 	s.acknowledge(s.step("remove copy"), fault.Internal)
@@ -200,6 +204,7 @@ func TestForgottenCopiesAreRemoved(t *testing.T) {
 	s = held(t, tracked())
 	s.fold(down("a", "1")...)
 	s.fold(removed())
+	s.step("fence")
 	s.step("forget")
 	s.fold(&events.DirectoryTracked{Directory: "e", Pool: "p", Path: "/d"})
 	s.fold(up("a", "2")...)
@@ -239,28 +244,34 @@ func TestRemovalRefused(t *testing.T) {
 	s.step("removal refused")
 }
 
-// directories 100, 101, 103, 107.
+// directories 100, 101, 103, 107. Who is gone is fenced first, and whoever comes next has a
+// higher epoch, the same node anew too.
 func TestNodesComeAndGo(t *testing.T) {
 	s := held(t, created())
 	s.fold(up("a", "2")...)
+	s.step("fence")
+	if f := s.step("map again").(*events.DirectoryMapped); f.Node != "a" || f.Epoch != 2 {
+		t.Errorf("mapped %+v", f)
+	}
 	again := s.step("acquire").(*events.AcquireRequested)
-	if again.Incarnation != "2" || again.Epoch != 1 {
+	if again.Incarnation != "2" || again.Epoch != 2 {
 		t.Errorf("acquire %+v", again)
 	}
 	s.fold(down("a", "2")...)
 	s.acknowledge(again, fault.Fenced) // by the notifier: nobody knows whether it was done
+	s.step("fence")
 	s.step("no node")
 	s.fold(up("b", "1")...)
-	if f := s.step("map").(*events.DirectoryMapped); f.Node != "b" || f.Epoch != 2 {
+	if f := s.step("map").(*events.DirectoryMapped); f.Node != "b" || f.Epoch != 3 {
 		t.Errorf("mapped %+v", f)
 	}
 	acquire := s.step("acquire")
-	// The node that was only silent comes back, in the same incarnation.
+	// An older notifier takes the silent one back, in the same incarnation.
 	s.fold(up("a", "2")...)
 	s.step("acquire asked")
 	s.acknowledge(acquire, "")
 	release := s.step("superseded holder").(*events.ReleaseRequested)
-	if release.Node != "a" || release.Incarnation != "2" || release.Epoch != 2 || release.Demote || release.Remove {
+	if release.Node != "a" || release.Incarnation != "2" || release.Epoch != 3 || release.Demote || release.Remove {
 		t.Errorf("release %+v", release)
 	}
 	s.acknowledge(release, "")
@@ -274,15 +285,19 @@ func TestNodeComesBackAfterItsTwin(t *testing.T) {
 		s := held(t, created())
 		first := s.state.Instances[Key{"a", events.ServiceJournal}].Incarnation
 		s.fold(up("a", "twin")...)
+		s.step("fence")
+		s.step("map again")
 		acquire := s.step("acquire").(*events.AcquireRequested)
 		s.acknowledge(acquire, answer) // fenced: it died, and may have acquired it
 		s.fold(down("a", "twin")...)
 		s.fold(up("a", first)...)
+		s.step("fence")
 		release := s.step("superseded holder").(*events.ReleaseRequested)
 		if release.Incarnation != first || release.Demote || release.Remove {
 			t.Errorf("release %+v", release)
 		}
 		s.acknowledge(release, "")
+		s.step("map again")
 		s.acknowledge(s.step("acquire"), "")
 		s.step("held")
 	}
@@ -324,6 +339,7 @@ func TestDemotion(t *testing.T) {
 	}
 	// The node dies first: nobody may follow before the ownership has ended.
 	s.fold(down("a", "1")...)
+	s.step("fence")
 	s.step("no node to demote")
 	s.fold(up("b", "1")...)
 	s.step("place to demote")
@@ -370,6 +386,8 @@ func TestPromotion(t *testing.T) {
 		s.acknowledge(acquire, "")
 		s.step("held")
 		s.fold(up("a", "2")...)
+		s.step("fence")
+		s.step("map again")
 		if f := s.step("acquire").(*events.AcquireRequested); f.Promote != "" {
 			t.Errorf("promoted again: %+v", f)
 		}

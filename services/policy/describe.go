@@ -120,7 +120,7 @@ func (s *State) describe(id events.DirectoryID, now events.Instant) api.Director
 		out.Role = v.d.Mapping.Role
 	}
 	out.Promoting = v.proposes() || v.d.Intent.Role == events.Master && v.promotes()
-	if v.holderAcquired() {
+	if v.holderAcquired() || decision.Status == Fencing {
 		out.Node = v.d.Mapping.Node
 	}
 	if f := v.a.Failure; f != nil && (decision.Status != Associated || v.failure() != nil) {
@@ -136,6 +136,8 @@ func apiState(d Decision) string {
 		return "stalled"
 	case d.Status == Associated:
 		return "mapped"
+	case d.Status == Fencing:
+		return "fencing"
 	case d.Status == Shuffling:
 		return "shuffling"
 	case d.Status == Disassociating:

@@ -6,7 +6,8 @@
 //	     tidemark.instance.>   InstanceAdded, InstanceRemoved (of the notifier)
 //	     tidemark.ack.>        AcquireAcknowledged, ReleaseAcknowledged (of the notifier)
 //	     tidemark.api.*.*      requests; package api lists them
-//	out  tidemark.pool.>       PoolCreated, MirrorEnabled, TokenCreated, PeerAdded, …
+//	out  tidemark.position.>   PositionsFenced
+//	     tidemark.pool.>       PoolCreated, MirrorEnabled, TokenCreated, PeerAdded, …
 //	     tidemark.directory.>  DirectoryCreated, DirectoryMapped, PromotionRequested,
 //	                           ResyncRequested, DirectoryConfigured, …
 //	     tidemark.notify.NODE  AcquireRequested, ReleaseRequested
@@ -36,6 +37,7 @@
 // not let go, and lives; the "target" is the live instance that the mapping names.
 //
 //	state           row                        when                                         then
+//	fencing         fence                      a gone instance was asked to acquire         fence, DirectoryFenced
 //	disassociating  removal asked              removing, anything asked                     wait
 //	associating     acquire asked                                                           wait
 //	shuffling       release asked                                                           wait
@@ -46,6 +48,7 @@
 //	disassociating  forget                     removing                                     DirectoryForgotten
 //	shuffling       superseded holder          a holder not the target, or replaced once    ReleaseRequested
 //	shuffling       change of role refused     it failed for good                           RoleChangeRefused
+//	associating     map again                  its epoch was fenced, the node lives anew    DirectoryMapped
 //	shuffling       demote                     owned, wanted as slave, held                 ReleaseRequested (demote)
 //	shuffling       demote unheld              the same, not held, the target lives         ReleaseRequested (demote)
 //	shuffling       place to demote            the same, another node lives                 DirectoryMapped (master)

@@ -60,6 +60,13 @@ func (s *Service) due(at events.Instant) (due []events.DirectoryID, next events.
 // step looks at one directory, and publishes what the table says. What it publishes
 // makes the directory stale again, so that the next step follows.
 func (s *Service) step(ctx context.Context, id events.DirectoryID) {
+	fenced, err := s.fenceFirst(ctx, id)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.retry(id, err)
+		}
+		return
+	}
 	operation, err := site.NewID()
 	if err != nil {
 		s.retry(id, err)
@@ -68,6 +75,10 @@ func (s *Service) step(ctx context.Context, id events.DirectoryID) {
 	var d Decision
 	_, err = s.commit(ctx, func() (string, events.Fact, error) {
 		d = Decide(s.state, id, now(), operation)
+		if f, ok := d.Fact.(*events.DirectoryFenced); ok && f.Epoch > fenced {
+			s.stale[id] = true // somebody else is gone since: another step
+			return "", nil, nil
+		}
 		delete(s.wakes, id)
 		if d.Wake > 0 {
 			s.wakes[id] = d.Wake

@@ -106,6 +106,8 @@ func directoryOf(fact events.Fact) (id events.DirectoryID, about bool) {
 		return f.Directory, true
 	case *events.DirectoryMapped:
 		return f.Directory, true
+	case *events.DirectoryFenced:
+		return f.Directory, true
 	case *events.PromotionRequested:
 		return f.Directory, true
 	case *events.DemotionRequested:

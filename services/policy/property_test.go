@@ -26,6 +26,10 @@ type model struct {
 	// holds is who was asked to acquire a directory and has neither refused nor let go.
 	holds  map[events.DirectoryID]map[Seat]bool
 	epochs map[events.DirectoryID]uint64
+	// asked is the epoch in which each incarnation was asked to acquire a directory last, and
+	// fenced up to which epoch the log refuses what is said of it.
+	asked  map[events.DirectoryID]map[Seat]uint64
+	fenced map[events.DirectoryID]uint64
 	// done are operations that were acknowledged.
 	done map[string]bool
 	// resync is the newest request of each directory that no promotion ended, and told
@@ -39,6 +43,7 @@ func newModel() *model {
 		state: NewState(), log: map[string][]events.Fact{}, now: 1,
 		alive: map[Key]string{}, silent: map[Key]string{},
 		holds: map[events.DirectoryID]map[Seat]bool{}, epochs: map[events.DirectoryID]uint64{}, done: map[string]bool{},
+		asked: map[events.DirectoryID]map[Seat]uint64{}, fenced: map[events.DirectoryID]uint64{},
 		resync: map[events.DirectoryID]uint64{}, told: map[events.DirectoryID]map[Seat]uint64{},
 	}
 }
@@ -63,6 +68,8 @@ func (m *model) decide(t *rapid.T, id events.DirectoryID) bool {
 			t.Fatalf("epoch %d after %d", f.Epoch, m.epochs[id])
 		}
 		m.epochs[id] = f.Epoch
+	case *events.DirectoryFenced:
+		m.checkFence(t, f)
 	case *events.AcquireRequested:
 		m.checkAcquire(t, f)
 		m.open = append(m.open, f)
@@ -90,7 +97,7 @@ func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
 		t.Fatalf("a dead instance is asked: %+v", f)
 	}
 	for other := range m.holds[f.Directory] {
-		if other != seat && m.isAlive(other) {
+		if other != seat && (m.isAlive(other) || m.asked[f.Directory][other] > m.fenced[f.Directory]) {
 			t.Fatalf("%+v is asked to acquire %s, which %+v may hold", seat, f.Directory, other)
 		}
 	}
@@ -102,11 +109,27 @@ func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
 	if f.Epoch != m.epochs[f.Directory] {
 		t.Fatalf("epoch %d, the mapping has %d", f.Epoch, m.epochs[f.Directory])
 	}
-	if m.holds[f.Directory] == nil {
-		m.holds[f.Directory] = map[Seat]bool{}
+	if f.Epoch <= m.fenced[f.Directory] {
+		t.Fatalf("%+v, and epoch %d is fenced", f, m.fenced[f.Directory])
 	}
+	if m.holds[f.Directory] == nil {
+		m.holds[f.Directory], m.asked[f.Directory] = map[Seat]bool{}, map[Seat]uint64{}
+	}
+	m.asked[f.Directory][seat] = f.Epoch
 	m.checkResync(t, f, seat)
 	m.holds[f.Directory][seat] = true
+}
+
+// checkFence demands that only who is gone is fenced, and nobody who came later.
+func (m *model) checkFence(t *rapid.T, f *events.DirectoryFenced) {
+	seat := Seat{f.Node, f.Service, f.Incarnation}
+	if m.isAlive(seat) || !m.holds[f.Directory][seat] {
+		t.Fatalf("%+v is fenced, which lives or holds nothing", f)
+	}
+	if f.Epoch <= m.fenced[f.Directory] {
+		t.Fatalf("%+v says nothing new", f)
+	}
+	m.fenced[f.Directory] = f.Epoch
 }
 
 // checkResync demands that a slave is told of the newest resync, and that who may hold the

@@ -67,7 +67,7 @@ func (s *Service) directoryResolve(ctx context.Context, r events.DirectoryName) 
 func (s *Service) countStates() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "stalled": 0}
+	n := map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "fencing": 0, "stalled": 0}
 	for id := range s.state.Directories {
 		n[apiState(Decide(s.state, id, now(), ""))]++
 	}

@@ -60,7 +60,7 @@ func (w *world) lengths() map[string]int {
 	return n
 }
 
-// A node starts again: its directories are acquired again, under the same epoch.
+// A node starts again: its directories are acquired again, under an epoch of their own.
 func TestNodeStartsAgain(t *testing.T) {
 	w := newWorld(t, "east")
 	w.startPolicy()
@@ -75,7 +75,7 @@ func TestNodeStartsAgain(t *testing.T) {
 	w.awaitState(name, "stalled", events.Master)
 	w.both("node-1", "inc-2", h)
 	d := w.awaitState(name, "mapped", events.Master)
-	if d.Epoch != 1 || len(h.log()) != 2 {
+	if d.Epoch != 2 || len(h.log()) != 2 {
 		t.Errorf("after the restart: %+v, asked %q", d, h.log())
 	}
 }

@@ -47,8 +47,10 @@ func TestResyncWhileNobodyHolds(t *testing.T) {
 	s := held(t, tracked())
 	s.fold(down("a", "1")...)
 	s.fold(resync(1, false))
+	s.step("fence")
 	s.step("no node")
 	s.fold(up("a", "2")...)
+	s.step("map again")
 	acquire := s.step("acquire").(*events.AcquireRequested)
 	if acquire.Resync != 1 {
 		t.Errorf("acquire %+v", acquire)
@@ -61,6 +63,8 @@ func TestResyncWhileNobodyHolds(t *testing.T) {
 		t.Errorf("acquire %+v", f)
 	}
 	s.fold(up("a", "3")...)
+	s.step("fence")
+	s.step("map again")
 	if f := s.step("acquire").(*events.AcquireRequested); f.Resync != 2 || f.Incarnation != "3" {
 		t.Errorf("acquire %+v", f)
 	}
@@ -72,6 +76,7 @@ func TestPromotionEndsAResync(t *testing.T) {
 	s.fold(down("a", "1")...)
 	s.fold(resync(1, false), promote(true))
 	s.fold(up("a", "2")...)
+	s.step("fence")
 	s.step("map in the new role")
 	if f := s.step("acquire").(*events.AcquireRequested); f.Resync != 0 || f.Role != events.Master {
 		t.Errorf("acquire %+v", f)
@@ -97,6 +102,8 @@ func TestPromotionEndsAResync(t *testing.T) {
 func TestResyncOfAReplacedHolder(t *testing.T) {
 	s := held(t, tracked())
 	s.fold(up("a", "2")...)
+	s.step("fence")
+	s.step("map again")
 	s.acknowledge(s.step("acquire"), fault.Fenced) // it may hold it, and may come back
 	s.fold(resync(1, false))
 	s.step("let go to resync")

@@ -69,6 +69,8 @@ type Directory struct {
 	IfEmpty bool
 	// Mapping is the newest; its epoch is zero before the first.
 	Mapping Mapping
+	// Fenced is the greatest epoch whose holders can say nothing any more; see fencing.go.
+	Fenced uint64
 	// Refusal is the newest refused change of role or removal.
 	Refusal Refusal
 	Resync  Resync
@@ -231,6 +233,8 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 		s.forget(f.Directory)
 	case *events.DirectoryMapped:
 		s.changeDirectory(f.Directory, func(d *Directory) { s.mapped(d, Mapping{f.Node, f.Role, f.Epoch}) })
+	case *events.DirectoryFenced:
+		s.changeDirectory(f.Directory, func(d *Directory) { d.Fenced = max(d.Fenced, f.Epoch) })
 	case *events.PromotionRequested:
 		s.changeDirectory(f.Directory, func(d *Directory) {
 			d.Intent = Intent{Role: events.Master, Promoted: true, Force: f.Force, Sequence: seq}
