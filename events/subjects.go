@@ -40,14 +40,14 @@ const (
 // SiteStreams returns the streams that every site has.
 func SiteStreams() []Stream {
 	return []Stream{
-		{Name: StreamPools, Subjects: []string{"tidemark.pool.>"}, MaxBytes: controlBytesMax},
-		{Name: StreamDirectories, Subjects: []string{"tidemark.directory.>"}, MaxBytes: controlBytesMax},
-		{Name: StreamInstances, Subjects: []string{"tidemark.instance.>"}, MaxBytes: controlBytesMax},
-		{Name: StreamNotifications, Subjects: []string{"tidemark.notify.>", "tidemark.ack.>"}, MaxBytes: controlBytesMax},
-		{Name: StreamPositions, Subjects: []string{"tidemark.position.>"}, MaxBytes: controlBytesMax, LastPerSubject: true},
-		{Name: StreamLifecycle, Subjects: []string{"tidemark.lifecycle.>"}, MaxBytes: lifecycleBytesMax, Rolling: true},
+		{Name: StreamPools, Subjects: []string{PoolsSubject}, MaxBytes: controlBytesMax},
+		{Name: StreamDirectories, Subjects: []string{DirectoriesSubject}, MaxBytes: controlBytesMax},
+		{Name: StreamInstances, Subjects: []string{InstancesSubject}, MaxBytes: controlBytesMax},
+		{Name: StreamNotifications, Subjects: []string{NotifySubject, AckSubject}, MaxBytes: controlBytesMax},
+		{Name: StreamPositions, Subjects: []string{PositionsSubject}, MaxBytes: controlBytesMax, LastPerSubject: true},
+		{Name: StreamLifecycle, Subjects: []string{LifecyclesSubject}, MaxBytes: lifecycleBytesMax, Rolling: true},
 		{
-			Name: StreamDeliveries, Subjects: []string{deliveryPrefix + ">"}, MaxBytes: deliveryBytesMax,
+			Name: StreamDeliveries, Subjects: []string{DeliveriesSubject}, MaxBytes: deliveryBytesMax,
 			LastPerSubject: true, Rolling: true,
 		},
 	}
@@ -136,6 +136,28 @@ func HeartbeatSubject(node, service string) string {
 func HeartbeatsSubject(node string) string {
 	return "tidemark.heartbeat." + Token(node) + ".*"
 }
+
+// Where the facts of each kind are published, and what is not stored: for whoever grants it.
+const (
+	PoolsSubject       = "tidemark.pool.>"
+	DirectoriesSubject = "tidemark.directory.>"
+	InstancesSubject   = "tidemark.instance.>"
+	NotifySubject      = "tidemark.notify.>"
+	AckSubject         = "tidemark.ack.>"
+	PositionsSubject   = "tidemark.position.>"
+	LifecyclesSubject  = "tidemark.lifecycle.>"
+	DeliveriesSubject  = deliveryPrefix + ">"
+	HeadsSubject       = "tidemark.head.*"
+)
+
+// JournalsSubject matches what is published to all journals of a site.
+func JournalsSubject(site string) string { return "tidemark.journal." + Token(site) + ".>" }
+
+// HeartbeatSubjects matches the heartbeats of a service of all nodes; "*" is all services.
+func HeartbeatSubjects(service string) string { return "tidemark.heartbeat.*." + service }
+
+// ControlSubjects matches what is delivered to a service of all nodes; "*" is all services.
+func ControlSubjects(service string) string { return "tidemark.control.*." + service }
 
 // RollCallSubject is where the notifier, and a process that starts, ask all instances for a heartbeat at once.
 const RollCallSubject = "tidemark.rollcall"

@@ -15,10 +15,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"tidemark/events"
 	"tidemark/internal/fault"
 )
 
@@ -78,17 +80,32 @@ func open[Reply any](subject string, env envelope) (Reply, error) {
 // Handler answers one kind of request.
 type Handler struct {
 	subject string
-	handle  func(ctx context.Context, body []byte) (any, error)
+	handle  func(ctx context.Context, subject string, body []byte) (any, error)
 	long    func(ctx context.Context, body []byte, tell func(Progress)) (any, error)
 	series  func(ctx context.Context, body []byte, send func([]byte) error) error
 }
 
 // On makes a handler of a function. Its errors are answered by their code.
 func On[Request, Reply any](subject string, f func(context.Context, Request) (Reply, error)) Handler {
-	return Handler{subject: subject, handle: func(ctx context.Context, body []byte) (any, error) {
+	return Handler{subject: subject, handle: func(ctx context.Context, _ string, body []byte) (any, error) {
 		request, err := decode[Request](subject, body)
 		if err != nil {
 			return nil, err
+		}
+		return f(ctx, request)
+	}}
+}
+
+// OnShared is [On] for requests whose subject names a pool, as [SharedResolve] does: one that
+// asks for another pool is refused, because its sender was let ask for that one alone.
+func OnShared[Request, Reply any](subjects string, pool func(Request) string, f func(context.Context, Request) (Reply, error)) Handler {
+	return Handler{subject: subjects, handle: func(ctx context.Context, subject string, body []byte) (any, error) {
+		request, err := decode[Request](subject, body)
+		if err != nil {
+			return nil, err
+		}
+		if named := strings.Replace(subjects, "*", events.Token(pool(request)), 1); named != subject {
+			return nil, fault.New(fault.Denied, "request to %s: it is about another pool", subject)
 		}
 		return f(ctx, request)
 	}}

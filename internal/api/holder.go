@@ -47,7 +47,12 @@ const (
 	SyncStart  = "sync.start"  // SyncStartRequest
 	SyncObject = "sync.object" // SyncObjectRequest
 	SyncEnd    = "sync.end"    // SyncEndRequest -> Nothing
+	// PositionReport says how far a follower has come, which the holder keeps in POSITIONS.
+	PositionReport = "position" // PositionReportRequest -> Nothing
 )
+
+// HolderSubjects matches every request about a directory.
+const HolderSubjects = "tidemark.api.holder.>"
 
 // HolderSubject returns the subject of a request about a directory.
 func HolderSubject(id events.DirectoryID, request string) string {

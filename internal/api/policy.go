@@ -32,6 +32,38 @@ const (
 	PeerRemove       = "tidemark.api.peer.remove"       // PeerRemoveRequest -> Nothing
 )
 
+// Requests of a pool's peers to the policy service. The pool stands in the subject too, so
+// that a peer can be let ask for the pools that it shares and for no other.
+const (
+	sharedResolve = "resolve" // DirectoryName -> Directory
+	sharedList    = "list"    // PoolFilter -> []Directory
+)
+
+func shared(pool, request string) string { return "tidemark.api.shared." + pool + "." + request }
+
+// SharedResolve is where a peer asks for a directory of a pool: [DirectoryResolve].
+func SharedResolve(pool string) string { return shared(events.Token(pool), sharedResolve) }
+
+// SharedList is where a peer asks for the directories of a pool: [DirectoryList].
+func SharedList(pool string) string { return shared(events.Token(pool), sharedList) }
+
+// Where the policy service listens for [SharedResolve] and [SharedList] of all pools.
+const (
+	SharedResolves = "tidemark.api.shared.*." + sharedResolve
+	SharedLists    = "tidemark.api.shared.*." + sharedList
+)
+
+// Requests matches every request.
+const Requests = "tidemark.api.>"
+
+// PolicySubjects matches what the policy service answers.
+func PolicySubjects() []string {
+	return []string{
+		"tidemark.api.site.*", "tidemark.api.pool.*", "tidemark.api.directory.*",
+		"tidemark.api.mirror.*", "tidemark.api.peer.*", SharedResolves, SharedLists,
+	}
+}
+
 // Nothing is an empty request or reply.
 type Nothing struct{}
 

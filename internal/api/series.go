@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
 
 	"tidemark/internal/fault"
 )
@@ -21,6 +23,12 @@ const (
 	paceNext = "next" // send the next one
 	paceHold = "hold" // I am still here, and want nothing yet
 )
+
+// PaceSubjects matches where a receiver asks for the next message of a series. They lie
+// outside the sender's inbox, so that a receiver can be let ask and answer nothing else.
+const PaceSubjects = "tidemark.pace.*"
+
+func newPace() string { return strings.TrimSuffix(PaceSubjects, "*") + nuid.Next() }
 
 // paceSilence is how long a sender waits to hear anything of its receiver: one that is gone
 // holds up nothing. paceHoldAge is how often a receiver says at least that it is there.
@@ -38,7 +46,7 @@ type pacer struct {
 }
 
 func newPacer(nc *nats.Conn, msg *nats.Msg) (*pacer, error) {
-	asks, err := nc.SubscribeSync(nc.NewInbox())
+	asks, err := nc.SubscribeSync(newPace())
 	return &pacer{msg: msg, nc: nc, asks: asks}, err
 }
 

@@ -91,7 +91,7 @@ func (h Handler) respond(ctx context.Context, nc *nats.Conn, msg *nats.Msg) erro
 	case h.long != nil:
 		return h.reply(msg, encode(h.telling(ctx, msg)))
 	}
-	return h.reply(msg, encode(h.handle(ctx, msg.Data)))
+	return h.reply(msg, encode(h.handle(ctx, msg.Subject, msg.Data)))
 }
 
 func (h Handler) reply(msg *nats.Msg, answer []byte) error {

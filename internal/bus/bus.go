@@ -19,6 +19,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tidemark/events"
+	"tidemark/internal/keys"
 )
 
 // Relaxed is the durability, of those that the interface names, under which power loss may
@@ -62,9 +64,12 @@ const (
 
 // Config says how to reach a site's NATS.
 type Config struct {
-	Name   string // of the connection, for people who look at the server
-	URL    string // empty for an in-process server, which Options then names
-	Creds  string // path of a credentials file, or empty
+	Name  string // of the connection, for people who look at the server
+	URL   string // empty for an in-process server, which Options then names
+	Creds string // path of a credentials file, or empty; see [keys.Credentials]
+	CA    string // path of the authorities that a server's certificate is checked with; empty: the system's
+	// Key is what to come in with at an in-process server; nil where that lets everybody in.
+	Key    *keys.Key
 	Syncer Syncer // nil is Unsynced
 	// Guard returns an error while nothing more should be appended to any log, because
 	// its disk is nearly full. Nil lets everything pass.
@@ -86,6 +91,7 @@ type Bus struct {
 	syncer Syncer
 	guard  func() error
 	dial   func() (net.Conn, error)
+	key    *keys.Key
 	log    *slog.Logger
 	// pullBytes is how much a reader asks for at a time: the server cuts a connection
 	// that has more than 64 MiB outstanding.
@@ -95,23 +101,9 @@ type Bus struct {
 // Connect reaches the server; it returns an error if that fails at the first try, and
 // reconnects by itself for ever afterwards.
 func Connect(cfg Config) (*Bus, error) {
-	opts := append([]nats.Option{
-		nats.Name(cfg.Name),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(reconnectWait),
-		nats.ReconnectBufSize(-1), // nothing is sent again blindly
-		nats.PingInterval(pingInterval),
-		nats.MaxPingsOutstanding(pingsLost),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			cfg.Log.Warn("nats connection", "error", err, "subject", subject)
-		}),
-	}, cfg.Options...)
-	if cfg.Creds != "" {
-		opts = append(opts, nats.UserCredentials(cfg.Creds))
+	opts, err := options(cfg)
+	if err != nil {
+		return nil, err
 	}
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if err != nil {
@@ -122,7 +114,7 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, log: cfg.Log, pullBytes: pullBytes}
+	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, key: cfg.Key, log: cfg.Log, pullBytes: pullBytes}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
 	}
@@ -133,6 +125,56 @@ func Connect(cfg Config) (*Bus, error) {
 		b.guard = func() error { return nil }
 	}
 	return b, nil
+}
+
+func options(cfg Config) ([]nats.Option, error) {
+	opts := append([]nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectBufSize(-1), // nothing is sent again blindly
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(pingsLost),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { report(cfg.Log, sub, err) }),
+	}, cfg.Options...)
+	opts = append(opts, cfg.Key.Options()...)
+	if cfg.Creds != "" {
+		credentials, err := keys.Credentials(cfg.Creds)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, credentials...)
+	}
+	if cfg.CA != "" {
+		trust, err := keys.Trust(cfg.CA)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, trusting(trust))
+	}
+	return opts, nil
+}
+
+// trusting checks a server's certificate, where it shows one.
+func trusting(trust *tls.Config) nats.Option {
+	return func(o *nats.Options) error {
+		o.TLSConfig = trust
+		return nil
+	}
+}
+
+// report logs what a connection says besides answers. A publish that is not permitted is
+// answered in no other way: who waits for it runs out of time.
+func report(log *slog.Logger, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		log.Error("NATS refuses what this user may not do", "error", err, "subject", subject)
+		return
+	}
+	log.Warn("nats connection", "error", err, "subject", subject)
 }
 
 // Conn returns the connection, for requests and for what is not stored.
@@ -149,7 +191,8 @@ func (b *Bus) EnsureStreams(ctx context.Context, streams []events.Stream) error 
 		} else if !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return fmt.Errorf("look for stream %s: %w", s.Name, err)
 		}
-		if _, err := b.js.CreateOrUpdateStream(ctx, streamConfig(s)); err != nil {
+		// One that another process has just made is left as that made it.
+		if _, err := b.js.CreateStream(ctx, streamConfig(s)); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return fmt.Errorf("create stream %s: %w", s.Name, err)
 		}
 		if err := b.syncer.Sync(ctx, s.Name); err != nil {

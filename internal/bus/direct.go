@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"tidemark/events"
+	"tidemark/internal/keys"
 )
 
 const (
@@ -39,6 +41,9 @@ var errDirect = errors.New("the log's own connection was lost")
 type direct struct {
 	dial   func() (net.Conn, error) // nil: there is no such server
 	stream string
+	key    *keys.Key // nil: everybody is let in
+	// newInbox returns a subject that the user may listen to.
+	newInbox func() string
 
 	mu     sync.Mutex // held for a whole append
 	last   time.Time  // the end of the last append, by whatever way
@@ -213,7 +218,7 @@ func (d *direct) open() error {
 	if err != nil {
 		return err
 	}
-	d.conn, d.answer, d.inbox = conn, bufio.NewReaderSize(conn, answerBytes), nats.NewInbox()
+	d.conn, d.answer, d.inbox = conn, bufio.NewReaderSize(conn, answerBytes), d.newInbox()
 	d.watch = time.AfterFunc(appendTime, d.cutter())
 	defer d.watch.Stop()
 	if err := d.greet(); err != nil {
@@ -225,16 +230,39 @@ func (d *direct) open() error {
 }
 
 func (d *direct) greet() error {
-	if _, err := d.answer.ReadSlice('\n'); err != nil { // the server's INFO
+	line, err := d.answer.ReadSlice('\n') // the server's INFO
+	if err != nil {
+		return err
+	}
+	signed, err := d.sign(line)
+	if err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(d.conn, "CONNECT {\"verbose\":false,\"pedantic\":false,\"headers\":true,\"no_responders\":true,"+
-		"\"protocol\":1,\"lang\":\"go\",\"version\":%q,\"name\":%q}\r\nSUB %s 1\r\nPING\r\n",
-		nats.Version, "log "+d.stream, d.inbox); err != nil {
+		"\"protocol\":1,\"lang\":\"go\",\"version\":%q,\"name\":%q%s}\r\nSUB %s 1\r\nPING\r\n",
+		nats.Version, "log "+d.stream, signed, d.inbox); err != nil {
 		return err
 	}
-	_, err := d.await()
+	_, err = d.await()
 	return err
+}
+
+// sign answers the challenge in a server's INFO: the members of CONNECT that it needs.
+func (d *direct) sign(info []byte) (string, error) {
+	if d.key == nil {
+		return "", nil
+	}
+	var challenge struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(info, []byte("INFO ")), &challenge); err != nil {
+		return "", fmt.Errorf("greeting of the server: %w", err)
+	}
+	signature, err := d.key.Sign([]byte(challenge.Nonce))
+	if err != nil {
+		return "", fmt.Errorf("sign the server's challenge: %w", err)
+	}
+	return fmt.Sprintf(`,"nkey":%q,"sig":%q`, d.key.Public(), base64.RawURLEncoding.EncodeToString(signature)), nil
 }
 
 // cutter returns what makes the open connection fail.

@@ -66,7 +66,7 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 	}
 	return &Log{
 		bus: b, name: name, stream: stream, made: stream.CachedInfo().Created,
-		direct: direct{dial: b.dial, stream: name},
+		direct: direct{dial: b.dial, key: b.key, newInbox: b.nc.NewInbox, stream: name},
 	}, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"tidemark/internal/keys"
 )
 
 const (
@@ -23,9 +25,9 @@ const (
 )
 
 // listen starts a server that takes connections.
-func listen(ctx context.Context, cfg Config) (*server.Server, error) {
+func listen(ctx context.Context, cfg Config, own *keys.Key) (*server.Server, error) {
 	for try := 1; ; try++ {
-		opts, err := options(cfg)
+		opts, err := options(cfg, own)
 		if err != nil {
 			return nil, err
 		}

@@ -23,6 +23,7 @@ package natsd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,7 +34,9 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
+
+	"tidemark/internal/access"
+	"tidemark/internal/keys"
 )
 
 // SyncMode says how acknowledged messages become safe.
@@ -55,6 +58,7 @@ const (
 	maxPayload  = 2 << 20         // bytes; twice events.MessageBytesMax
 	maxPending  = 128 << 20       // bytes queued to one slow connection before it is cut
 	maxConnects = 1024
+	tlsTime     = 5 * time.Second // for a handshake
 	// storeUnlimited lets the streams' byte limits add up to more than the disk: they
 	// are bounds for each journal, not reservations. The space guard of the journal
 	// service watches the disk itself.
@@ -68,6 +72,11 @@ type Config struct {
 	Listen string // HOST:PORT; port 0 takes a free one
 	Sync   SyncMode
 	Log    *slog.Logger
+	// Auth lets only Users in; else whoever reaches the address may do everything.
+	Auth  bool
+	Users []access.User
+	// TLS is what the listener speaks; nil is plain text.
+	TLS *tls.Config
 	// Fsync syncs a file or folder by name; nil asks the operating system.
 	Fsync func(name string) error
 }
@@ -82,6 +91,8 @@ func (cfg Config) fsync() func(name string) error {
 // Server is an embedded NATS server.
 type Server struct {
 	server *server.Server
+	cfg    Config
+	own    *keys.Key // of this process's connections
 	sync   SyncMode
 	files  *streamFiles
 	space  *space
@@ -130,19 +141,23 @@ func runUnnoted(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func run(ctx context.Context, cfg Config) (*Server, error) {
-	srv, err := listen(ctx, cfg)
+	own, err := keys.New()
+	if err != nil {
+		return nil, err
+	}
+	srv, err := listen(ctx, cfg, own)
 	if err != nil {
 		return nil, err
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
 	files := newStreamFiles(store, filepath.Join(cfg.Dir, promisedFolder))
 	files.fsync = cfg.fsync()
-	return &Server{server: srv, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
+	return &Server{server: srv, cfg: cfg, own: own, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
 }
 
 // options goes through the server's own configuration language, because accounts that
 // are built by hand miss JetStream when the server restarts.
-func options(cfg Config) (*server.Options, error) {
+func options(cfg Config, own *keys.Key) (*server.Options, error) {
 	host, port, err := net.SplitHostPort(cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("NATS address %q: %w", cfg.Listen, err)
@@ -151,26 +166,8 @@ func options(cfg Config) (*server.Options, error) {
 	if err != nil {
 		return nil, fmt.Errorf("NATS address %q: %w", cfg.Listen, err)
 	}
-	user, err := nkeys.CreateUser()
-	if err != nil {
-		return nil, fmt.Errorf("draw a key: %w", err)
-	}
-	key, err := user.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("draw a key: %w", err)
-	}
-	// Nobody has the key: who may reach the address comes in without credentials, and
-	// nobody into the system account.
-	text := fmt.Sprintf(`
-accounts {
-  %s { jetstream: enabled, users: [ { nkey: %s } ] }
-  SYS {}
-}
-system_account: SYS
-no_auth_user: %s
-`, account, key, key)
 	opts := &server.Options{}
-	if err := opts.ProcessConfigString(text); err != nil {
+	if err := opts.ProcessConfigString(accounts(cfg, own)); err != nil {
 		return nil, fmt.Errorf("configure NATS server: %w", err)
 	}
 	opts.ServerName = cfg.Name
@@ -182,6 +179,7 @@ no_auth_user: %s
 	opts.JetStreamMaxStore, opts.JetStreamMaxMemory = storeUnlimited, 64<<20
 	opts.MaxPayload, opts.MaxPending, opts.MaxConn = maxPayload, maxPending, maxConnects
 	opts.SyncInterval, opts.SyncAlways = lazySync, cfg.Sync == SyncAlways
+	opts.TLSConfig, opts.TLS, opts.TLSTimeout = cfg.TLS.Clone(), cfg.TLS != nil, tlsTime.Seconds()
 	opts.NoSigs = true
 	opts.NoLog = false
 	return opts, nil
@@ -193,10 +191,28 @@ func (s *Server) SyncMode() SyncMode { return s.sync }
 // URL returns where clients reach the server.
 func (s *Server) URL() string { return s.server.ClientURL() }
 
-// InProcess returns an option that connects a client without a socket.
-func (s *Server) InProcess() nats.Option { return nats.InProcessServer(s.server) }
+// InProcess returns an option that connects a client without a socket, as the process's own
+// user, who may do everything.
+func (s *Server) InProcess() nats.Option {
+	return func(o *nats.Options) error {
+		for _, option := range append(s.Key().Options(), nats.InProcessServer(s.server)) {
+			if err := option(o); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
 
-// Dial connects somebody who speaks NATS' protocol without a socket.
+// Key returns the key of the process's own user; nil where everybody is let in.
+func (s *Server) Key() *keys.Key {
+	if !s.cfg.Auth {
+		return nil
+	}
+	return s.own
+}
+
+// Dial connects somebody who speaks NATS' protocol without a socket, and comes in with Key.
 func (s *Server) Dial() (net.Conn, error) { return s.server.InProcessConn() }
 
 // Healthy returns nil while the server and its streams work: a stream that met an I/O

@@ -128,6 +128,8 @@ func (s *Service) handlers() []api.Handler {
 		api.On(api.DirectoryResolve, s.directoryResolve),
 		api.On(api.DirectoryList, s.directoryList),
 		api.On(api.DirectoryRemove, s.directoryRemove),
+		api.OnShared(api.SharedResolves, func(r events.DirectoryName) string { return r.Pool }, s.directoryResolve),
+		api.OnShared(api.SharedLists, func(r api.PoolFilter) string { return r.Pool }, s.directoryList),
 		api.On(api.MirrorEnable, s.mirrorEnable),
 		api.On(api.MirrorDisable, s.mirrorDisable),
 		api.On(api.MirrorAdd, s.mirrorAdd),

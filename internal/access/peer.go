@@ -1,0 +1,53 @@
+package access
+
+import (
+	"slices"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+)
+
+// Directory is a directory that a peer may follow.
+type Directory struct {
+	ID   events.DirectoryID
+	Name events.DirectoryName
+}
+
+// Peer is what another site does with which a pool is shared: it asks for the pool's
+// directories, copies them, follows their journals and hears their heads. A peer of several
+// pools has the grants of all of them; see [Join].
+//
+// It publishes into no stream: how far it has come it says to the holder of the directory. So
+// what it has the server deliver to a subject of its choice, as a reply or to a consumer, is
+// always something that a service of this site wrote for another purpose.
+func Peer(_, pool string, directories ...Directory) Grant {
+	g := Grant{
+		Name:    "peer of pool " + pool,
+		Publish: []string{api.SharedResolve(pool), api.SharedList(pool), api.PaceSubjects},
+	}
+	for _, d := range directories {
+		stream := events.JournalStream(d.Name, d.ID)
+		g.Publish = slices.Concat(g.Publish, read(stream))
+		for _, request := range peerRequests() {
+			g.Publish = append(g.Publish, api.HolderSubject(d.ID, request))
+		}
+		g.Subscribe = append(g.Subscribe, events.HeadSubject(d.ID))
+	}
+	g.Publish, g.Subscribe = tidy(g.Publish), tidy(g.Subscribe)
+	return g
+}
+
+// peerRequests are the requests about a directory that its followers make.
+func peerRequests() []string {
+	return []string{
+		api.DirectoryStatus, api.HistoryRead, api.PositionReport,
+		api.SyncBegin, api.SyncCheck, api.SyncObjects, api.SyncStart, api.SyncObject, api.SyncEnd,
+		api.VerifyObjects, api.VerifyObject, api.VerifyOutline, api.VerifyContent,
+	}
+}
+
+// Joining is what the bearer of a token does: it asks to be let in. Which pool the token is
+// for, its secret decides.
+func Joining(_, pool string) Grant {
+	return Grant{Name: "token of pool " + pool, Publish: []string{api.PeerJoin}}
+}

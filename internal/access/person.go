@@ -1,0 +1,34 @@
+package access
+
+import (
+	"slices"
+
+	"tidemark/events"
+	"tidemark/internal/api"
+)
+
+// Operator is who may say every command: all requests, and reading of every stream. What
+// happens is written by the services, so it publishes no fact.
+func Operator(string) Grant {
+	return Grant{
+		Name: "operator",
+		Publish: slices.Concat(read(anyStream), []string{
+			jsAPI + "STREAM.NAMES", jsAPI + "STREAM.LIST", jsAPI + "INFO",
+			api.Requests, api.PaceSubjects,
+		}),
+		DenyPublish: []string{api.LogSync, api.PeerJoin},
+		Subscribe:   []string{events.HeadsSubject, events.HeartbeatSubjects("*"), events.LifecyclesSubject},
+	}
+}
+
+// Monitor is who looks on: it asks what changes nothing, and reads the site's own streams,
+// one message at a time, but no journal, which holds what clients write.
+func Monitor(string) Grant {
+	return Grant{
+		Name: "monitor",
+		Publish: slices.Concat(each(look, siteStreams()...), reports(), []string{
+			jsAPI + "STREAM.NAMES", jsAPI + "STREAM.LIST", jsAPI + "INFO",
+		}),
+		Subscribe: []string{events.HeadsSubject, events.HeartbeatSubjects("*"), events.LifecyclesSubject},
+	}
+}

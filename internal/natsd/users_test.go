@@ -1,0 +1,165 @@
+package natsd
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"tidemark/events"
+	"tidemark/internal/access"
+	"tidemark/internal/bus"
+	"tidemark/internal/keys"
+)
+
+func newKey(t *testing.T) *keys.Key {
+	t.Helper()
+	key, err := keys.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// visitor is a connection of a user, which notes that it was closed or refused something.
+type visitor struct {
+	t      *testing.T
+	nc     *nats.Conn
+	closed chan struct{}
+	errors chan error
+}
+
+func visit(t *testing.T, s *Server, key *keys.Key) (*visitor, error) {
+	t.Helper()
+	v := &visitor{t: t, closed: make(chan struct{}), errors: make(chan error, 16)}
+	options := append(key.Options(), nats.NoReconnect(),
+		nats.ClosedHandler(func(*nats.Conn) { close(v.closed) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			select {
+			case v.errors <- err:
+			default:
+			}
+		}))
+	var err error
+	if v.nc, err = nats.Connect(s.URL(), options...); err != nil {
+		return nil, err
+	}
+	t.Cleanup(v.nc.Close)
+	return v, nil
+}
+
+// allowed reports whether a publish passes.
+func (v *visitor) allowed(subject string) bool {
+	v.t.Helper()
+	if err := errors.Join(v.nc.Publish(subject, nil), v.nc.Flush()); err != nil {
+		v.t.Fatal(err)
+	}
+	select {
+	case err := <-v.errors:
+		if !errors.Is(err, nats.ErrPermissionViolation) {
+			v.t.Fatal(err)
+		}
+		return false
+	case <-time.After(20 * time.Millisecond): // the refusal came before the answer to Flush
+		return true
+	}
+}
+
+func TestUsersChangeWhileOthersStay(t *testing.T) {
+	cfg := config(t.TempDir())
+	stays, goes, comes := newKey(t), newKey(t), newKey(t)
+	grant := access.Grant{Name: "one", Publish: []string{"one", "$JS.API.>"}, Subscribe: []string{"one"}}
+	cfg.Auth, cfg.Users = true, []access.User{grant.User(stays.Public()), grant.User(goes.Public())}
+	s := start(t, cfg)
+
+	c := connect(t, s) // the process's own, with a stream
+	c.publish(1)
+	first, err := visit(t, s, stays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := visit(t, s, goes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.allowed("one") || first.allowed("two") {
+		t.Error("the first user may not what it may, or may more")
+	}
+	for what, key := range map[string]*keys.Key{"nobody": nil, "a stranger": comes} {
+		if _, err := visit(t, s, key); !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	inbox, err := first.nc.SubscribeSync("one")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	more := grant
+	more.Publish = append(more.Publish, "two")
+	if err := s.SetUsers([]access.User{more.User(stays.Public()), grant.User(comes.Public())}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-gone.closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection of a user that is gone goes on")
+	}
+	if _, err := visit(t, s, goes); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("a user that is gone: %v", err)
+	}
+	if _, err := visit(t, s, comes); err != nil {
+		t.Errorf("a new user: %v", err)
+	}
+	if !first.allowed("two") {
+		t.Error("a wider grant is not in force")
+	}
+	if err := c.nc.Publish("one", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inbox.NextMsg(5 * time.Second); err != nil {
+		t.Errorf("a subscription did not outlive the change: %v", err)
+	}
+	select {
+	case <-first.closed:
+		t.Error("the connection of a user that stays was closed")
+	default:
+	}
+	c.publish(2)
+	if got := c.last(); got != 2 {
+		t.Errorf("%d messages", got)
+	}
+}
+
+// TestOwnConnectionOfALog appends as fast as makes a log take a connection of its own,
+// which has to sign the server's challenge.
+func TestOwnConnectionOfALog(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Auth = true
+	s := start(t, cfg)
+	dials := 0
+	dial := s.Dial
+	b, err := bus.Connect(bus.Config{
+		Name: "own", Syncer: s, Key: s.Key(), Log: slog.New(slog.DiscardHandler), Options: []nats.Option{s.InProcess()},
+		Dial: func() (net.Conn, error) { dials++; return dial() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	log, err := b.OpenLog(t.Context(), events.Stream{Name: testStream, Subjects: []string{testSubject}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for last := range uint64(64) {
+		if _, err := log.Append(t.Context(), testSubject, payload(last+1), last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dials != 1 {
+		t.Errorf("%d connections of its own", dials)
+	}
+}
