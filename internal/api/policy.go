@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strconv"
 	"time"
 
 	"tidemark/events"
@@ -105,9 +106,18 @@ type Directory struct {
 	Role  events.Role        `json:"role"` // what this site's copy is
 	Node  string             `json:"node"` // who holds it, empty while nobody does
 	Epoch uint64             `json:"epoch"`
-	// State is the map's: stalled, mapping, mapped, shuffling, unmapping, or fencing
+	// State is the map's: stalled, mapping, resolving, mapped, shuffling, unmapping, or fencing
 	// while the node that had it is gone and could still say something.
 	State string `json:"state"`
+	// Reason is why it is stalled.
+	Reason string `json:"reason,omitempty"`
+	// MappedTo is the node that the map names, whether it holds the directory or not; empty
+	// while none was ever chosen. InstanceID is that node's incarnation: of a directory that
+	// is stalled, or on its way to its first node, it is empty.
+	MappedTo   string `json:"mapped_to"`
+	InstanceID string `json:"instance_id"`
+	// LastShuffled is when the map named that node; zero while there is no InstanceID.
+	LastShuffled UnixTime `json:"last_shuffled"`
 	// Promoting is set while the site is about to own the directory: it asks its peers
 	// for their consent, or has it and takes the directory over.
 	Promoting bool `json:"promoting,omitempty"`
@@ -115,6 +125,17 @@ type Directory struct {
 	// has not succeeded yet.
 	Error string `json:"error,omitempty"`
 	Following
+}
+
+// UnixTime is a time in seconds since 1970; in JSON, zero is null.
+type UnixTime float64
+
+// MarshalJSON implements [json.Marshaler].
+func (t UnixTime) MarshalJSON() ([]byte, error) {
+	if t == 0 {
+		return []byte("null"), nil
+	}
+	return strconv.AppendFloat(nil, float64(t), 'f', 3, 64), nil
 }
 
 // Following is how this site's copy of a directory follows while it is a replica. Zero

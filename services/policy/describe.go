@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -111,13 +112,20 @@ func (s *State) describe(id events.DirectoryID, now events.Instant) api.Director
 	decision := Decide(s, id, now, "")
 	out := api.Directory{
 		ID: id, Pool: v.d.Name.Pool, Path: v.d.Name.Path, Name: v.d.Name.String(),
-		Role: v.d.Intent.Role, Epoch: v.d.Mapping.Epoch, State: apiState(decision),
+		Role: v.d.Intent.Role, Epoch: v.d.Mapping.Epoch, State: v.shownState(decision), MappedTo: v.d.Mapping.Node,
 		Following: api.Following{
 			Delay: v.d.Settings.Delay.Seconds(), TargetRPO: v.d.Settings.TargetRPO.Seconds(), Limit: v.d.Settings.SyncRate,
 		},
 	}
 	if v.d.Mapping.Epoch > 0 {
 		out.Role = v.d.Mapping.Role
+	}
+	switch out.State {
+	case "stalled":
+		out.Reason = v.whyStalled()
+	case "mapping":
+	default:
+		out.InstanceID, out.LastShuffled = v.instance(), api.UnixTime(float64(v.d.Mapping.At)/float64(time.Second))
 	}
 	out.Promoting = v.proposes() || v.d.Intent.Role == events.Master && v.promotes()
 	if v.holderAcquired() || decision.Status == Fencing {
@@ -127,6 +135,53 @@ func (s *State) describe(id events.DirectoryID, now events.Instant) api.Director
 		out.Error = f.Message
 	}
 	return out
+}
+
+// shownState tells a directory that goes on where it was, after its node started again,
+// from one that goes to a node for the first time.
+func (v *view) shownState(d Decision) string {
+	if state := apiState(d); state != "mapping" || !v.wasHeld() {
+		return state
+	}
+	return "resolving"
+}
+
+// wasHeld reports whether the mapping in force was acknowledged, by whichever incarnation.
+func (v *view) wasHeld() bool {
+	for _, h := range v.a.Holders {
+		if h.Acquired && h.Assignment.Epoch == v.d.Mapping.Epoch && h.Assignment.Node == v.d.Mapping.Node {
+			return true
+		}
+	}
+	return false
+}
+
+// instance is the incarnation that the directory is mapped to, or, if its node is gone, the
+// one that was asked for it last.
+func (v *view) instance() string {
+	if seat, lives := v.target(); lives {
+		return seat.Incarnation
+	}
+	for _, r := range v.a.Pending {
+		if r.Assignment.Epoch == v.d.Mapping.Epoch {
+			return r.Assignment.Incarnation
+		}
+	}
+	for _, h := range v.a.Holders {
+		if h.Assignment.Epoch == v.d.Mapping.Epoch {
+			return h.Assignment.Incarnation
+		}
+	}
+	return ""
+}
+
+// whyStalled says what a directory waits for that no live node can hold.
+func (v *view) whyStalled() string {
+	role := v.d.Intent.Role
+	if v.mustDemote() {
+		role = events.Master
+	}
+	return "no node runs the " + events.ServiceOf(role) + " service"
 }
 
 // apiState names a status as the interface does.

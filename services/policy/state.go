@@ -115,6 +115,7 @@ type Mapping struct {
 	Node  string
 	Role  events.Role
 	Epoch uint64
+	At    events.Instant
 }
 
 // Refusal says which change of role or removal was refused.
@@ -232,7 +233,7 @@ func (s *State) evolveDirectory(seq uint64, fact events.Fact) {
 	case *events.DirectoryForgotten:
 		s.forget(f.Directory)
 	case *events.DirectoryMapped:
-		s.changeDirectory(f.Directory, func(d *Directory) { s.mapped(d, Mapping{f.Node, f.Role, f.Epoch}) })
+		s.changeDirectory(f.Directory, func(d *Directory) { s.mapped(d, Mapping{f.Node, f.Role, f.Epoch, f.At}) })
 	case *events.DirectoryFenced:
 		s.changeDirectory(f.Directory, func(d *Directory) { d.Fenced = max(d.Fenced, f.Epoch) })
 	case *events.PromotionRequested:
