@@ -78,7 +78,8 @@
 //   - A node is asked to acquire a directory only when every other instance that may hold
 //     it has let go of it, quiesced, or its incarnation is gone.
 //   - The epoch of a directory grows with each mapping, and every request carries the one
-//     in force. An acknowledgement counts only if it repeats an open request exactly.
+//     in force. It outlives the directory: one that is created under the same name later
+//     goes on from there. An acknowledgement counts only if it repeats an open request exactly.
 //   - A directory that the site owns is mapped as a slave only after a release that
 //     demoted it: the end of the ownership stands in the journal.
 //   - Each fact that depends on the state is published on the condition that the state is

@@ -5,9 +5,8 @@ import "tidemark/events"
 // What the rows of the table publish. Each names the epoch of the mapping in force.
 
 func (v *view) mapTo(node string, role events.Role) events.Fact {
-	return &events.DirectoryMapped{
-		Directory: v.d.ID, Pool: v.d.Name.Pool, Node: node, Role: role, Epoch: v.d.Mapping.Epoch + 1, At: v.now,
-	}
+	epoch := max(v.d.Mapping.Epoch, v.s.Epochs[v.d.Name]) + 1
+	return &events.DirectoryMapped{Directory: v.d.ID, Pool: v.d.Name.Pool, Node: node, Role: role, Epoch: epoch, At: v.now}
 }
 
 func (v *view) place() events.Fact       { return v.mapTo(v.choose(v.d.Intent.Role), v.d.Intent.Role) }

@@ -21,6 +21,9 @@ type State struct {
 	// Forgotten are the directories whose removal is complete. Whoever held one while it
 	// was taken for dead lets go of it, and deletes its copy, when it is back.
 	Forgotten map[events.DirectoryID]*Directory
+	// Epochs are the last ones of forgotten directories, by name: another directory of that
+	// name goes on from there.
+	Epochs map[events.DirectoryName]uint64
 	// INSTANCES
 	Instances map[Key]Instance // those alive
 	// NOTIFICATIONS
@@ -133,6 +136,7 @@ func NewState() *State {
 		Names:       map[events.DirectoryName]events.DirectoryID{},
 		Load:        map[Key]int{},
 		Forgotten:   map[events.DirectoryID]*Directory{},
+		Epochs:      map[events.DirectoryName]uint64{},
 		Instances:   map[Key]Instance{},
 		Assignments: map[events.DirectoryID]*Assignments{},
 	}
@@ -308,6 +312,7 @@ func (s *State) forget(id events.DirectoryID) {
 		delete(s.Names, d.Name)
 		d.Removing = true
 		s.Forgotten[id] = d
+		s.Epochs[d.Name] = max(s.Epochs[d.Name], d.Mapping.Epoch)
 	})
 }
 
