@@ -140,16 +140,16 @@ func (s *State) describe(id events.DirectoryID, now events.Instant) api.Director
 // shownState tells a directory that goes on where it was, after its node started again,
 // from one that goes to a node for the first time.
 func (v *view) shownState(d Decision) string {
-	if state := apiState(d); state != "mapping" || !v.wasHeld() {
+	if state := apiState(d); state != "mapping" || !v.targetLives() || !v.wasHeld() {
 		return state
 	}
 	return "resolving"
 }
 
-// wasHeld reports whether the mapping in force was acknowledged, by whichever incarnation.
+// wasHeld reports whether the node had the directory before, as whichever incarnation.
 func (v *view) wasHeld() bool {
-	for _, h := range v.a.Holders {
-		if h.Acquired && h.Assignment.Epoch == v.d.Mapping.Epoch && h.Assignment.Node == v.d.Mapping.Node {
+	for seat, h := range v.a.Holders {
+		if h.Acquired && (Key{seat.Node, seat.Service}) == v.d.Mapping.key() {
 			return true
 		}
 	}

@@ -118,7 +118,7 @@ type Mapping struct {
 	Node  string
 	Role  events.Role
 	Epoch uint64
-	At    events.Instant
+	At    events.Instant // when the node got the role: mapped to it again, it keeps this
 }
 
 // Refusal says which change of role or removal was refused.
@@ -289,6 +289,9 @@ func (s *State) changeDirectory(id events.DirectoryID, change func(*Directory)) 
 func (s *State) mapped(d *Directory, m Mapping) {
 	if m.Epoch <= d.Mapping.Epoch {
 		return
+	}
+	if before := d.Mapping; before.key() == m.key() {
+		m.At = before.At
 	}
 	s.unload(d)
 	d.Mapping = m
