@@ -114,13 +114,21 @@ func call[Reply any](ctx context.Context, s *client, subject string, request any
 		return none, err
 	}
 	reply, err := api.Call[Reply](ctx, b.Conn(), subject, request)
+	if err != nil {
+		return none, s.policyError(ctx, subject, err)
+	}
+	return reply, nil
+}
+
+// policyError says what an unanswered request to the policy service means.
+func (s *client) policyError(ctx context.Context, request string, err error) error {
 	switch {
 	case api.Nobody(err):
-		return none, nobodyError{fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there?", subject, redact(s.url))}
-	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return none, fault.New(fault.Timeout, "no answer to %s in time", subject)
+		return nobodyError{fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there?", request, redact(s.url))}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fault.New(fault.Timeout, "no answer to %s in time", request)
 	}
-	return reply, err
+	return err
 }
 
 // hold sends a request about a directory to the service that holds it.

@@ -29,7 +29,7 @@ func (p *process) awaitDirectories(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, holdingTime)
 	defer cancel()
 	for {
-		list, err := api.Call[[]api.Directory](ctx, p.bus.Conn(), api.DirectoryList, api.PoolFilter{})
+		list, err := api.CallParts[[]api.Directory](ctx, p.bus.Conn(), api.DirectoryList, api.PoolFilter{})
 		if err != nil {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/overview"
 )
 
 func newJournal(c *cli) *cobra.Command {
@@ -51,7 +52,7 @@ func (c *cli) journalInfo(ctx context.Context, s *client, name events.DirectoryN
 		t.row("at once until a flush:", j.Writethrough)
 		t.row("appends in flight:", j.InFlight)
 		t.row("data in one entry:", formatSize(j.PayloadBytes))
-		t.row("disconnects at:", limit(j.LagBytes > 0, formatSize(j.LagBytes)), "or", limit(j.LagSeconds > 0, seconds(j.LagSeconds)))
+		t.row("disconnects at:", limit(j.LagBytes > 0, formatSize(j.LagBytes)), "or", limit(j.LagSeconds > 0, overview.Seconds(j.LagSeconds)))
 	})
 }
 

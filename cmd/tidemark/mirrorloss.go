@@ -7,6 +7,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/overview"
 )
 
 // lossTime bounds the question what a forced promotion loses, which must not hold it up.
@@ -29,7 +30,7 @@ func (l loss) String() string {
 		return "forced: gives up what the other site has logged and this one has not; how much is not known here"
 	}
 	return fmt.Sprintf("forced: gives up %d entries (%s, %s) that site %s had logged when last heard %s ago",
-		l.Entries, formatSize(l.Bytes), seconds(l.Seconds), l.Site, seconds(l.Heard))
+		l.Entries, formatSize(l.Bytes), overview.Seconds(l.Seconds), l.Site, overview.Seconds(l.Heard))
 }
 
 // lossOf asks the holder of a replica how far it is behind what it last heard of its

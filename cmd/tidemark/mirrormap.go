@@ -89,7 +89,7 @@ func newMirrorDaemons(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			nodes := nodesOf(m.site.Instances)
+			nodes := nodesOf(m.Site.Instances)
 			return c.show(nodes, func(t *table) {
 				t.row("NODE", "SERVICES", "SINCE")
 				for _, n := range nodes {

@@ -5,15 +5,13 @@ import (
 	"time"
 
 	"tidemark/internal/api"
+	"tidemark/internal/overview"
 )
-
-// mirrorSplit is the state of a directory whose history and another site's have parted.
-const mirrorSplit = "split_brain"
 
 // splitRows tells of a split brain, below the directories.
 func splitRows(t *table, directory string, s *api.Split) {
 	t.gap()
-	t.row(fmt.Sprintf("%s: split brain with %s, parted %s", directory, s.Peer, partedAt(s)))
+	t.row(fmt.Sprintf("%s: split brain with %s, parted %s", directory, s.Peer, overview.PartedAt(s)))
 	t.row("SITE", "PRIMARY", "STANDS AT", "ENTRIES SINCE", "BYTES SINCE", "OBJECTS CHANGED", "FIRST TAG SINCE")
 	for _, side := range []api.SplitSide{s.Ours, s.Theirs} {
 		t.row(side.Site, yesNo(side.Primary), side.End, side.Entries, formatSize(side.Bytes), side.Objects, firstTag(side))
@@ -22,17 +20,6 @@ func splitRows(t *table, directory string, s *api.Split) {
 	for _, command := range s.Resolve {
 		t.row(command)
 	}
-}
-
-func partedAt(s *api.Split) string {
-	at := "at " + s.Common.String()
-	if !s.CommonExact {
-		at = "at or after " + s.Common.String()
-	}
-	if s.CommonTime != 0 {
-		at += " (" + s.CommonTime.Time().Format(time.RFC3339) + ")"
-	}
-	return at
 }
 
 func firstTag(side api.SplitSide) string {
@@ -48,10 +35,4 @@ func yesNo(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-// splitError says in one line that a primary is in a split brain.
-func splitError(s *api.Split) string {
-	return fmt.Sprintf("split brain with site %s, parted %s: %d entries since then here, %d there; `tidemark mirror status` tells how to resolve it",
-		s.Peer, partedAt(s), s.Ours.Entries, s.Theirs.Entries)
 }

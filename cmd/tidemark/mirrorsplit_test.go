@@ -8,6 +8,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/overview"
 )
 
 func sampleSplit() *api.Split {
@@ -26,13 +27,13 @@ func sampleSplit() *api.Split {
 // journal 302, rivals 9: the primary shows the split brain that it is in, and what is said of it
 // below the table is all that an operator needs.
 func TestSplitBrainIsShown(t *testing.T) {
-	m := mirrored(api.Directory{Name: "vms/a", State: mapped}, api.Status{
+	m := overview.Mirrored(api.Directory{Name: "vms/a", State: mapped}, api.Status{
 		Role: events.Master, State: "ready", Split: sampleSplit(),
 	})
-	if m.State != mirrorSplit || !strings.Contains(m.Error, "split brain with site west, parted at 4097.3") {
+	if m.State != overview.SplitBrain || !strings.Contains(m.Error, "split brain with site west, parted at 4097.3") {
 		t.Errorf("%s: %s", m.State, m.Error)
 	}
-	if shown := (directoryLine{mirrorState: m}).shownState(); shown != mirrorSplit {
+	if shown := (overview.Line{Mirror: m}).ShownState(); shown != overview.SplitBrain {
 		t.Errorf("status shows %s", shown)
 	}
 	var out bytes.Buffer
@@ -53,7 +54,7 @@ tidemark mirror demote vms/a && tidemark mirror resync vms/a # at east: keeps th
 		t.Errorf("shown:\n%s", out.String())
 	}
 	m.Split.CommonExact, m.Split.CommonTime = false, 0
-	if at := partedAt(m.Split); at != "at or after 4097.3" {
+	if at := overview.PartedAt(m.Split); at != "at or after 4097.3" {
 		t.Error(at)
 	}
 }

@@ -2,61 +2,15 @@ package main
 
 import (
 	"context"
-	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/overview"
 )
 
-// mirrorState is one directory as `mirror status` shows it. Its keys are part of the
-// interface.
-type mirrorState struct {
-	Directory string      `json:"directory"`
-	Role      events.Role `json:"role"`
-	Primary   string      `json:"primary"`
-	// State is syncing, replaying, stopped, error, split_brain, resync or stalled. The
-	// copy of the primary itself follows nobody: stopped.
-	State       string `json:"state"`
-	Description string `json:"description,omitempty"`
-	Error       string `json:"error,omitempty"`
-	// Tag and Owner are of the ownership in force: who gave the tag out.
-	Tag   events.Tag `json:"tag"`
-	Owner string     `json:"owner"`
-	// Position is how far this site's copy has come: what its images show.
-	Position events.Position `json:"position"`
-	// Received is how far its journal reaches.
-	Received events.Position `json:"received"`
-	api.Lag
-	api.Following
-	Progress *api.Progress `json:"progress,omitempty"`
-	Node     string        `json:"node"`
-	Nodes    []mirrorNode  `json:"nodes"`
-	// Split is set in a split brain: how the histories parted, and what resolves it.
-	Split *api.Split `json:"split,omitempty"`
-	// Ahead is, of a replica, what a forced promotion would lose as far as it is known.
-	Ahead *api.Ahead `json:"ahead,omitempty"`
-}
-
-// mirrorNode is one copy that the directory's holder knows of.
-type mirrorNode struct {
-	Node     string             `json:"node"` // SITE.NODE
-	Role     events.Role        `json:"role"`
-	State    events.ClientState `json:"state"`
-	Position events.Position    `json:"position"`
-	Entries  uint64             `json:"entries_behind"`
-	Bytes    uint64             `json:"bytes_behind"`
-	Seen     events.Instant     `json:"seen"`
-}
-
-// The mirror states that are told apart here.
-const (
-	mirrorStopped = "stopped"
-	mirrorError   = "error"
-	mirrorStalled = "stalled"
-)
+// mirrorState is one directory as `mirror status` shows it.
+type mirrorState = overview.Mirror
 
 func newMirrorStatus(c *cli) *cobra.Command {
 	return &cobra.Command{
@@ -86,12 +40,12 @@ A first sync or a resync shows what is copied, how fast, and how long the rest t
 			return c.show(list(states), func(t *table) {
 				t.row("DIRECTORY", "ROLE", "PRIMARY", "STATE", "POSITION", "BEHIND", "SECONDS", "NODES", "ERROR")
 				for _, m := range states {
-					t.row(m.Directory, m.Role, m.Primary, m.State, m.Position, behind(m.Lag), seconds(m.Lag.Seconds), len(m.Nodes), m.Error)
+					t.row(m.Directory, m.Role, m.Primary, m.State, m.Position, overview.Behind(m.Lag), overview.Seconds(m.Lag.Seconds), len(m.Nodes), m.Error)
 				}
 				for _, m := range states {
 					if m.Progress != nil {
 						t.gap()
-						t.row(m.Directory + ": copied " + copied(m.Progress))
+						t.row(m.Directory + ": copied " + overview.Copied(m.Progress))
 					}
 					if m.Split != nil {
 						splitRows(t, m.Directory, m.Split)
@@ -107,72 +61,19 @@ func (s *client) mirrorStates(ctx context.Context, args []string) ([]mirrorState
 	if err != nil {
 		return nil, err
 	}
-	var states []mirrorState
-	for _, a := range askHolders[api.Status](ctx, s, dirs, api.DirectoryStatus) {
-		if a.err != nil {
-			states = append(states, unheld(a.directory, a.err))
-			continue
+	var instances []api.Instance
+	if len(dirs) > 1 {
+		if site, err := call[api.Site](ctx, s, api.SiteInfo, api.Nothing{}); err == nil {
+			instances = site.Instances
 		}
-		states = append(states, mirrored(a.directory, a.reply))
+	}
+	lines, _ := s.lines(ctx, dirs, instances)
+	states := make([]mirrorState, len(lines))
+	for i, l := range lines {
+		states[i] = l.Mirror
 	}
 	return states, nil
 }
 
 // unheld is a directory whose holder does not answer.
-func unheld(d api.Directory, err error) mirrorState {
-	state := mirrorStopped
-	switch {
-	case d.State == stalled || d.Node == "":
-		state = mirrorStalled
-	case !isNobody(err):
-		state = mirrorError
-	}
-	return mirrorState{
-		Directory: d.Name, Role: d.Role, State: state, Error: oneLine(err.Error()), Node: d.Node, Nodes: []mirrorNode{},
-		Following: d.Following,
-	}
-}
-
-// mirrored puts the map's and the holder's view together.
-func mirrored(d api.Directory, s api.Status) mirrorState {
-	m := mirrorState{
-		Directory: d.Name, Role: s.Role, Primary: s.Primary, State: s.State, Error: s.Error,
-		Tag: s.Tag, Owner: s.Owner, Position: s.Applied.Position, Received: s.Position.Position,
-		Lag: s.Lag, Following: d.Following, Progress: s.Progress, Node: s.Node, Nodes: []mirrorNode{},
-		Split: s.Split, Ahead: s.Ahead,
-	}
-	if s.Role == events.Master {
-		m.Description = "local copy is primary: " + s.State
-		m.State, m.Position = mirrorStopped, s.Position.Position
-		if s.State == mirrorError {
-			m.State = mirrorError
-		}
-		if s.Split != nil {
-			m.State, m.Error = mirrorSplit, splitError(s.Split)
-		}
-	}
-	if m.Error == "" {
-		m.Error = d.Error
-	}
-	for _, c := range s.Clients {
-		m.Nodes = append(m.Nodes, mirrorNode{c.ID, c.Role, c.State, c.Position, c.Entries, c.Bytes, c.Seen})
-	}
-	if s.Role == events.Slave && len(m.Nodes) == 0 { // a follower knows of its own copy only
-		m.Nodes = append(m.Nodes, mirrorNode{
-			Node: s.Node, Role: s.Role, State: events.ClientConnected, Position: s.Committed.Position,
-			Entries: s.Lag.Entries, Bytes: s.Lag.Bytes,
-		})
-	}
-	return m
-}
-
-func behind(l api.Lag) string {
-	if l.Entries == 0 {
-		return "0"
-	}
-	return strconv.FormatUint(l.Entries, 10) + " entries, " + formatSize(l.Bytes)
-}
-
-func seconds(s float64) string {
-	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
-}
+func unheld(d api.Directory, err error) mirrorState { return overview.Unheld(d, err, isNobody(err)) }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"tidemark/internal/overview"
 )
 
 // size is a flag for a number of bytes: 512, 64KiB, 1GiB, 10G. All units are powers of
@@ -49,8 +51,6 @@ func (o *offset) String() string { return (*size)(o).String() }
 // Type implements pflag.Value.
 func (o *offset) Type() string { return "size" }
 
-const sizeUnits = "KMGTPE"
-
 func parseSize(text string) (uint64, error) {
 	digits := strings.TrimRight(text, "KMGTPEiBkmgtpeb")
 	unit := strings.ToUpper(text[len(digits):])
@@ -75,21 +75,9 @@ func unitShift(unit string) (int, bool) {
 	if unit == "" || unit == "B" {
 		return 0, true
 	}
-	i := strings.IndexByte(sizeUnits, unit[0])
+	i := strings.IndexByte(overview.SizeUnits, unit[0])
 	return 10 * (i + 1), i >= 0 && (len(unit) == 1 || unit[1:] == "IB")
 }
 
 // formatSize writes a size so that a person reads it and parseSize reads whole units back.
-func formatSize(n uint64) string {
-	shift, unit := 0, "B"
-	for i := range len(sizeUnits) {
-		if n>>(10*(i+1)) == 0 {
-			break
-		}
-		shift, unit = 10*(i+1), sizeUnits[i:i+1]+"iB"
-	}
-	if n%(1<<shift) == 0 {
-		return strconv.FormatUint(n>>shift, 10) + unit
-	}
-	return strconv.FormatFloat(float64(n)/float64(uint64(1)<<shift), 'f', 1, 64) + unit
-}
+func formatSize(n uint64) string { return overview.Size(n) }

@@ -9,35 +9,36 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/overview"
 )
 
 func testSite() siteStatus {
-	primary := mirrored(api.Directory{Name: "vms/a", State: mapped, Role: events.Master, Node: "n1"}, api.Status{
+	primary := overview.Mirrored(api.Directory{Name: "vms/a", State: mapped, Role: events.Master, Node: "n1"}, api.Status{
 		Node: "n1", Role: events.Master, Primary: "east", State: "ready", Tag: 4097, Owner: "east",
 		Position: events.Mark{Position: events.At(4097, 7)}, Applied: events.Mark{Position: events.At(4097, 5)},
 		Clients: []api.Client{{ID: "west.n2", Role: events.Slave, State: events.ClientConnected, Position: events.At(4097, 3), Entries: 4, Bytes: 4096}},
 	})
-	behindIt := mirrored(api.Directory{Name: "vms/b", State: mapped, Role: events.Slave, Node: "n1"}, api.Status{
+	behindIt := overview.Mirrored(api.Directory{Name: "vms/b", State: mapped, Role: events.Slave, Node: "n1"}, api.Status{
 		Node: "n1", Role: events.Slave, Primary: "west", State: "replaying", Tag: 4098, Owner: "west",
 		Position: events.Mark{Position: events.At(4098, 9)}, Applied: events.Mark{Position: events.At(4098, 5)},
 		Lag: api.Lag{Entries: 4, Bytes: 1 << 20, Seconds: 12.34},
 	})
 	nobody := unheld(api.Directory{Name: "vms/c", State: stalled, Role: events.Master},
 		nobodyError{fault.New(fault.Timeout, "nobody holds directory vms/c")})
-	broken := mirrored(api.Directory{Name: "vms/d", State: mapped}, api.Status{Role: events.Slave, State: "split_brain", Error: "both sites wrote"})
+	broken := overview.Mirrored(api.Directory{Name: "vms/d", State: mapped}, api.Status{Role: events.Slave, State: "split_brain", Error: "both sites wrote"})
 	site := siteStatus{
 		Site:  siteName{"east", "u-u-i-d", 1},
 		Nodes: nodesOf([]api.Instance{{Node: "n2", Service: "journal"}, {Node: "n1", Service: "replayer"}, {Node: "n1", Service: "journal"}}),
 		Pools: []api.Pool{{Pool: "vms", Mirroring: true, Directories: 4, Peers: 1}},
-		Directories: []directoryLine{
-			{mirrorState: primary, Mapping: mapped, Durability: "sync", Bytes: 95, BytesLimit: 100},
-			{mirrorState: behindIt, Mapping: mapped},
-			{mirrorState: nobody, Mapping: stalled},
-			{mirrorState: broken, Mapping: mapped},
+		Directories: []overview.Line{
+			{Mirror: primary, Mapping: mapped, Durability: "sync", Bytes: 95, BytesLimit: 100},
+			{Mirror: behindIt, Mapping: mapped},
+			{Mirror: nobody, Mapping: stalled},
+			{Mirror: broken, Mapping: mapped},
 		},
-		Peers: []poolPeer{{"vms", api.Peer{Site: "west", URL: "nats://u:secret@h:4222", Direction: events.ReceiveAndSend}}},
+		Peers: []overview.PoolPeer{{Pool: "vms", Peer: api.Peer{Site: "west", URL: "nats://u:secret@h:4222", Direction: events.ReceiveAndSend}}},
 	}
-	site.Attention = site.worries()
+	site.Attention = site.worries(overview.Reports{})
 	return site
 }
 
@@ -73,8 +74,8 @@ site:  east  u-u-i-d
 node:  n1    journal replayer  since 0001-01-01T00:00:00Z
 node:  n2    journal           since 0001-01-01T00:00:00Z
 
-POOL  MIRRORING  DIRECTORIES  PEERS
-vms   on         4            1
+POOL  MIRRORING  DIRECTORIES  UNUSUAL  PEERS
+vms   on         4            4        1
 
 DIRECTORY  ROLE    PRIMARY  STATE        POSITION  BEHIND           NODE  DURABILITY  JOURNAL
 vms/a      master  east     ready        4097.7    0                n1    sync        95B
@@ -92,14 +93,14 @@ west  vms   rx-tx      nats://u:xxxxx@h:4222
 
 func TestMirrorStates(t *testing.T) {
 	site := testSite()
-	a, b := site.Directories[0].mirrorState, site.Directories[1].mirrorState
-	if a.State != mirrorStopped || a.Position != events.At(4097, 7) || len(a.Nodes) != 1 || a.Nodes[0].Entries != 4 {
+	a, b := site.Directories[0].Mirror, site.Directories[1].Mirror
+	if a.State != overview.Stopped || a.Position != events.At(4097, 7) || len(a.Nodes) != 1 || a.Nodes[0].Entries != 4 {
 		t.Errorf("a primary is shown as %+v", a)
 	}
 	if b.State != "replaying" || b.Position != events.At(4098, 5) || b.Received != events.At(4098, 9) || len(b.Nodes) != 1 {
 		t.Errorf("a replica is shown as %+v", b)
 	}
-	if s := unheld(api.Directory{Node: "n1", State: mapped}, errors.New("broken")); s.State != mirrorError {
+	if s := unheld(api.Directory{Node: "n1", State: mapped}, errors.New("broken")); s.State != overview.Errored {
 		t.Errorf("a holder that fails is shown as %+v", s)
 	}
 }

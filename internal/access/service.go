@@ -77,7 +77,7 @@ func holder(site, service string) Grant {
 			events.HeartbeatSubjects("*"), // a node that starts listens for its twin
 			events.RollCallSubject,
 			events.ControlSubjects(service),
-			api.HolderSubjects,
+			api.HolderSubjects, api.ReportSubjects(service),
 			api.PaceSubjects,
 		},
 	}
@@ -121,7 +121,7 @@ func notifier() Grant {
 
 // reports are the requests that change nothing.
 func reports() []string {
-	all := []string{api.SiteInfo, api.PoolList, api.PeerList, api.DirectoryList, api.DirectoryResolve, api.MirrorPeers}
+	all := []string{api.SiteInfo, api.PoolList, api.PeerList, api.DirectoryList, api.DirectoryResolve, api.MirrorPeers, api.DirectorySummary, api.ReportSubjectsAll}
 	for _, request := range []string{
 		api.DirectoryStatus, api.ImageList, api.ImageInfo, api.MetadataList, api.SnapList,
 		api.JournalInfo, api.JournalStatus, api.JournalTags,

@@ -90,6 +90,8 @@ func (h Handler) respond(ctx context.Context, nc *nats.Conn, msg *nats.Msg) erro
 		return nil
 	case h.long != nil:
 		return h.reply(msg, encode(h.telling(ctx, msg)))
+	case msg.Header.Get(partsHeader) != "":
+		return sendParts(msg, encode(h.handle(ctx, msg.Subject, msg.Data)))
 	}
 	return h.reply(msg, encode(h.handle(ctx, msg.Subject, msg.Data)))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,7 +28,17 @@ type Log struct {
 	stream jetstream.Stream
 	made   time.Time // when the stream was created that was opened
 	direct direct
+	// held and limit are the stream's bytes and their limit as last known: asked for, and
+	// counted on with what was appended since.
+	held, limit atomic.Uint64
 }
+
+// storedBytes is what the server's file store adds to a message.
+const storedBytes = 30
+
+// Size returns how many bytes the stream holds and may hold, as last known: it asks nobody,
+// and is off by little more than what others have appended since [Log.State]. Zero is no limit.
+func (l *Log) Size() (bytes, limit uint64) { return l.held.Load(), l.limit.Load() }
 
 // OpenLog opens a journal stream, and creates it if it is missing. An existing one gets
 // the byte limit of s.
@@ -55,6 +66,7 @@ func (l *Log) bound(ctx context.Context, s events.Stream) error {
 		return fmt.Errorf("set the limit of stream %s: %w", s.Name, err)
 	}
 	l.stream = stream
+	l.limit.Store(uint64(max(want, 0)))
 	return nil
 }
 
@@ -64,10 +76,14 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, streamError(err))
 	}
-	return &Log{
-		bus: b, name: name, stream: stream, made: stream.CachedInfo().Created,
+	info := stream.CachedInfo()
+	l := &Log{
+		bus: b, name: name, stream: stream, made: info.Created,
 		direct: direct{dial: b.dial, key: b.key, newInbox: b.nc.NewInbox, stream: name},
-	}, nil
+	}
+	l.held.Store(info.State.Bytes)
+	l.limit.Store(uint64(max(info.Config.MaxBytes, 0)))
+	return l, nil
 }
 
 // RemoveLog deletes a journal stream; a missing one is no error.
@@ -106,6 +122,7 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 		err := l.appendOnce(ctx, subject, data, last)
 		switch {
 		case err == nil:
+			l.held.Add(uint64(storedBytes + len(subject) + len(data)))
 			return last + 1, nil
 		case errors.Is(err, nats.ErrMaxPayload), try == 0 && errors.Is(err, ErrFull):
 			return 0, fmt.Errorf("append to %s: %w", l.name, err)
@@ -198,7 +215,14 @@ func (l *Log) Get(ctx context.Context, seq uint64) (Message, error) {
 }
 
 // State asks for the stream's state.
-func (l *Log) State(ctx context.Context) (State, error) { return l.bus.State(ctx, l.name) }
+func (l *Log) State(ctx context.Context) (State, error) {
+	state, err := l.bus.State(ctx, l.name)
+	if err == nil {
+		l.held.Store(state.Bytes)
+		l.limit.Store(state.MaxBytes)
+	}
+	return state, err
+}
 
 // Follow is [Bus.Follow] on the log.
 func (l *Log) Follow(ctx context.Context, from uint64, f func(Message) error) error {
@@ -219,7 +243,11 @@ func (l *Log) Trim(ctx context.Context, below uint64) error {
 	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
 		return fmt.Errorf("trim %s: %w", l.name, err)
 	}
-	return l.bus.syncer.Trimmed(ctx, l.name)
+	if err := l.bus.syncer.Trimmed(ctx, l.name); err != nil {
+		return err
+	}
+	_, err := l.State(ctx) // how much is left
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

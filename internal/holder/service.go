@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/instance"
+	"tidemark/internal/overview"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
 	"tidemark/internal/vfs"
@@ -24,6 +27,8 @@ type Service struct {
 	Node    site.Node
 	Log     *slog.Logger
 	Clients *Clients
+	// Standings describes what is held now, without asking anybody.
+	Standings func() []api.Standing
 }
 
 // Run has h told what to acquire and release until ctx ends. ready is called once it is
@@ -35,6 +40,11 @@ func (s Service) Run(ctx context.Context, h instance.Holder, ready func()) error
 		if err := s.Clients.Known(inner); err != nil {
 			return err
 		}
+		stop, err := api.Serve(inner, s.Bus.Conn(), s.Log, Reporting(s.Node.Name, s.Name, s.Standings))
+		if err != nil {
+			return fmt.Errorf("answer for a report: %w", err)
+		}
+		defer stop()
 		ready()
 		return instance.Run(inner, s.Bus, s.Node, s.Name, h, s.Log)
 	})
@@ -42,6 +52,18 @@ func (s Service) Run(ctx context.Context, h instance.Holder, ready func()) error
 		return fmt.Errorf("%s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// Reporting answers for a report of what a service of a node holds, or what of it is unusual.
+func Reporting(node, service string, standings func() []api.Standing) api.Handler {
+	return api.On(api.ReportSubject(node, service), func(_ context.Context, r api.ReportRequest) (api.Report, error) {
+		all := standings()
+		out := api.Report{Node: node, Service: service, Held: len(all), Directories: all}
+		if r.Unusual {
+			out.Directories = slices.DeleteFunc(all, func(d api.Standing) bool { return len(overview.LineOfStanding(d).Worries()) == 0 })
+		}
+		return out, nil
+	})
 }
 
 // Replace has the copy that a resync prepared take the place of the node's own, if that was

@@ -148,8 +148,18 @@ func (d *directory) answerStatus(ctx context.Context) (stop func(), err error) {
 		}))
 }
 
-// status describes the directory.
+// status describes the directory, and asks for the size of its journal.
 func (d *directory) status(ctx context.Context) (api.Status, error) {
+	if l, err := d.current(); err == nil {
+		if _, err := l.log.State(ctx); err != nil {
+			return api.Status{}, err
+		}
+	}
+	return d.standing(), nil
+}
+
+// standing describes the directory from what is known here.
+func (d *directory) standing() api.Status {
 	self := d.service.deps.Node
 	s := api.Status{
 		ID: d.id, Name: d.name.String(), Node: self.Name, Role: events.Master,
@@ -163,28 +173,25 @@ func (d *directory) status(ctx context.Context) (api.Status, error) {
 	}
 	d.mu.Unlock()
 	if !State(s.State).serves() {
-		return s, nil
+		return s
 	}
 	s.Split = d.split()
 	if full {
 		s.State = "full"
 		s.Error = "the journal is full: writers wait until a client has caught up or is removed"
 	}
-	return s, l.describe(ctx, &s)
+	l.describe(&s)
+	return s
 }
 
 // describe adds what only a directory that takes requests knows.
-func (l *life) describe(ctx context.Context, s *api.Status) error {
+func (l *life) describe(s *api.Status) {
 	marks := l.tail.Marks()
-	state, err := l.log.State(ctx)
-	if err != nil {
-		return err
-	}
 	s.Tag = l.claim.Load().Tag
 	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
 	s.Clients = describeClients(l.consumers(), marks.Logged)
-	s.Stream, s.Bytes, s.BytesLimit = l.log.Name(), state.Bytes, state.MaxBytes
-	return nil
+	s.Stream = l.log.Name()
+	s.Bytes, s.BytesLimit = l.log.Size()
 }
 
 // describeClients describes the consumers of a journal that reaches to head.

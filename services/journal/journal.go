@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
@@ -70,6 +71,7 @@ func New(deps Deps) *Service {
 		started:     make(chan struct{}),
 		directories: map[events.DirectoryID]*directory{},
 	}
+	s.shared.Standings = s.standings
 	s.metrics = newMetrics(deps.Metrics, s)
 	return s
 }
@@ -201,6 +203,16 @@ func (s *Service) demandEmpty(ctx context.Context, id events.DirectoryID, name e
 		return fault.New(fault.Busy, "it holds %d images: remove them first", images)
 	}
 	return nil
+}
+
+// standings describes what the node was told to own.
+func (s *Service) standings() []api.Standing {
+	held := s.held()
+	all := make([]api.Standing, len(held))
+	for i, d := range held {
+		all[i].Status = d.standing()
+	}
+	return all
 }
 
 // held returns the directories that the node was told to own, in no order.

@@ -129,7 +129,7 @@ func (w *watch) close(unwatched func(url string) bool) {
 
 // ask looks at what a peer has of directories.
 func (w *watch) ask(ctx context.Context, conn *nats.Conn, s survey) error {
-	list, err := api.Call[[]api.Directory](ctx, conn, api.DirectoryList, api.PoolFilter{Pool: s.directories[0].name.Pool})
+	list, err := api.CallParts[[]api.Directory](ctx, conn, api.DirectoryList, api.PoolFilter{Pool: s.directories[0].name.Pool})
 	if err != nil {
 		return fmt.Errorf("list its directories: %w", err)
 	}

@@ -127,6 +127,7 @@ func (s *Service) handlers() []api.Handler {
 		api.On(api.DirectoryCreate, s.directoryCreate),
 		api.On(api.DirectoryResolve, s.directoryResolve),
 		api.On(api.DirectoryList, s.directoryList),
+		api.On(api.DirectorySummary, s.directorySummary),
 		api.On(api.DirectoryRemove, s.directoryRemove),
 		api.OnShared(api.SharedResolves, func(r events.DirectoryName) string { return r.Pool }, s.directoryResolve),
 		api.OnShared(api.SharedLists, func(r api.PoolFilter) string { return r.Pool }, s.directoryList),

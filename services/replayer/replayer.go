@@ -66,6 +66,7 @@ func New(deps Deps) *Service {
 
 		configured: newConfigured(),
 	}
+	s.shared.Standings = s.standings
 	s.metrics = newMetrics(deps.Metrics, s)
 	return s
 }

@@ -60,8 +60,18 @@ func (f *follower) answerStatus(ctx context.Context) (stop func(), err error) {
 		}))
 }
 
-// status describes the directory from one reading of its marks.
+// status describes the directory, and asks for the size of its journal.
 func (f *follower) status(ctx context.Context) (api.Status, error) {
+	if own := f.copy(); own != nil {
+		if _, err := own.journal.State(ctx); err != nil && !errors.Is(err, bus.ErrNotFound) { // it may just be begun anew
+			return api.Status{}, err
+		}
+	}
+	return f.described(), nil
+}
+
+// described describes the directory from one reading of its marks.
+func (f *follower) described() api.Status {
 	deps := f.service.deps
 	s := api.Status{
 		ID: f.id, Name: f.name.String(), Node: deps.Node.Name, Role: events.Slave,
@@ -78,16 +88,12 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	}
 	f.mu.Unlock()
 	if own == nil {
-		return s, nil
-	}
-	journal, err := own.journal.State(ctx)
-	if err != nil && !errors.Is(err, bus.ErrNotFound) { // it may just be begun anew
-		return s, err
+		return s
 	}
 	marks := own.tail.Marks()
 	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
 	s.Tag, s.Stream = marks.Applied.Position.Tag(), own.journal.Name()
-	s.Bytes, s.BytesLimit = journal.Bytes, journal.MaxBytes
+	s.Bytes, s.BytesLimit = own.journal.Size()
 	applied := marks.Applied
 	if !own.replica.Consistent() { // it stands nowhere until it is complete
 		applied = events.Mark{}
@@ -117,7 +123,20 @@ func (f *follower) status(ctx context.Context) (api.Status, error) {
 	case s.State == "stalled":
 		s.Error = fmt.Sprintf("%d entries behind, and nothing is applied", s.Lag.Entries)
 	}
-	return s, nil
+	return s
+}
+
+// standings describes the directories that this node follows, and how they are to be followed.
+func (s *Service) standings() []api.Standing {
+	held := s.held()
+	all := make([]api.Standing, len(held))
+	for i, f := range held {
+		settings := s.settings(f.id)
+		all[i] = api.Standing{Status: f.described(), Following: api.Following{
+			Delay: settings.Delay.Seconds(), TargetRPO: settings.TargetRPO.Seconds(), Limit: settings.SyncRate,
+		}}
+	}
+	return all
 }
 
 // Exports returns the images of the directories that this node follows, read-only.

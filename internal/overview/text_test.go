@@ -1,4 +1,4 @@
-package main
+package overview
 
 import (
 	"testing"
@@ -13,7 +13,7 @@ func TestProgressOfACopying(t *testing.T) {
 		},
 		"0 of 0 objects, 0B": {},
 	} {
-		if got := copied(&p); got != want {
+		if got := Copied(&p); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
