@@ -104,7 +104,7 @@ func newImageInfo(c *cli) *cobra.Command {
 				t.row("object size:", formatSize(image.ObjectSize))
 				t.row("objects with data:", image.Objects)
 				t.row("used here:", formatSize(image.UsedBytes))
-				t.row("access:", access(image))
+				t.row("access:", accessTo(image))
 				t.row("names:", strings.Join(image.Names, ", "))
 				t.row("features:", strings.Join(image.Features, ", "))
 				t.row("parent:", image.Parent)
@@ -167,11 +167,11 @@ refused while it has snapshots, or a client has it open.`,
 func imageRows(t *table, images ...api.Image) {
 	t.row("IMAGE", "SIZE", "OBJECT SIZE", "USED", "ACCESS")
 	for _, i := range images {
-		t.row(i.Name, formatSize(i.Size), formatSize(i.ObjectSize), formatSize(i.UsedBytes), access(i))
+		t.row(i.Name, formatSize(i.Size), formatSize(i.ObjectSize), formatSize(i.UsedBytes), accessTo(i))
 	}
 }
 
-func access(i api.Image) string {
+func accessTo(i api.Image) string {
 	if i.ReadOnly {
 		return "read-only"
 	}
