@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // resumeMax is how soon after the return of a link replay goes on. The program that asks
@@ -23,15 +25,7 @@ func resumes(t *testing.T, west *site, dir string, heal func()) {
 		}
 		return err
 	})
-	took := time.Since(began)
-	t.Logf("replay went on %s after the link was back", took.Round(time.Millisecond))
-	limit := resumeMax
-	if raceDetector {
-		limit *= 3
-	}
-	if took > limit {
-		t.Errorf("replay went on %s after the link was back, at most %s are allowed", took, limit)
-	}
+	sitetest.Prompt(t, "replay goes on after the link is back", began, resumeMax)
 }
 
 // TestLinks lets the link between two sites fail in every way while east goes on being

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // control is a way in which an operator ends a replica's following, and has it go on.
@@ -175,9 +177,7 @@ func TestDeadLinkHoldsNothingUp(t *testing.T) {
 		t.Helper()
 		began := time.Now()
 		act()
-		if took := time.Since(began); took > bound && !raceDetector {
-			t.Errorf("%s: it took %s", what, took)
-		}
+		sitetest.Prompt(t, what, began, bound)
 	}
 	west.must("mirror", "add", "vms/prod")
 	awaitCopied(t, west, 4)

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // rounds is how often a directory is moved to the other site and back.
@@ -68,9 +70,7 @@ func killAndStart(t *testing.T, s *site) {
 	s.kill()
 	began := time.Now()
 	s.start()
-	if took := time.Since(began); took > 15*time.Second && !raceDetector {
-		t.Errorf("%s was ready %s after it was started", s.name, took)
-	}
+	sitetest.Prompt(t, s.name+" is ready after a kill", began, 15*time.Second)
 }
 
 func never() bool { return false }

@@ -35,7 +35,7 @@ func TestSeriesIsSentAsItIsAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 
 	s, err := api.CallSeries(at.Bus.Conn(), "test.series", api.Nothing{})

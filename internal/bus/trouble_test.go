@@ -104,7 +104,7 @@ func TestWatchOverRestart(t *testing.T) {
 
 func awaitSequence(t *testing.T, seen <-chan uint64, want uint64) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		select {
 		case got := <-seen:

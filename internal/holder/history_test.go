@@ -3,7 +3,6 @@ package holder
 import (
 	"context"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -77,7 +76,7 @@ func TestHistoryOfAnotherSite(t *testing.T) {
 		}
 	}
 	h := Holding{Conn: at.Bus.Conn(), Directory: source.ID, Self: "west"}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	for _, c := range []struct {
 		name string

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -74,7 +73,7 @@ func apply(t *testing.T, r *replica.Replica, msg []byte) {
 
 func ask[Reply any](t *testing.T, site *sitetest.Site, request string, body any) (Reply, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	return api.Call[Reply](ctx, site.Bus.Conn(), api.HolderSubject(id, request), body)
 }
@@ -306,7 +305,7 @@ func series(t *testing.T, site *sitetest.Site, kind string, request any) ([]*eve
 	if err := nc.PublishRequest(api.HolderSubject(id, kind), inbox, body); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	var parts []*events.ObjectPart
 	for {

@@ -112,7 +112,7 @@ func (c *client) publishBytes(number uint64, n int) uint64 {
 // mustHold demands that the messages between two numbers are there, byte for byte.
 func (c *client) mustHold(from, to uint64) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Minute)
 	defer cancel()
 	for number := from; number <= to; number++ {
 		m, err := c.stream.GetMsg(ctx, number)

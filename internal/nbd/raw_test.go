@@ -18,7 +18,7 @@ import (
 )
 
 // patience is how long a test waits for what must come; it is never waited out.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 const diskSize = 1 << 20
 

@@ -26,7 +26,7 @@ func TestReadQueueReachesItsLimit(t *testing.T) {
 	for i := range limit {
 		select {
 		case <-entered:
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("only %d requests are being served", i)
 		}
 	}
@@ -59,7 +59,7 @@ func TestReadQueueServesWhatComesOneByOne(t *testing.T) {
 			if got != r {
 				t.Fatal("another request was served")
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("a request is left in the queue")
 		}
 	}

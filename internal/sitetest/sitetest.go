@@ -33,7 +33,7 @@ func Start(t testing.TB, name string) *Site {
 // StartIn starts a site in a folder, which may hold one already.
 func StartIn(t testing.TB, name, dir string) *Site {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	server, err := natsd.Start(ctx, natsd.Config{
@@ -91,7 +91,7 @@ func Run(t testing.TB, run func(context.Context) error) (stop func()) {
 // Eventually waits until ok holds, at most for a while that only a defect uses up.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(Patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

@@ -144,7 +144,7 @@ func (r *rig) run() (stop func() error) {
 
 func (r *rig) ctx() context.Context {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), sitetest.Patience)
 	r.t.Cleanup(cancel)
 	return ctx
 }

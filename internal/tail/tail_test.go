@@ -305,7 +305,7 @@ func TestRoomReturned(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(sitetest.Patience):
 		t.Fatal("nobody was woken")
 	}
 }
@@ -319,7 +319,7 @@ func TestRoom(t *testing.T) {
 			tail: tail, each: each, seed: rapid.Uint64().Draw(rt, "seed"),
 			largest: rapid.SampledFrom([]int{1 << 20, 30 << 20, UnappliedBytesMax, 2 * UnappliedBytesMax}).Draw(rt, "largest"),
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 		defer cancel()
 		var all sync.WaitGroup
 		for w := range writers {

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -287,7 +286,7 @@ func TestLostTailIsTold(t *testing.T) {
 	name := d.life.log.Name()
 	release(t, s, d, false)
 	wantNil(t, at.Bus.RemoveLog(t.Context(), name))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	if _, err := s.Acquire(ctx, asMaster()); err == nil {
 		t.Fatal("opened over a log that is gone")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -24,7 +23,7 @@ func start(t testing.TB, at *sitetest.Site) (*Service, func()) {
 
 func acquire(t testing.TB, s *Service) *directory {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	r := &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "1", Directory: "00112233aabbccdd", Role: events.Master, Epoch: 1},

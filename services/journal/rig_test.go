@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -109,7 +108,7 @@ func wantNil(t testing.TB, errs ...error) {
 // call sends a request to the directory as the command line does.
 func call[Reply any](t testing.TB, at *sitetest.Site, d *directory, request string, body any) (Reply, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	return api.Call[Reply](ctx, at.Bus.Conn(), api.HolderSubject(d.id, request), body)
 }

@@ -16,11 +16,12 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/natsd"
 	"tidemark/internal/site"
+	"tidemark/internal/sitetest"
 	"tidemark/services/notifier"
 )
 
 const (
-	patience = 20 * time.Second
+	patience = sitetest.Patience
 	silence  = time.Second
 )
 

@@ -19,12 +19,13 @@ import (
 	"tidemark/internal/instance"
 	"tidemark/internal/natsd"
 	"tidemark/internal/site"
+	"tidemark/internal/sitetest"
 	"tidemark/services/notifier"
 	"tidemark/services/policy"
 )
 
 // patience bounds every wait of a test.
-const patience = 20 * time.Second
+const patience = sitetest.Patience
 
 // silence is what the notifiers of tests take for death.
 const silence = 1500 * time.Millisecond
@@ -172,7 +173,7 @@ func (w *world) eventually(what string, f func() bool) {
 }
 
 func try[R any](w *world, subject string, request any) (R, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	return api.Call[R](ctx, w.bus.Conn(), subject, request)
 }

@@ -51,7 +51,7 @@ func TestOwnJournalMissing(t *testing.T) {
 	if err := west.at.Bus.RemoveLog(t.Context(), stream); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	_, err := west.follower.Acquire(ctx, &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "2", Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod",
@@ -173,9 +173,7 @@ func TestStoppedWhileConnecting(t *testing.T) {
 	p.follow()
 	started := time.Now()
 	p.release()
-	if took := time.Since(started); took > 2*askTime {
-		t.Errorf("the release took %s", took)
-	}
+	sitetest.Prompt(t, "a release", started, 2*askTime)
 }
 
 // journal 240, rivals 3: the source's journal was reset: the history that the copy lacks is
@@ -193,7 +191,7 @@ func TestResetIsNoSplitBrain(t *testing.T) {
 			t.Errorf("%s shows a split brain", p.at.Node.Site.Name)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	if _, _, err := west.follower.Release(ctx, &events.ReleaseRequested{
 		Assignment: events.Assignment{Directory: westID, Role: events.Slave}, Pool: "vms", Path: "/prod", Remove: true,

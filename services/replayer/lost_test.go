@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -34,7 +33,7 @@ func (p *party) loseTail() {
 	if err := file.Close(); err != nil {
 		p.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), sitetest.Patience)
 	defer cancel()
 	if _, err := p.owner.Acquire(ctx, &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "1", Directory: p.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod",

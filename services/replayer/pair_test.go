@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -99,7 +98,7 @@ func (p *party) restartFollower() {
 // own makes the site primary.
 func (p *party) own(why events.TagReason) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	_, err := p.owner.Acquire(ctx, &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "1", Directory: p.id, Role: events.Master, Epoch: 1},
@@ -114,7 +113,7 @@ func (p *party) own(why events.TagReason) {
 // follow makes the site follow.
 func (p *party) follow() {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	_, err := p.follower.Acquire(ctx, &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "2", Directory: p.id, Role: events.Slave, Epoch: 2},
@@ -137,7 +136,7 @@ func (p *party) release() {
 		r.Role, r.Demote, r.KeepAll = events.Master, true, false
 		release = p.owner.Release
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	if _, quiesced, err := release(ctx, r); err != nil || !quiesced {
 		p.t.Fatalf("%s: release: quiesced %v, %v", p.at.Node.Site.Name, quiesced, err)
@@ -146,7 +145,7 @@ func (p *party) release() {
 
 // ask sends a request about the directory.
 func ask[Reply any](p *party, kind string, request any) (Reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	return api.Call[Reply](ctx, p.at.Bus.Conn(), api.HolderSubject(p.id, kind), request)
 }

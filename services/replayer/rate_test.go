@@ -157,7 +157,7 @@ func TestRateLetsGoWhenItIsChanged(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(sitetest.Patience):
 		t.Error("who waits at the old rate waits on")
 	}
 	r.set(1)

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -24,7 +23,7 @@ func (p *party) resync(number uint64, keep bool) {
 // letGo has a follower let go of the directory, keeping nothing in motion.
 func (p *party) letGo() {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	_, quiesced, err := p.follower.Release(ctx, &events.ReleaseRequested{
 		Assignment: events.Assignment{Operation: "4", Directory: p.id, Role: events.Slave, Epoch: 2}, Pool: "vms", Path: "/prod",
@@ -36,7 +35,7 @@ func (p *party) letGo() {
 
 func (p *party) acquire(number uint64, keep bool) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	_, err := p.follower.Acquire(ctx, &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "5", Directory: p.id, Role: events.Slave, Epoch: 2},

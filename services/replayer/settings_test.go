@@ -58,7 +58,7 @@ func await(t *testing.T, happened <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-happened:
-	case <-time.After(10 * time.Second):
+	case <-time.After(sitetest.Patience):
 		t.Fatal("nobody is told of a change")
 	}
 }

@@ -272,7 +272,7 @@ func TestSessionsEndWithTheRole(t *testing.T) {
 		t.Helper()
 		select {
 		case <-gone:
-		case <-time.After(10 * time.Second):
+		case <-time.After(sitetest.Patience):
 			t.Fatalf("the session at %s goes on", name)
 		}
 	}

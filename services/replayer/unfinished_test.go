@@ -3,7 +3,6 @@ package replayer
 import (
 	"context"
 	"testing"
-	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -107,7 +106,7 @@ func TestDemotionLeavesNothingUnfinished(t *testing.T) {
 	owner := journal.New(journal.Deps{Bus: o.site.Bus, Node: o.site.Node, Log: o.site.Log})
 	sitetest.Run(t, owner.Run)
 	<-owner.Ready()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), sitetest.Patience)
 	defer cancel()
 	if _, _, err := owner.Release(ctx, &events.ReleaseRequested{
 		Assignment: events.Assignment{Directory: eastID, Role: events.Master}, Pool: "vms", Path: "/prod", Demote: true,

@@ -1,0 +1,32 @@
+package sitetest
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+const (
+	// Patience bounds the wait for what must come. It is never waited out unless there is a
+	// defect, so it is long: others may use the machine.
+	Patience = 2 * time.Minute
+	// NumbersVariable asks for figures: limits are then meant as they are.
+	NumbersVariable = "TIDEMARK_NUMBERS"
+	// crowded is how many times as long things may take where nobody asks for figures.
+	crowded = 10
+)
+
+// Prompt fails the test if something that began at a time took longer than its limit. On a
+// machine that others use it fails only what took ten times as long, which still tells what
+// is prompt from what waits for something; [NumbersVariable] asks for the limit itself.
+func Prompt(t testing.TB, what string, began time.Time, limit time.Duration) {
+	t.Helper()
+	took := time.Since(began)
+	t.Logf("%s: %s, at most %s are wanted", what, took.Round(time.Millisecond), limit)
+	if os.Getenv(NumbersVariable) == "" {
+		limit *= crowded
+	}
+	if took > limit {
+		t.Errorf("%s: it took %s, at most %s are allowed", what, took.Round(time.Millisecond), limit)
+	}
+}
