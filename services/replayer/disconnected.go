@@ -16,6 +16,7 @@ var errDisconnected = errors.New("the owner's journal no longer waits for this c
 // POSITIONS, across restarts; an operator has the way out.
 func (f *follower) disconnect(ctx context.Context, own *ownCopy, why error) {
 	f.disconnected.Store(true)
+	f.failed(why)
 	err := fmt.Errorf("%w; `tidemark mirror resync %s` brings it back", why, f.name)
 	f.enter(Disconnected, err)
 	f.log.Error("not following any more", "error", err)

@@ -64,6 +64,7 @@ type follower struct {
 	reading  bool                 // the source's journal is read, after what had to be copied
 	unread   *events.HeadAdvanced // the newest head of the source that is followed now
 	verified *verified            // nil: never since this process started
+	tally    tally
 
 	// hold names what held the source's layers together when they were copied last; zero:
 	// nothing is known of it. Only follow uses it.
@@ -139,6 +140,7 @@ func (f *follower) run(ctx context.Context) {
 			}
 		}
 		f.log.Error("this node's copy failed", "error", err)
+		f.failed(err)
 		f.note(ctx, events.Failed, err.Error())
 		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
 			f.note(ctx, events.LostTail, err.Error())

@@ -47,6 +47,9 @@ func (f *follower) enter(to State, err error) {
 		}
 	}
 	f.state = to
+	if to == Replaying {
+		f.tally.follows()
+	}
 	if to == Replaying || to == Syncing || to == Resyncing || err != nil {
 		f.err = err
 	}

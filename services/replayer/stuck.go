@@ -14,6 +14,7 @@ import (
 // operator can help with is told once, not at each try.
 func (f *follower) classify(ctx context.Context, err error, wait time.Duration) time.Duration {
 	state, turn, isStuck := stuck(err)
+	f.failed(err)
 	if errors.Is(err, errSwitchedOff) {
 		f.enter(Stopped, err)
 		return wait
