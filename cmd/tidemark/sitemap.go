@@ -58,6 +58,19 @@ func (s *client) readState(ctx context.Context, nobody error) (*policy.State, er
 	return state, nil
 }
 
+// instances lists the services that live, from the log if policy does not answer.
+func (s *client) instances(ctx context.Context) ([]api.Instance, error) {
+	site, err := call[api.Site](ctx, s, api.SiteInfo, api.Nothing{})
+	if !isNobody(err) {
+		return site.Instances, err
+	}
+	state, err := s.readState(ctx, err)
+	if err != nil {
+		return nil, err
+	}
+	return state.SiteInfo().Instances, nil
+}
+
 // listDirectories lists the directories that policy knows, from the log if it does not answer.
 func (s *client) listDirectories(ctx context.Context, filter api.PoolFilter) ([]api.Directory, error) {
 	b, err := s.connect()

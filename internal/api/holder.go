@@ -126,6 +126,10 @@ type Status struct {
 	// Split is set while the history here and that of another site have parted, or the
 	// other site is primary too.
 	Split *Split `json:"split,omitempty"`
+	// Failures and Recoveries count, at a follower, how often it failed to follow for good, and
+	// how often it followed again, since its node holds the directory.
+	Failures   uint64 `json:"failure_count"`
+	Recoveries uint64 `json:"recovery_count"`
 	// Ahead is, at a follower, what a forced promotion would lose as far as it is known.
 	Ahead      *Ahead `json:"ahead,omitempty"`
 	Stream     string `json:"stream"`

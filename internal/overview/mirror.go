@@ -27,6 +27,9 @@ type Mirror struct {
 	Progress *api.Progress `json:"progress,omitempty"`
 	Node     string        `json:"node"`
 	Nodes    []Copy        `json:"nodes"`
+	// Failures and Recoveries are those of [api.Status].
+	Failures   uint64 `json:"failure_count"`
+	Recoveries uint64 `json:"recovery_count"`
 	// Split is set in a split brain: how the histories parted, and what resolves it.
 	Split *api.Split `json:"split,omitempty"`
 	// Ahead is, of a replica, what a forced promotion would lose as far as it is known.
@@ -77,7 +80,7 @@ func Mirrored(d api.Directory, s api.Status) Mirror {
 		Directory: d.Name, Role: s.Role, Primary: s.Primary, State: s.State, Error: s.Error,
 		Tag: s.Tag, Owner: s.Owner, Position: s.Applied.Position, Received: s.Position.Position,
 		Lag: s.Lag, Following: d.Following, Progress: s.Progress, Node: s.Node, Nodes: make([]Copy, 0, len(s.Clients)),
-		Split: s.Split, Ahead: s.Ahead,
+		Failures: s.Failures, Recoveries: s.Recoveries, Split: s.Split, Ahead: s.Ahead,
 	}
 	if s.Role == events.Master {
 		m.Description = "local copy is primary: " + s.State

@@ -80,6 +80,7 @@ func (f *follower) described() api.Status {
 	f.mu.Lock()
 	own := f.own
 	s.State, s.Progress = string(f.state), f.progress.progress(time.Now())
+	s.Failures, s.Recoveries = f.tally.failures, f.tally.recoveries
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}
