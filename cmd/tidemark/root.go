@@ -62,7 +62,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 already exists,
 	root.AddCommand(
 		newServe(c), newDemo(c), newStatus(c),
 		newPool(c), newDir(c), newImage(c), newSnap(c), newClone(c), newFlatten(c), newJournal(c), newMirror(c),
-		newEvents(c), newDecode(c), newBench(c), newAccess(c), newHealth(c), newVersion(c),
+		newWebhook(c), newEvents(c), newDecode(c), newBench(c), newAccess(c), newHealth(c), newVersion(c),
 	)
 	return root
 }

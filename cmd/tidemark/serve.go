@@ -58,6 +58,7 @@ type serveConfig struct {
 	journalBytesMax  size
 	journal          journalFlags
 	nbdTLS           tlsFlags
+	webhooks         webhookFlags
 	insecure         bool
 	level            slog.Level
 	patience         time.Duration // for an outside NATS server to answer
@@ -112,6 +113,7 @@ is 1. A second signal ends the process at once, with 1.`,
 	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal, at least 64MiB")
 	cfg.journal.register(f)
 	cfg.nbdTLS.register(f)
+	cfg.webhooks.register(f)
 	f.BoolVar(&cfg.insecure, "insecure", false, "allow listening beyond this host without credentials or TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
@@ -154,6 +156,9 @@ func (cfg *serveConfig) check() error {
 		return err
 	}
 	if err := cfg.nbdTLS.check(); err != nil {
+		return err
+	}
+	if err := cfg.webhooks.check(); err != nil {
 		return err
 	}
 	if err := cfg.checkServices(); err != nil {

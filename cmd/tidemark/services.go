@@ -46,7 +46,9 @@ func (p *process) assemble(context.Context) error {
 		case servicePolicy:
 			s = policy.New(policy.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics})
 		case serviceNotifier:
-			s = notifier.New(notifier.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics})
+			s = notifier.New(notifier.Deps{
+				Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics, Webhooks: p.cfg.webhooks.config,
+			})
 		}
 		p.services = append(p.services, namedService{name, s})
 	}

@@ -115,13 +115,16 @@ func notifier() Grant {
 				events.RollCallSubject,
 			},
 		),
-		Subscribe: []string{events.HeartbeatSubjects("*")},
+		Subscribe: append(api.NotifierSubjects(), events.HeartbeatSubjects("*")),
 	}
 }
 
 // reports are the requests that change nothing.
 func reports() []string {
-	all := []string{api.SiteInfo, api.PoolList, api.PeerList, api.DirectoryList, api.DirectoryResolve, api.MirrorPeers, api.DirectorySummary, api.ReportSubjectsAll}
+	all := []string{
+		api.SiteInfo, api.PoolList, api.PeerList, api.DirectoryList, api.DirectoryResolve, api.DirectorySummary,
+		api.MirrorPeers, api.ReportSubjectsAll, api.WebhookList, api.WebhookDead,
+	}
 	for _, request := range []string{
 		api.DirectoryStatus, api.ImageList, api.ImageInfo, api.MetadataList, api.SnapList,
 		api.JournalInfo, api.JournalStatus, api.JournalTags,

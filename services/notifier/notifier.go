@@ -13,6 +13,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/site"
+	"tidemark/services/notifier/webhook"
 )
 
 // Deps is what the service needs from outside.
@@ -24,6 +25,8 @@ type Deps struct {
 	// Silence is how long an instance may be silent before it is taken for dead; zero
 	// is [DefaultSilence].
 	Silence time.Duration
+	// Webhooks are who is told of turns by HTTP.
+	Webhooks webhook.Config
 }
 
 // DefaultSilence is ten heartbeats.
@@ -41,6 +44,8 @@ type Service struct {
 	metrics *metrics
 	silence time.Duration
 	ready   chan struct{}
+	// webhooks tells of turns by HTTP.
+	webhooks *webhook.Service
 	// beat wakes the watch: somebody new was heard, or somebody left.
 	beat chan struct{}
 	// work wakes the dispatch: a directory has something to deliver.
@@ -76,6 +81,7 @@ func New(d Deps) *Service {
 		fresh:      map[events.DirectoryID]bool{},
 		couriers:   map[events.DirectoryID]courier{},
 	}
+	s.webhooks = webhook.New(webhook.Deps{Bus: d.Bus, Site: d.Node.Site, Log: s.log, Metrics: d.Metrics, Config: d.Webhooks})
 	if s.silence <= 0 {
 		s.silence = DefaultSilence
 	}
@@ -110,6 +116,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return s.serve(gctx) })
 	g.Go(func() error { newHerald(s.bus, s.log).run(gctx); return nil })
+	g.Go(func() error { return s.webhooks.Run(gctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("notifier: %w", err)
 	}
