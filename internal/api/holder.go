@@ -135,6 +135,8 @@ type Status struct {
 	Stream     string `json:"stream"`
 	Bytes      uint64 `json:"journal_bytes"`
 	BytesLimit uint64 `json:"journal_limit_bytes"`
+	// Since is when the oldest message of the journal was stored here; absent for none.
+	Since events.Instant `json:"journal_since,omitempty"`
 }
 
 // Mark is shorthand for the package's users.

@@ -290,6 +290,7 @@ func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(s
 type State struct {
 	First, Last     uint64 // sequences; Last < First when it is empty
 	Bytes, MaxBytes uint64
+	Since           time.Time // when the first message was stored; zero when it is empty
 }
 
 // State asks for a stream's state.
@@ -298,9 +299,18 @@ func (b *Bus) State(ctx context.Context, stream string) (State, error) {
 	if err != nil {
 		return State{}, fmt.Errorf("look at stream %s: %w", stream, streamError(err))
 	}
-	info := s.CachedInfo()
-	first := max(info.State.FirstSeq, 1) // a stream that never held anything says 0
-	return State{first, info.State.LastSeq, info.State.Bytes, uint64(max(info.Config.MaxBytes, 0))}, nil
+	return stateOf(s.CachedInfo()), nil
+}
+
+func stateOf(info *jetstream.StreamInfo) State {
+	state := State{
+		First: max(info.State.FirstSeq, 1), // a stream that never held anything says 0
+		Last:  info.State.LastSeq, Bytes: info.State.Bytes, MaxBytes: uint64(max(info.Config.MaxBytes, 0)),
+	}
+	if state.First <= state.Last {
+		state.Since = info.State.FirstTime
+	}
+	return state
 }
 
 // Last returns the last message of a subject, [ErrNotFound] if there is none.

@@ -31,6 +31,7 @@ type Log struct {
 	// held and limit are the stream's bytes and their limit as last known: asked for, and
 	// counted on with what was appended since.
 	held, limit atomic.Uint64
+	since       atomic.Int64 // when its first message was stored, in Unix nanoseconds; zero: it is empty
 }
 
 // storedBytes is what the server's file store adds to a message.
@@ -39,6 +40,20 @@ const storedBytes = 30
 // Size returns how many bytes the stream holds and may hold, as last known: it asks nobody,
 // and is off by little more than what others have appended since [Log.State]. Zero is no limit.
 func (l *Log) Size() (bytes, limit uint64) { return l.held.Load(), l.limit.Load() }
+
+// Since returns when the first message that the stream holds was stored, as last known; zero
+// for none.
+func (l *Log) Since() events.Instant { return events.Instant(l.since.Load()) }
+
+// note remembers the state that the stream was in a moment ago.
+func (l *Log) note(s State) {
+	l.held.Store(s.Bytes)
+	l.limit.Store(s.MaxBytes)
+	l.since.Store(0)
+	if !s.Since.IsZero() {
+		l.since.Store(s.Since.UnixNano())
+	}
+}
 
 // OpenLog opens a journal stream, and creates it if it is missing. An existing one gets
 // the byte limit of s.
@@ -81,8 +96,7 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 		bus: b, name: name, stream: stream, made: info.Created,
 		direct: direct{dial: b.dial, key: b.key, newInbox: b.nc.NewInbox, stream: name},
 	}
-	l.held.Store(info.State.Bytes)
-	l.limit.Store(uint64(max(info.Config.MaxBytes, 0)))
+	l.note(stateOf(info))
 	return l, nil
 }
 
@@ -123,6 +137,9 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 		switch {
 		case err == nil:
 			l.held.Add(uint64(storedBytes + len(subject) + len(data)))
+			if l.since.Load() == 0 {
+				l.since.CompareAndSwap(0, time.Now().UnixNano())
+			}
 			return last + 1, nil
 		case errors.Is(err, nats.ErrMaxPayload), try == 0 && errors.Is(err, ErrFull):
 			return 0, fmt.Errorf("append to %s: %w", l.name, err)
@@ -218,8 +235,7 @@ func (l *Log) Get(ctx context.Context, seq uint64) (Message, error) {
 func (l *Log) State(ctx context.Context) (State, error) {
 	state, err := l.bus.State(ctx, l.name)
 	if err == nil {
-		l.held.Store(state.Bytes)
-		l.limit.Store(state.MaxBytes)
+		l.note(state)
 	}
 	return state, err
 }

@@ -51,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}, []string{"command"})
 	for i := range m.seconds {
 		m.seconds[i] = seconds.WithLabelValues(commandName(wire.Command(i)))
+		m.failed.WithLabelValues(commandName(wire.Command(i))) // it is 0 before the first
 	}
 	if reg != nil {
 		reg.MustRegister(m.connections, m.refused, m.evicted, m.failed, m.read, m.written, seconds)

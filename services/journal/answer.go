@@ -192,6 +192,7 @@ func (l *life) describe(s *api.Status) {
 	s.Clients = describeClients(l.consumers(), marks.Logged)
 	s.Stream = l.log.Name()
 	s.Bytes, s.BytesLimit = l.log.Size()
+	s.Since = l.log.Since()
 }
 
 // describeClients describes the consumers of a journal that reaches to head.

@@ -85,6 +85,9 @@ func New(d Deps) *Service {
 	if s.silence <= 0 {
 		s.silence = DefaultSilence
 	}
+	if d.Metrics != nil {
+		d.Metrics.MustRegister(newSilence(s))
+	}
 	s.publishing <- struct{}{}
 	return s
 }

@@ -14,6 +14,9 @@ type Instance struct {
 	Incarnation string // the newest that was added
 	Alive       bool
 	Since       events.Instant
+	// Silent is when it was taken for dead because it was not heard; zero while it is
+	// alive, and for one that left.
+	Silent events.Instant
 	// Superseded holds incarnations that another one took the place of, oldest first:
 	// a late heartbeat of theirs must not bring them back while that one lives.
 	Superseded []string
@@ -54,6 +57,9 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 		k := Key{f.Node, f.Service}
 		if i, ok := s.Instances[k]; ok && i.Incarnation == f.Incarnation {
 			i.Alive = false
+			if f.Reason == reasonSilent {
+				i.Silent = f.At
+			}
 			s.Instances[k] = i
 		}
 	case *events.AcquireRequested:

@@ -59,7 +59,7 @@ func New(d Deps) *Service {
 		stale:      map[events.DirectoryID]bool{},
 		wakes:      map[events.DirectoryID]events.Instant{},
 	}
-	s.metrics = newMetrics(d.Metrics, s.countStates)
+	s.metrics = newMetrics(d.Metrics, s.count)
 	s.publishing <- struct{}{}
 	return s
 }

@@ -63,15 +63,16 @@ func (s *Service) directoryResolve(ctx context.Context, r events.DirectoryName) 
 	return s.state.describe(d.ID, now()), nil
 }
 
-// countStates counts the directories in each state, those without any included.
-func (s *Service) countStates() map[string]int {
+// count counts the directories in each state, those without any included, and describes the
+// pools.
+func (s *Service) count() (states map[string]int, pools []api.Pool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "fencing": 0, "stalled": 0}
 	for id := range s.state.Directories {
 		n[apiState(Decide(s.state, id, now(), ""))]++
 	}
-	return n
+	return n, s.state.PoolList()
 }
 
 func (s *Service) peerList(ctx context.Context, r api.Pool) ([]api.Peer, error) {

@@ -4,44 +4,52 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"tidemark/events"
+	"tidemark/internal/holder"
 )
 
 // metrics are read from the followers when they are asked for.
 type metrics struct {
-	service                                                             *Service
-	state, seconds, bytes, entries, unheard, appliedTime, target, split *prometheus.Desc
-	mismatches, damaged, verifiedTime                                   *prometheus.Desc
+	service                                         *Service
+	seconds, bytes, entries, unheard, target, delay *prometheus.Desc
+	mismatches, damaged, verifiedTime               *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, s *Service) *metrics {
-	labels := []string{"directory"}
+	desc := func(name, help string) *prometheus.Desc { return holder.Desc(name, help, events.Slave) }
 	m := &metrics{
 		service: s,
-		state:   prometheus.NewDesc("tidemark_replication_state", "1 for the state that the followed directory is in.", []string{"directory", "state"}, nil),
-		seconds: prometheus.NewDesc("tidemark_replication_lag_seconds", "How long this copy has been behind its primary; it grows while the primary is not heard.", labels, nil),
-		bytes:   prometheus.NewDesc("tidemark_replication_backlog_bytes", "Bytes of entries that the primary had when it was heard last and this copy lacks.", labels, nil),
-		entries: prometheus.NewDesc("tidemark_replication_backlog_entries", "Entries that the primary had when it was heard last and this copy lacks.", labels, nil),
-		unheard: prometheus.NewDesc("tidemark_replication_unheard_seconds", "For how long the primary was not heard, if that is longer than it should be; else 0.", labels, nil),
-		target:  prometheus.NewDesc("tidemark_replication_target_rpo_seconds", "How far behind this copy may be; 0: no target is set.", labels, nil),
-		split:   prometheus.NewDesc("tidemark_replication_split_brain", "1 while this copy's history and its source's have parted.", labels, nil),
-		appliedTime: prometheus.NewDesc("tidemark_replication_last_applied_timestamp_seconds",
-			"When the newest entry that this copy has applied was written at the source.", labels, nil),
-		mismatches: prometheus.NewDesc("tidemark_verify_mismatches",
-			"Objects, and things other than data, that the last comparison with the source found to differ and did not repair.", labels, nil),
-		damaged: prometheus.NewDesc("tidemark_verify_mismatched_bytes",
-			"Bytes in blocks that the last comparison with the source found to differ and did not repair.", labels, nil),
-		verifiedTime: prometheus.NewDesc("tidemark_verify_timestamp_seconds",
-			"When this copy was last compared with its source.", labels, nil),
+		seconds: desc("tidemark_replication_lag_seconds", "How long this copy has been behind its primary; it grows while the primary is not heard."),
+		bytes:   desc("tidemark_replication_backlog_bytes", "Bytes of entries that the primary had when it was heard last and this copy lacks."),
+		entries: desc("tidemark_replication_backlog_entries", "Entries that the primary had when it was heard last and this copy lacks."),
+		unheard: desc("tidemark_replication_unheard_seconds", "For how long the primary was not heard, if that is longer than it should be; else 0."),
+		target:  desc("tidemark_target_rpo_seconds", "How far behind this copy may be; 0: no target is set."),
+		delay:   desc("tidemark_replication_delay_seconds", "How far this copy is held back on purpose."),
+		mismatches: desc("tidemark_verify_mismatches",
+			"Objects, and things other than data, that the last comparison with the source found to differ and did not repair."),
+		damaged: desc("tidemark_verify_mismatched_bytes",
+			"Bytes in blocks that the last comparison with the source found to differ and did not repair."),
+		verifiedTime: desc("tidemark_verify_timestamp_seconds", "When this copy was last compared with its source."),
 	}
 	if reg != nil {
-		reg.MustRegister(m)
+		reg.MustRegister(m, holder.NewMetrics(events.Slave, shownStates(), s.standings))
 	}
 	return m
 }
 
+// shownStates are the states that status shows, for metrics.
+func shownStates() []string {
+	all := []string{"stalled"}
+	for _, s := range []State{Syncing, Replaying, Stopped, Errored, SplitBrain, Disconnected, Resyncing} {
+		all = append(all, string(s))
+	}
+	return all
+}
+
 // Describe implements [prometheus.Collector].
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.state, m.seconds, m.bytes, m.entries, m.unheard, m.appliedTime, m.target, m.split, m.mismatches, m.damaged, m.verifiedTime} {
+	for _, d := range []*prometheus.Desc{m.seconds, m.bytes, m.entries, m.unheard, m.target, m.delay, m.mismatches, m.damaged, m.verifiedTime} {
 		ch <- d
 	}
 }
@@ -54,28 +62,22 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collect(ch chan<- prometheus.Metric, f *follower) {
-	name, l := f.name.String(), f.behind(time.Now())
+	l, settings, labels := f.behind(time.Now()), m.service.settings(f.id), holder.Labels(f.name)
 	f.mu.Lock()
-	state, split, last := f.state, f.split != nil, f.verified
+	last := f.verified
 	f.mu.Unlock()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(m.state, 1, name, string(state))
 	if last != nil {
-		gauge(m.mismatches, float64(last.mismatches), name)
-		gauge(m.damaged, float64(last.bytes), name)
-		gauge(m.verifiedTime, float64(last.at.UnixMilli())/1000, name)
+		gauge(m.mismatches, float64(last.mismatches))
+		gauge(m.damaged, float64(last.bytes))
+		gauge(m.verifiedTime, float64(last.at.UnixMilli())/1000)
 	}
-	gauge(m.appliedTime, float64(f.marks().Applied.Time)/float64(time.Second), name)
-	gauge(m.seconds, l.Seconds, name)
-	gauge(m.bytes, float64(l.Bytes), name)
-	gauge(m.entries, float64(l.Entries), name)
-	gauge(m.unheard, l.Unheard, name)
-	gauge(m.target, m.service.settings(f.id).TargetRPO.Seconds(), name)
-	parted := 0.0
-	if split || state == SplitBrain {
-		parted = 1
-	}
-	gauge(m.split, parted, name)
+	gauge(m.seconds, l.Seconds)
+	gauge(m.bytes, float64(l.Bytes))
+	gauge(m.entries, float64(l.Entries))
+	gauge(m.unheard, l.Unheard)
+	gauge(m.target, settings.TargetRPO.Seconds())
+	gauge(m.delay, settings.Delay.Seconds())
 }

@@ -95,6 +95,7 @@ func (f *follower) described() api.Status {
 	s.Position, s.Safe, s.Applied, s.Committed = marks.Logged, marks.Safe, marks.Applied, marks.Committed
 	s.Tag, s.Stream = marks.Applied.Position.Tag(), own.journal.Name()
 	s.Bytes, s.BytesLimit = own.journal.Size()
+	s.Since = own.journal.Since()
 	applied := marks.Applied
 	if !own.replica.Consistent() { // it stands nowhere until it is complete
 		applied = events.Mark{}
