@@ -29,6 +29,7 @@ func everyFact() []Fact {
 		&DirectoryFenced{}, &PositionsFenced{},
 		&InstanceAdded{}, &InstanceRemoved{}, &Heartbeat{},
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
+		&PlacementConfigured{}, &DirectoryMeasured{},
 		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},
 		&TurnDerived{}, &LetterDied{}, &LetterResent{},
 	}

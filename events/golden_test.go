@@ -94,6 +94,8 @@ func sampleFacts() []Fact {
 		},
 		&HeadAdvanced{Directory: sampleID, Logged: sampleMark(), Safe: Mark{Position: At(0x2007, 40)}, At: sampleTime},
 		&HeadHeard{Directory: sampleID, Client: "west.n1", Head: sampleMark(), At: sampleTime},
+		&PlacementConfigured{Throttle: 300_000_000_000, By: BalanceSize, At: sampleTime},
+		&DirectoryMeasured{Directory: sampleID, Client: "west.n1", Node: "n1", Bytes: 1 << 33, Rate: 70_000, Complete: true, At: sampleTime},
 		&LifecycleNoted{
 			Directory: sampleID, Pool: "vms", Path: "/", Node: "n1", What: Diverged, Mark: sampleMark(),
 			Detail: "two histories", At: sampleTime,

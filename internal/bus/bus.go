@@ -109,7 +109,7 @@ func Connect(cfg Config) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", cfg.URL, err)
 	}
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTime))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(requestTime), jetstream.WithPublishAsyncTimeout(requestTime))
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)

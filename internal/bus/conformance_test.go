@@ -91,6 +91,7 @@ func conform(t *testing.T, b *bus.Bus) {
 		{"follow goes on", followGoesOn},
 		{"follow ends", followEnds},
 		{"publish", publish},
+		{"publish all", publishAll},
 		{"fold", fold},
 		{"fold of an empty stream", foldEmpty},
 		{"watch", watch},

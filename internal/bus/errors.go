@@ -43,6 +43,7 @@ func (e *GapError) Is(target error) bool { return target == ErrGap }
 const (
 	codeWrongLastSequence     = 10071
 	codeWrongLastSequenceBusy = 10164 // replicated streams
+	codeWrongLastMessage      = 10070 // another writer's message is the last one
 	codeStoreFull             = 10077 // the stream's byte limit
 	codeResourcesExceeded     = 10023 // the server's limit
 	codeStorageExceeded       = 10047
@@ -54,7 +55,7 @@ func publishError(err error) error {
 		return err
 	}
 	switch api.ErrorCode {
-	case codeWrongLastSequence, codeWrongLastSequenceBusy:
+	case codeWrongLastSequence, codeWrongLastSequenceBusy, codeWrongLastMessage:
 		return fmt.Errorf("%w: %w", ErrOvertaken, err)
 	case codeStoreFull, codeResourcesExceeded, codeStorageExceeded:
 		return fmt.Errorf("%w: %w", ErrFull, err)

@@ -30,6 +30,46 @@ func control(t *testing.T, b *bus.Bus) {
 	}
 }
 
+// publishAll: in order, and nothing behind one that was refused.
+func publishAll(t *testing.T, b *bus.Bus) {
+	control(t, b)
+	ctx := within(t)
+	pools := make([]events.Fact, 500)
+	for i := range pools {
+		pools[i] = &events.PoolCreated{Pool: fmt.Sprintf("p%d", i), At: 1}
+	}
+	if n, err := b.PublishAll(ctx, events.StreamPools, 0, pools); err != nil || n != len(pools) {
+		t.Fatalf("%d, %v", n, err)
+	}
+	next := 0
+	err := b.ReadTo(ctx, events.StreamPools, 1, uint64(len(pools)), func(m bus.Message) error {
+		f, err := events.Unmarshal(m.Data)
+		if err == nil && f.(*events.PoolCreated).Pool != fmt.Sprintf("p%d", next) {
+			t.Errorf("message %d is %+v", m.Sequence, f)
+		}
+		next++
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, last := range []uint64{0, 499, 501} {
+		if n, err := b.PublishAll(ctx, events.StreamPools, last, pools); n != 0 || !errors.Is(err, bus.ErrOvertaken) {
+			t.Errorf("after %d: %d, %v", last, n, err)
+		}
+	}
+	elsewhere := []events.Fact{pools[0], &events.DirectoryForgotten{Directory: "d", Pool: "p"}, pools[1]}
+	if n, err := b.PublishAll(ctx, events.StreamPools, 500, elsewhere); n != 1 || err == nil {
+		t.Errorf("one of another stream among them: %d, %v", n, err)
+	}
+	if state, err := b.State(ctx, events.StreamPools); err != nil || state.Last != 501 {
+		t.Errorf("%+v, %v", state, err)
+	}
+	if n, err := b.PublishAll(ctx, events.StreamPools, 501, nil); n != 0 || err != nil {
+		t.Errorf("nothing: %d, %v", n, err)
+	}
+}
+
 func publish(t *testing.T, b *bus.Bus) {
 	control(t, b)
 	ctx := within(t)

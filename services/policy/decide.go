@@ -117,6 +117,7 @@ func table() []rule {
 
 		{Unassociated, "no node", func(v *view) bool { return !v.targetLives() && !v.canPlace(v.d.Intent.Role) }, nil, true},
 		{Unassociated, "map", func(v *view) bool { return !v.targetLives() }, (*view).place, false},
+		{Shuffling, "rebalance", (*view).mustMove, (*view).rebalance, false},
 		{Associated, "held", (*view).settled, nil, false},
 		{Associating, "move elsewhere", (*view).failsHere, (*view).placeElsewhere, false},
 		{Associating, "acquire", func(*view) bool { return true }, (*view).acquire, false},
@@ -292,22 +293,6 @@ func passing(c fault.Code) bool {
 func (v *view) failsHere() bool {
 	f := v.failure()
 	return v.d.Intent.Role == events.Slave && f != nil && !f.Release && f.Count >= moveAfter && v.pick(events.Slave, v.d.Mapping.Node) != ""
-}
-
-// pick returns the live node with the fewest directories, "" if there is none; of
-// equals, the first by name.
-func (v *view) pick(role events.Role, except string) string {
-	service, best := events.ServiceOf(role), ""
-	for k := range v.s.Instances {
-		if k.Service != service || k.Node == except {
-			continue
-		}
-		load, least := v.s.Load[k], v.s.Load[Key{best, service}]
-		if best == "" || load < least || load == least && k.Node < best {
-			best = k.Node
-		}
-	}
-	return best
 }
 
 // choose keeps the present node if it lives: it has the copy.

@@ -129,7 +129,7 @@ func TestMapAndUnmap(t *testing.T) {
 	s.acknowledge(release, "")
 	s.step("forget")
 	s.step("forgotten")
-	if len(s.state.Names) != 0 || len(s.state.Load) != 0 {
+	if len(s.state.Names) != 0 || s.state.Spreads[events.ServiceJournal].share("a").Directories != 0 {
 		t.Errorf("left over: %+v", s.state)
 	}
 }

@@ -59,6 +59,7 @@
 //	shuffling       let go to resync           a replica, held, acquired before the request ReleaseRequested
 //	unassociated    no node                    no target, no other node: stalled            wait
 //	unassociated    map                        no target                                    DirectoryMapped
+//	shuffling       rebalance                  a replica, held long enough, one node has less      DirectoryMapped
 //	associated      held                       the target acknowledged this epoch           nothing
 //	associating     move elsewhere             a replica, 8 failures, another node lives    DirectoryMapped
 //	associating     acquire                    otherwise                                    AcquireRequested

@@ -73,6 +73,11 @@ func (s *Service) apply(stream string, seq uint64, fact events.Fact) {
 func (s *Service) touch(fact events.Fact) {
 	id, about := directoryOf(fact)
 	switch fact.(type) {
+	case *events.InstanceAdded, *events.InstanceRemoved, *events.DirectoryMapped, *events.DirectoryForgotten,
+		*events.AcquireAcknowledged, *events.DirectoryMeasured, *events.PlacementConfigured:
+		s.uneven = true
+	}
+	switch fact.(type) {
 	case *events.InstanceAdded, *events.InstanceRemoved:
 		for d := range s.state.Directories {
 			s.stale[d] = true
@@ -81,10 +86,9 @@ func (s *Service) touch(fact events.Fact) {
 			s.stale[d] = true
 		}
 	default:
-		if !about {
-			return
+		if about {
+			s.stale[id] = true
 		}
-		s.stale[id] = true
 	}
 	s.wake()
 }

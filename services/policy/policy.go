@@ -44,6 +44,10 @@ type Service struct {
 	// must be looked at again at a time, in Unix nanoseconds.
 	stale map[events.DirectoryID]bool
 	wakes map[events.DirectoryID]events.Instant
+	// uneven is set when directories may have to move for the sake of balance, and rebalance
+	// is when that must be looked at again; zero is never.
+	uneven    bool
+	rebalance events.Instant
 }
 
 // New returns a service that does nothing before Run.

@@ -17,13 +17,18 @@ type State struct {
 	// DIRECTORIES
 	Directories map[events.DirectoryID]*Directory
 	Names       map[events.DirectoryName]events.DirectoryID
-	Load        map[Key]int // directories mapped to each service of a node
+	// Spreads is how directories lie over the nodes, by service.
+	Spreads map[string]Spread
 	// Forgotten are the directories whose removal is complete. Whoever held one while it
 	// was taken for dead lets go of it, and deletes its copy, when it is back.
 	Forgotten map[events.DirectoryID]*Directory
 	// Epochs are the last ones of forgotten directories, by name: another directory of that
 	// name goes on from there.
 	Epochs map[events.DirectoryName]uint64
+	// POOLS
+	Placement Placement
+	// POSITIONS: what directories amount to
+	Measures map[events.DirectoryID]Measure
 	// INSTANCES
 	Instances map[Key]Instance // those alive
 	// NOTIFICATIONS
@@ -121,6 +126,19 @@ type Mapping struct {
 	At    events.Instant // when the node got the role: mapped to it again, it keeps this
 }
 
+// Placement is how replicas are spread over nodes; see [events.PlacementConfigured].
+type Placement struct {
+	Throttle time.Duration
+	By       events.Balance
+}
+
+// Measure is what a copy of a directory amounts to; see [events.DirectoryMeasured].
+type Measure struct {
+	Node        string
+	Bytes, Rate uint64
+	Complete    bool
+}
+
 // Refusal says which change of role or removal was refused.
 type Refusal struct {
 	Sequence      uint64
@@ -134,7 +152,9 @@ func NewState() *State {
 		Pools:       map[string]*Pool{},
 		Directories: map[events.DirectoryID]*Directory{},
 		Names:       map[events.DirectoryName]events.DirectoryID{},
-		Load:        map[Key]int{},
+		Spreads:     map[string]Spread{},
+		Placement:   Placement{DefaultThrottle, events.BalanceCount},
+		Measures:    map[events.DirectoryID]Measure{},
 		Forgotten:   map[events.DirectoryID]*Directory{},
 		Epochs:      map[events.DirectoryName]uint64{},
 		Instances:   map[Key]Instance{},
@@ -147,10 +167,13 @@ func NewState() *State {
 func (s *State) Evolve(seq uint64, fact events.Fact) {
 	switch f := fact.(type) {
 	case *events.InstanceAdded:
-		s.Instances[Key{f.Node, f.Service}] = Instance{f.Incarnation, f.At}
+		k := Key{f.Node, f.Service}
+		s.Instances[k] = Instance{f.Incarnation, f.At}
+		s.changeShare(k, func(h *Share) { h.Alive = true })
 	case *events.InstanceRemoved:
 		if k := (Key{f.Node, f.Service}); s.Instances[k].Incarnation == f.Incarnation {
 			delete(s.Instances, k)
+			s.changeShare(k, func(h *Share) { h.Alive = false })
 		}
 	case *events.AcquireRequested, *events.ReleaseRequested:
 		r, _ := requestOf(fact)
@@ -159,6 +182,8 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 		s.assignments(f.Directory).acquired(f)
 	case *events.ReleaseAcknowledged:
 		s.assignments(f.Directory).released(f)
+	case *events.DirectoryMeasured:
+		s.measured(f)
 	default:
 		s.evolvePool(fact)
 		s.evolveDirectory(seq, fact)
@@ -178,6 +203,8 @@ func (s *State) evolvePool(fact events.Fact) {
 	switch f := fact.(type) {
 	case *events.SiteNumbered:
 		s.Site = SiteIdentity{f.Site, f.Name, f.Number}
+	case *events.PlacementConfigured:
+		s.weigh(func() { s.Placement = Placement{f.Throttle, f.By} })
 	case *events.PoolCreated:
 		if s.Pools[f.Pool] == nil && events.CheckName(f.Pool) == nil {
 			s.Pools[f.Pool] = &Pool{Tokens: map[string]Token{}, Peers: map[string]events.PeerAdded{}}
@@ -293,24 +320,13 @@ func (s *State) mapped(d *Directory, m Mapping) {
 	if before := d.Mapping; before.key() == m.key() {
 		m.At = before.At
 	}
-	s.unload(d)
+	s.moveLoad(d, m)
 	d.Mapping = m
-	s.Load[m.key()]++
-}
-
-func (s *State) unload(d *Directory) {
-	if d.Mapping.Epoch == 0 {
-		return
-	}
-	k := d.Mapping.key()
-	if s.Load[k]--; s.Load[k] <= 0 {
-		delete(s.Load, k)
-	}
 }
 
 func (s *State) forget(id events.DirectoryID) {
 	s.changeDirectory(id, func(d *Directory) {
-		s.unload(d)
+		s.load(d, d.Mapping, -1)
 		delete(s.Directories, id)
 		delete(s.Names, d.Name)
 		d.Removing = true

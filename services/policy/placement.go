@@ -1,0 +1,301 @@
+package policy
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"tidemark/events"
+)
+
+// DefaultThrottle is how long a replica stays at a node before it may be moved to another
+// for the sake of balance.
+const DefaultThrottle = 300 * time.Second
+
+// Share is what a service of one node has of the directories.
+type Share struct {
+	Node        string
+	Alive       bool
+	Directories int
+	Weight      uint64 // of its directories; their number if they are not weighed
+}
+
+// Spread is how the directories of one service lie over the nodes that live or have some,
+// by the nodes' names. It follows from the mappings, the instances and the weights.
+type Spread []Share
+
+// changeShare changes what a node has; a node that is dead and has nothing is left out.
+func (s *State) changeShare(k Key, change func(*Share)) {
+	p := s.Spreads[k.Service]
+	i, found := slices.BinarySearchFunc(p, k.Node, func(h Share, node string) int { return strings.Compare(h.Node, node) })
+	if !found {
+		p = slices.Insert(p, i, Share{Node: k.Node})
+	}
+	change(&p[i])
+	if p[i] == (Share{Node: k.Node}) {
+		p = slices.Delete(p, i, i+1)
+	}
+	if s.Spreads[k.Service] = p; len(p) == 0 {
+		delete(s.Spreads, k.Service)
+	}
+}
+
+func (p Spread) share(node string) Share {
+	i, found := slices.BinarySearchFunc(p, node, func(h Share, node string) int { return strings.Compare(h.Node, node) })
+	if !found {
+		return Share{}
+	}
+	return p[i]
+}
+
+// least returns the live node with the least, "" if there is none; of equals the one with
+// fewer directories, then the first by name.
+func (p Spread) least(except string) Share {
+	var best Share
+	for _, h := range p {
+		if !h.Alive || h.Node == except {
+			continue
+		}
+		if best.Node == "" || cmp.Or(cmp.Compare(h.Weight, best.Weight), cmp.Compare(h.Directories, best.Directories)) < 0 {
+			best = h
+		}
+	}
+	return best
+}
+
+// live returns how many nodes live, and what they have together.
+func (p Spread) live() (nodes int, weight uint64) {
+	for _, h := range p {
+		if h.Alive {
+			nodes++
+			weight += h.Weight
+		}
+	}
+	return nodes, weight
+}
+
+// uneven reports whether two live nodes have so different parts that a move could be due.
+func (p Spread) uneven() bool {
+	var least, most uint64
+	nodes := 0
+	for _, h := range p {
+		if !h.Alive {
+			continue
+		}
+		if nodes++; nodes == 1 {
+			least, most = h.Weight, h.Weight
+		}
+		least, most = min(least, h.Weight), max(most, h.Weight)
+	}
+	return most > least+1
+}
+
+// overfull reports whether a node that has so many directories has more than its part. With
+// m of them over n nodes the part of m mod n nodes is one larger than that of the others, and
+// those that have it already are the ones which keep it: so no move is made but of a surplus.
+func (p Spread) overfull(directories int) bool {
+	nodes, total := 0, 0
+	for _, h := range p {
+		if h.Alive {
+			nodes++
+			total += h.Directories
+		}
+	}
+	if nodes == 0 || directories <= total/nodes {
+		return false
+	}
+	if directories > total/nodes+1 {
+		return true
+	}
+	full := 0
+	for _, h := range p {
+		if h.Alive && h.Directories >= directories {
+			full++
+		}
+	}
+	return full > total%nodes
+}
+
+// better reports whether a directory of a weight is better off at the node that has the least
+// than where it is. Where directories are only counted, that is a surplus. Where they are
+// weighed, what it leaves must stay heavier than what it goes to, by a margin: each such move
+// lowers the sum of the squares of what the nodes have, by more than the weights may waver
+// without being told anew. So nothing bounces.
+func (p Spread) better(from, to Share, weight uint64, by events.Balance) bool {
+	if by == events.BalanceCount {
+		return to.Directories+2 <= from.Directories && p.overfull(from.Directories)
+	}
+	nodes, total := p.live()
+	if nodes == 0 {
+		return false
+	}
+	margin := total / uint64(nodes) / marginPart
+	return from.Weight > to.Weight+2*weight+2*margin
+}
+
+// marginPart is which part of a node's mean weight a move must win.
+const marginPart = 10
+
+// Rebalance returns the replicas that are to move now, those first that have been longest
+// where they are, and when the next one may; zero is never, unless something happens. What
+// moves is decided by the row "rebalance" of the table, one after the other.
+func (s *State) Rebalance(now events.Instant) (move []events.DirectoryID, wake events.Instant) {
+	p := s.Spreads[events.ServiceReplayer]
+	if !p.uneven() {
+		return nil, 0
+	}
+	plan := s.plan()
+	order := slices.SortedFunc(maps.Values(s.Directories), func(a, b *Directory) int {
+		return cmp.Or(cmp.Compare(a.Mapping.At, b.Mapping.At), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	for _, d := range order {
+		v := newView(plan, d.ID, now, "")
+		if !v.mayMove() || !v.isBetterElsewhere() {
+			continue
+		}
+		if until := v.movable(); until > now {
+			if wake == 0 || until < wake {
+				wake = until
+			}
+			continue
+		}
+		move = append(move, d.ID)
+		plan.anticipate(v.rebalance())
+	}
+	return move, wake
+}
+
+// mayMove reports whether a directory is one that balance may move: a replica that is held
+// and complete. A master stays with its data, and what is in motion is left alone.
+func (v *view) mayMove() bool {
+	return v.d.Mapping.Role == events.Slave && v.d.Intent.Role == events.Slave && !v.d.Removing &&
+		v.settled() && !v.incomplete()
+}
+
+// incomplete reports whether the replica was said to be in its first sync or a resync: moved
+// now, it would begin again.
+func (v *view) incomplete() bool {
+	m, known := v.s.Measures[v.d.ID]
+	return known && m.Node == v.d.Mapping.Node && !m.Complete
+}
+
+// movable is when the throttle of the directory ends.
+func (v *view) movable() events.Instant {
+	if v.s.Placement.Throttle <= 0 {
+		return 0
+	}
+	return v.d.Mapping.At + events.Instant(v.s.Placement.Throttle)
+}
+
+func (v *view) isBetterElsewhere() bool {
+	p := v.s.Spreads[events.ServiceReplayer]
+	from, to := p.share(v.d.Mapping.Node), p.least(v.d.Mapping.Node)
+	return from.Alive && to.Node != "" && p.better(from, to, v.s.weight(v.d.ID), v.s.Placement.By)
+}
+
+// mustMove is the condition of the row "rebalance".
+func (v *view) mustMove() bool {
+	return v.mayMove() && v.movable() <= v.now && v.isBetterElsewhere()
+}
+
+// rebalance maps a replica to the node that has the least. Whoever holds it lets go of it
+// then, quiesced, before the other node is asked to acquire it.
+func (v *view) rebalance() events.Fact {
+	return v.mapTo(v.pick(events.Slave, v.d.Mapping.Node), events.Slave)
+}
+
+// pick returns the live node with the least, "" if there is none.
+func (v *view) pick(role events.Role, except string) string {
+	return v.s.Spreads[events.ServiceOf(role)].least(except).Node
+}
+
+// plan returns a state to decide several directories by, one after the other, before any of
+// it is in the log: what one decision maps, the next one sees as mapped. Everything else is
+// shared with s and not to be changed.
+func (s *State) plan() *State {
+	plan := *s
+	plan.Spreads = make(map[string]Spread, len(s.Spreads))
+	for service, p := range s.Spreads {
+		plan.Spreads[service] = slices.Clone(p)
+	}
+	return &plan
+}
+
+// anticipate notes a decision in a plan. Of a directory nothing but one decision is planned.
+func (s *State) anticipate(fact events.Fact) {
+	f, ok := fact.(*events.DirectoryMapped)
+	if !ok {
+		return
+	}
+	if d := s.Directories[f.Directory]; d != nil {
+		s.moveLoad(d, Mapping{Node: f.Node, Role: f.Role, Epoch: f.Epoch})
+	}
+}
+
+// moveLoad carries what a directory weighs from its present mapping to the next.
+func (s *State) moveLoad(d *Directory, next Mapping) {
+	s.load(d, d.Mapping, -1)
+	s.load(d, next, 1)
+}
+
+func (s *State) load(d *Directory, m Mapping, sign int) {
+	if m.Epoch == 0 || m.Node == "" {
+		return
+	}
+	weight := s.weight(d.ID)
+	s.changeShare(m.key(), func(h *Share) {
+		h.Directories += sign
+		if sign < 0 {
+			h.Weight -= weight
+		} else {
+			h.Weight += weight
+		}
+	})
+}
+
+// The weights of a directory of which nothing was measured, so that many new ones are not
+// taken for nothing.
+const (
+	sizeBase = 64 << 20 // bytes
+	rateBase = 64 << 10 // bytes per second
+)
+
+// weight is what a directory counts for.
+func (s *State) weight(id events.DirectoryID) uint64 {
+	m := s.Measures[id]
+	switch s.Placement.By {
+	case events.BalanceSize:
+		return sizeBase + min(m.Bytes, weightMax)
+	case events.BalanceWrites:
+		return rateBase + min(m.Rate, weightMax)
+	}
+	return 1
+}
+
+// weightMax keeps sums of weights far below what a number holds.
+const weightMax = 1 << 50
+
+// weigh adds up anew what the nodes have, after what counts has changed.
+func (s *State) weigh(change func()) {
+	for _, d := range s.Directories {
+		s.load(d, d.Mapping, -1)
+	}
+	change()
+	for _, d := range s.Directories {
+		s.load(d, d.Mapping, 1)
+	}
+}
+
+// measured takes over what a directory measures.
+func (s *State) measured(f *events.DirectoryMeasured) {
+	d := s.Directories[f.Directory]
+	if d != nil {
+		s.load(d, d.Mapping, -1)
+	}
+	s.Measures[f.Directory] = Measure{Node: f.Node, Bytes: f.Bytes, Rate: f.Rate, Complete: f.Complete}
+	if d != nil {
+		s.load(d, d.Mapping, 1)
+	}
+}
