@@ -92,7 +92,7 @@ type planned struct {
 // step looks at directories, and publishes what the table says of them. What it publishes
 // makes a directory stale again, so that the next step follows.
 func (s *Service) step(ctx context.Context, ids []events.DirectoryID) {
-	fenced := s.fenceAll(ctx, ids)
+	ids, fenced := s.fenceAll(ctx, ids)
 	select {
 	case <-s.publishing:
 		defer func() { s.publishing <- struct{}{} }()
@@ -129,9 +129,9 @@ func (s *Service) step(ctx context.Context, ids []events.DirectoryID) {
 // fencesMax is how many directories are fenced at a time.
 const fencesMax = 16
 
-// fenceAll fences what must be before the next step of each directory, and returns the epochs
-// up to which that is done.
-func (s *Service) fenceAll(ctx context.Context, ids []events.DirectoryID) map[events.DirectoryID]uint64 {
+// fenceAll fences what must be before the next step of each directory, and returns those whose
+// step can be taken, and the epochs up to which they are fenced.
+func (s *Service) fenceAll(ctx context.Context, ids []events.DirectoryID) ([]events.DirectoryID, map[events.DirectoryID]uint64) {
 	s.mu.Lock()
 	at := now()
 	due := slices.DeleteFunc(slices.Clone(ids), func(id events.DirectoryID) bool {
@@ -139,24 +139,24 @@ func (s *Service) fenceAll(ctx context.Context, ids []events.DirectoryID) map[ev
 		return v == nil || v.unfenced() == nil
 	})
 	s.mu.Unlock()
-	var mu sync.Mutex // protects fenced
-	fenced := map[events.DirectoryID]uint64{}
+	var mu sync.Mutex // protects fenced and failed
+	fenced, failed := map[events.DirectoryID]uint64{}, map[events.DirectoryID]bool{}
 	var g errgroup.Group
 	g.SetLimit(fencesMax)
 	for _, id := range due {
 		g.Go(func() error {
 			epoch, err := s.fenceFirst(ctx, id)
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				s.retry([]events.DirectoryID{id}, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			fenced[id] = epoch
+			fenced[id], failed[id] = epoch, err != nil
 			return nil
 		})
 	}
 	_ = g.Wait() // what failed is tried again
-	return fenced
+	return slices.DeleteFunc(slices.Clone(ids), func(id events.DirectoryID) bool { return failed[id] }), fenced
 }
 
 // plan decides about directories, one after the other, on the newest state. fenced says which
@@ -173,9 +173,7 @@ func (s *Service) plan(ids []events.DirectoryID, fenced map[events.DirectoryID]u
 		}
 		d := Decide(state, id, at, operation)
 		if f, ok := d.Fact.(*events.DirectoryFenced); ok && f.Epoch > fenced[id] {
-			if _, failed := s.wakes[id]; !failed {
-				s.stale[id] = true // somebody else is gone since: another step
-			}
+			s.stale[id] = true // somebody else is gone since: another step
 			continue
 		}
 		delete(s.wakes, id)

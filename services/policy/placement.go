@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -147,10 +146,7 @@ func (s *State) Rebalance(now events.Instant) (move []events.DirectoryID, wake e
 		return nil, 0
 	}
 	plan := s.plan()
-	order := slices.SortedFunc(maps.Values(s.Directories), func(a, b *Directory) int {
-		return cmp.Or(cmp.Compare(a.Mapping.At, b.Mapping.At), strings.Compare(string(a.ID), string(b.ID)))
-	})
-	for _, d := range order {
+	for _, d := range s.candidates(p) {
 		v := newView(plan, d.ID, now, "")
 		if !v.mayMove() || !v.isBetterElsewhere() {
 			continue
@@ -165,6 +161,24 @@ func (s *State) Rebalance(now events.Instant) (move []events.DirectoryID, wake e
 		plan.anticipate(v.rebalance())
 	}
 	return move, wake
+}
+
+// candidates returns the directories of the nodes that have more than their part.
+func (s *State) candidates(p Spread) []*Directory {
+	nodes, weight := p.live()
+	var of []*Directory
+	for _, h := range p {
+		if !h.Alive || h.Weight*uint64(nodes) <= weight {
+			continue
+		}
+		for id := range s.Mapped[Key{h.Node, events.ServiceReplayer}] {
+			of = append(of, s.Directories[id])
+		}
+	}
+	slices.SortFunc(of, func(a, b *Directory) int {
+		return cmp.Or(cmp.Compare(a.Mapping.At, b.Mapping.At), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	return of
 }
 
 // mayMove reports whether a directory is one that balance may move: a replica that is held

@@ -17,6 +17,8 @@ type State struct {
 	// DIRECTORIES
 	Directories map[events.DirectoryID]*Directory
 	Names       map[events.DirectoryName]events.DirectoryID
+	// Mapped are the directories that are mapped to each service of a node.
+	Mapped map[Key]map[events.DirectoryID]bool
 	// Spreads is how directories lie over the nodes, by service.
 	Spreads map[string]Spread
 	// Forgotten are the directories whose removal is complete. Whoever held one while it
@@ -152,6 +154,7 @@ func NewState() *State {
 		Pools:       map[string]*Pool{},
 		Directories: map[events.DirectoryID]*Directory{},
 		Names:       map[events.DirectoryName]events.DirectoryID{},
+		Mapped:      map[Key]map[events.DirectoryID]bool{},
 		Spreads:     map[string]Spread{},
 		Placement:   Placement{DefaultThrottle, events.BalanceCount},
 		Measures:    map[events.DirectoryID]Measure{},
@@ -321,12 +324,25 @@ func (s *State) mapped(d *Directory, m Mapping) {
 		m.At = before.At
 	}
 	s.moveLoad(d, m)
+	s.unmap(d)
 	d.Mapping = m
+	if s.Mapped[m.key()] == nil {
+		s.Mapped[m.key()] = map[events.DirectoryID]bool{}
+	}
+	s.Mapped[m.key()][d.ID] = true
+}
+
+func (s *State) unmap(d *Directory) {
+	k := d.Mapping.key()
+	if delete(s.Mapped[k], d.ID); len(s.Mapped[k]) == 0 {
+		delete(s.Mapped, k)
+	}
 }
 
 func (s *State) forget(id events.DirectoryID) {
 	s.changeDirectory(id, func(d *Directory) {
 		s.load(d, d.Mapping, -1)
+		s.unmap(d)
 		delete(s.Directories, id)
 		delete(s.Names, d.Name)
 		d.Removing = true
