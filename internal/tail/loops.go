@@ -13,7 +13,7 @@ import (
 func (t *Tail) syncLoop(ctx context.Context) error {
 	var took time.Duration
 	for {
-		if err := t.awaitSyncDue(ctx, syncAge(took)); err != nil {
+		if err := t.awaitSyncDue(ctx, took); err != nil {
 			return nil //nolint:nilerr // the end of ctx is how the loop ends
 		}
 		t.mu.Lock()
@@ -39,17 +39,27 @@ func (t *Tail) syncLoop(ctx context.Context) error {
 
 // syncAge returns how long a message may stay unsafe when nobody flushes, after a sync that
 // took so long: followers apply nothing before it is safe, so soon, but not so often that
-// syncing takes more than a tenth of the time.
+// syncing takes more than a tenth of the time, or half of it where the disk is slow.
 func syncAge(took time.Duration) time.Duration {
-	return min(max(syncRest*took, SyncAgeMin), SyncAgeMax)
+	return min(max(syncRest*took, SyncAgeMin), max(SyncAgeMax, took))
+}
+
+// syncAge returns how long a message may stay unsafe here when nobody flushes. It is called
+// under the lock. What comes gathered has waited for a sync at its source already, and waits
+// only as long again as the last sync took, unless there is a backlog to be worked off.
+func (t *Tail) syncAge(took time.Duration) time.Duration {
+	if t.cfg.Gathered && t.unapplied < backlogBytes {
+		return took
+	}
+	return syncAge(took)
 }
 
 // awaitSyncDue returns when a sync is due.
-func (t *Tail) awaitSyncDue(ctx context.Context, limit time.Duration) error {
+func (t *Tail) awaitSyncDue(ctx context.Context, took time.Duration) error {
 	var age <-chan time.Time
 	for {
 		t.mu.Lock()
-		unsafe, wanted := t.safeSeq < t.lastSeq, t.safeSeq < t.wanted
+		unsafe, wanted, limit := t.safeSeq < t.lastSeq, t.safeSeq < t.wanted, t.syncAge(took)
 		t.mu.Unlock()
 		if wanted {
 			return ctx.Err()

@@ -145,11 +145,30 @@ func TestNextSteps(t *testing.T) {
 
 func TestSyncingTakesATenthOfTheTime(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
-		0: SyncAgeMin, 100 * time.Microsecond: SyncAgeMin, 3 * time.Millisecond: 27 * time.Millisecond,
-		6 * time.Millisecond: SyncAgeMax, time.Second: SyncAgeMax,
+		0: SyncAgeMin, 100 * time.Microsecond: SyncAgeMin, 2 * time.Millisecond: 18 * time.Millisecond,
+		6 * time.Millisecond: SyncAgeMax, time.Second: time.Second,
 	} {
 		if got := syncAge(took); got != want {
 			t.Errorf("after a sync of %s: %s, want %s", took, got, want)
+		}
+	}
+}
+
+func TestGatheredMessagesAreSyncedSoonerUnlessTheyAreABacklog(t *testing.T) {
+	const took = time.Millisecond
+	for _, c := range []struct {
+		gathered  bool
+		unapplied int
+		want      time.Duration
+	}{
+		{false, 0, SyncAgeMin},
+		{true, 0, took},
+		{true, backlogBytes - 1, took},
+		{true, backlogBytes, SyncAgeMin},
+	} {
+		tail := &Tail{cfg: Config{Gathered: c.gathered}, unapplied: c.unapplied}
+		if got := tail.syncAge(took); got != c.want {
+			t.Errorf("%+v: %s", c, got)
 		}
 	}
 }

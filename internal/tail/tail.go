@@ -22,8 +22,11 @@ const (
 	// flushes, until the sync that makes it safe begins: syncRest times as long as the last
 	// sync took.
 	SyncAgeMin = 10 * time.Millisecond
-	SyncAgeMax = 50 * time.Millisecond
+	SyncAgeMax = 25 * time.Millisecond
 	syncRest   = 9
+	// backlogBytes not applied are a backlog: working it off counts, not how soon each
+	// message is applied. About 20 ms of it are worked off between two syncs.
+	backlogBytes = 4 << 20
 	// CheckpointAge is how long an applied message may stay without a checkpoint, and
 	// CheckpointBytes how much may, where [Config] does not say otherwise. Together they bound what a restart replays. A
 	// checkpoint competes with the log for the disk, and blocks that are written again
@@ -54,6 +57,9 @@ type Config struct {
 	// that is noticed, whatever was checkpointed. Not for a log that may lose what it
 	// calls safe.
 	NoteSafe bool
+	// Gathered: messages come as often as their source syncs them, so there is no need to
+	// wait for more of them before a sync. For a follower.
+	Gathered bool
 	// CheckpointAge and CheckpointBytes bound what is applied and in no checkpoint; 0: the
 	// constants of these names.
 	CheckpointAge   time.Duration

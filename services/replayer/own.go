@@ -70,6 +70,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 		Log:       journal,
 		Logger:    f.log,
 		NoteSafe:  deps.Durability != bus.Relaxed,
+		Gathered:  true,
 		Delay:     f.delay,
 		OnCommit:  f.committed,
 		TrimBelow: func() events.Position { return f.service.clients.Needed(f.id, f.name.Pool, f.service.primaryOf(f.id)) },
