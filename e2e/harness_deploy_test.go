@@ -1,0 +1,251 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"tidemark/deploy"
+	"tidemark/internal/keys"
+)
+
+// repository is where the files lie that an operator installs.
+const deployFolder = "../deploy"
+
+// services are those that have a unit each.
+var services = []string{"policy", "notifier", "journal", "replayer"}
+
+// installation is a site as deploy/README.md installs it: a NATS server by the configuration
+// there, and each service by its unit. Only folders, addresses and keys differ.
+type installation struct {
+	*site
+	etc     string // what /etc/tidemark is
+	monitor string // HOST:PORT of the NATS server's monitoring
+	server  *process
+	parts   map[string]*process
+}
+
+// natsServer returns the path of the NATS server, of the version in go.mod.
+var natsServer = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(filepath.Dir(tidemark), "nats-server")
+	out, err := exec.Command("go", "build", "-o", path, "github.com/nats-io/nats-server/v2").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the NATS server: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// install puts a site's files in place.
+func install(t *testing.T, name string) *installation {
+	t.Helper()
+	i := &installation{site: newSite(t, name), monitor: freePort(t), parts: map[string]*process{}}
+	i.etc = filepath.Join(i.dir, "etc")
+	if err := os.CopyFS(filepath.Join(i.etc, "nats"), os.DirFS(filepath.Join(deployFolder, "nats"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(i.etc, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	i.creds = i.seed("operator")
+	arguments := []string{"access", "key"}
+	for _, user := range append([]string{"operator", "monitor"}, services...) {
+		arguments = append(arguments, i.seed(user))
+	}
+	i.write("users.txt", runCommand(t, nil, arguments...).stdout)
+	i.renderUsers()
+	return i
+}
+
+func (i *installation) seed(user string) string {
+	return filepath.Join(i.etc, "keys", user+".seed")
+}
+
+func (i *installation) write(name, text string) {
+	i.t.Helper()
+	if err := os.WriteFile(filepath.Join(i.etc, name), []byte(text), 0o600); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+func (i *installation) renderUsers() {
+	i.t.Helper()
+	r := runCommand(i.t, nil, "access", "users", "--site", i.name, filepath.Join(i.etc, "users.txt"))
+	if r.code != 0 {
+		i.t.Fatal(r)
+	}
+	i.write("nats/users.conf", r.stdout)
+}
+
+// key returns the key of one of the site's users.
+func (i *installation) key(user string) *keys.Key {
+	i.t.Helper()
+	key, err := keys.Load(i.seed(user))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return key
+}
+
+// unit returns what a unit runs here: its command, and its environment.
+func (i *installation) unit(name string) (command, environment []string) {
+	i.t.Helper()
+	u, err := deploy.ReadUnit(filepath.Join(deployFolder, "systemd"), name)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	variables := i.variables()
+	words, err := u.Command(map[string]string{"d": i.credentials(u)}, variables)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	program, err := natsServer()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	moved := strings.NewReplacer(
+		"/usr/local/bin/tidemark", tidemark, "/usr/local/bin/nats-server", program,
+		"/etc/tidemark/", i.etc+"/", "/var/lib/", i.dir+"/",
+	)
+	for at := range words {
+		words[at] = moved.Replace(words[at])
+		if at > 0 && (words[at-1] == "--http" || words[at-1] == "--nbd") {
+			words[at] = i.address(name, words[at-1])
+		}
+	}
+	for key, value := range variables {
+		environment = append(environment, key+"="+moved.Replace(value))
+	}
+	return words, environment
+}
+
+// address stands for one that a unit names: those are taken on a machine with several sites.
+func (i *installation) address(unit, flag string) string {
+	switch {
+	case flag == "--http":
+		return freePort(i.t)
+	case strings.Contains(unit, "replayer"):
+		return "unix:" + i.readOnly()
+	}
+	return "unix:" + i.socket
+}
+
+// readOnly is the socket of the replicas.
+func (i *installation) readOnly() string { return i.socket + "-ro" }
+
+// variables are those of the environment files.
+func (i *installation) variables() map[string]string {
+	i.t.Helper()
+	all := map[string]string{}
+	for _, file := range []string{"systemd/tidemark.env", "nats/nats-server.env"} {
+		some, err := deploy.ReadEnvironment(filepath.Join(deployFolder, file))
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		for name, value := range some {
+			all[name] = value
+		}
+	}
+	for name, value := range map[string]string{
+		"TIDEMARK_SITE": i.name, "TIDEMARK_NODE": i.name + "-1", "TIDEMARK_NATS_URL": i.url(),
+		"TIDEMARK_NATS_MONITOR_URL": "http://" + i.monitor,
+		"TIDEMARK_NATS_NAME":        i.name + "-nats", "TIDEMARK_NATS_LISTEN": i.nats, "TIDEMARK_NATS_MONITOR": i.monitor,
+	} {
+		if _, known := all[name]; !known {
+			i.t.Fatalf("no environment file in %s has %s", deployFolder, name)
+		}
+		all[name] = value
+	}
+	return all
+}
+
+// credentials makes the folder that %d stands for.
+func (i *installation) credentials(u deploy.Unit) string {
+	i.t.Helper()
+	dir := filepath.Join(i.dir, "credentials", u.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		i.t.Fatal(err)
+	}
+	for _, c := range u.All("Service", "LoadCredential") {
+		name, file, _ := strings.Cut(c, ":")
+		text, err := os.ReadFile(strings.Replace(file, "/etc/tidemark", i.etc, 1))
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o400); err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// run starts what a unit runs.
+func (i *installation) runUnit(name string) *process {
+	i.t.Helper()
+	command, environment := i.unit(name)
+	part := strings.TrimSuffix(name, ".service")
+	log := filepath.Join(i.dir, part+".log")
+	i.logs = append(i.logs, log)
+	return startProcess(i.t, i.name+"/"+part, log, append(append([]string{"env"}, environment...), command...)...)
+}
+
+// startNATS runs the NATS server and waits until it is healthy.
+func (i *installation) startNATS() {
+	i.t.Helper()
+	i.server = i.runUnit("tidemark-nats.service")
+	await(i.t, patience, "the NATS server of "+i.name, func() error {
+		response, err := http.Get("http://" + i.monitor + "/healthz")
+		if err != nil {
+			return err
+		}
+		_ = response.Body.Close() // only its status counts
+		return unless(response.StatusCode == http.StatusOK, "it answers %s", response.Status)
+	})
+}
+
+// startAll runs the whole site.
+func (i *installation) startAll() {
+	i.t.Helper()
+	i.startNATS()
+	for _, service := range services {
+		i.parts[service] = i.runUnit("tidemark-" + service + ".service")
+	}
+	for _, p := range i.parts {
+		p.awaitReady(i.t)
+	}
+}
+
+// stopAll stops the whole site in order.
+func (i *installation) stopAll() {
+	i.t.Helper()
+	for _, service := range []string{"replayer", "journal", "notifier", "policy"} {
+		if code := i.parts[service].stop(i.t); code != 0 {
+			i.t.Errorf("%s/%s ended with exit code %d\n%s", i.name, service, code, i.parts[service].lastWords())
+		}
+	}
+	if code := i.server.stop(i.t); code != 0 {
+		i.t.Errorf("the NATS server of %s ended with exit code %d\n%s", i.name, code, i.server.lastWords())
+	}
+}
+
+// demandNothingRefused fails the test if a process of the site wanted something that its user
+// may not do: a grant is too narrow, or somebody oversteps.
+func (i *installation) demandNothingRefused() {
+	i.t.Helper()
+	for _, log := range i.logs {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			i.t.Error(err)
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(strings.ToLower(line), "violation") {
+				i.t.Errorf("%s: %s", filepath.Base(log), line)
+			}
+		}
+	}
+}
