@@ -6,6 +6,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/site"
 	"tidemark/internal/sitetest"
 )
 
@@ -14,17 +15,18 @@ const northID events.DirectoryID = "0123456789abcdef"
 // befriend makes sites peers of each other, each at a URL.
 func befriend(t testing.TB, a, b *party, urlOfA, urlOfB string) {
 	t.Helper()
-	for _, p := range []struct {
-		at, peer *party
-		url      string
-	}{{a, b, urlOfB}, {b, a, urlOfA}} {
-		for _, fact := range []events.Fact{&events.MirrorEnabled{Pool: "vms"}, &events.PeerAdded{
-			Pool: "vms", Peer: p.peer.at.Node.Site.UUID, Site: p.peer.at.Node.Site.Name,
-			URL: p.url, Direction: events.ReceiveAndSend,
-		}} {
-			if _, err := p.at.at.Bus.Publish(t.Context(), events.StreamPools, fact); err != nil {
-				t.Fatal(err)
-			}
+	addPeer(t, a.at, b.at.Node.Site, urlOfB)
+	addPeer(t, b.at, a.at.Node.Site, urlOfA)
+}
+
+// addPeer gives a site a peer, in a pool that is mirrored.
+func addPeer(t testing.TB, at *sitetest.Site, peer site.Site, url string) {
+	t.Helper()
+	for _, fact := range []events.Fact{&events.MirrorEnabled{Pool: "vms"}, &events.PeerAdded{
+		Pool: "vms", Peer: peer.UUID, Site: peer.Name, URL: url, Direction: events.ReceiveAndSend,
+	}} {
+		if _, err := at.Bus.Publish(t.Context(), events.StreamPools, fact); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/site"
 	"tidemark/internal/sitetest"
 )
 
@@ -163,13 +164,7 @@ func TestStoppedWhileConnecting(t *testing.T) {
 	}
 	defer func() { _ = listener.Close() }()
 	p := newParty(t, "west", westID)
-	_, err = p.at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
-		Pool: "vms", Peer: "00000000-0000-4000-8000-000000000001", Site: "east", URL: "nats://" + listener.Addr().String(),
-		Direction: events.ReceiveAndSend,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	addPeer(t, p.at, site.Site{UUID: "00000000-0000-4000-8000-000000000001", Name: "east"}, "nats://"+listener.Addr().String())
 	p.follow()
 	started := time.Now()
 	p.release()
@@ -209,14 +204,7 @@ func TestThirdSiteInASplitBrain(t *testing.T) {
 	east, west := levelPair(t)
 	north := newParty(t, "north", "aabbccddeeff0011")
 	for _, p := range []*party{east, west} {
-		for _, pair := range [][2]*party{{p, north}, {north, p}} {
-			if _, err := pair[0].at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
-				Pool: "vms", Peer: pair[1].at.Node.Site.UUID, Site: pair[1].at.Node.Site.Name,
-				URL: pair[1].at.Server.URL(), Direction: events.ReceiveAndSend,
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
+		befriend(t, p, north, p.at.Server.URL(), north.at.Server.URL())
 	}
 	north.follow()
 	north.sameAs(east)

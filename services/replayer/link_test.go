@@ -25,11 +25,7 @@ type linked struct {
 func newLinked(t *testing.T) *linked {
 	east, west := newPair(t)
 	l := &linked{east, west, sitetest.NewLink(t, east.at.Server.URL()), nil}
-	if _, err := west.at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
-		Pool: "vms", Peer: east.at.Node.Site.UUID, Site: "east", URL: l.link.URL, Direction: events.ReceiveAndSend,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	addPeer(t, west.at, east.at.Node.Site, l.link.URL)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 16 << 20})
 	east.write("disk0", []byte("before"), 5<<20)

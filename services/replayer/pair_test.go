@@ -32,16 +32,7 @@ type party struct {
 func newPair(t testing.TB) (east, west *party) {
 	t.Helper()
 	east, west = newParty(t, "east", eastID), newParty(t, "west", westID)
-	for _, p := range [][2]*party{{east, west}, {west, east}} {
-		for _, fact := range []events.Fact{&events.MirrorEnabled{Pool: "vms"}, &events.PeerAdded{
-			Pool: "vms", Peer: p[1].at.Node.Site.UUID, Site: p[1].at.Node.Site.Name,
-			URL: p[1].at.Server.URL(), Direction: events.ReceiveAndSend,
-		}} {
-			if _, err := p[0].at.Bus.Publish(t.Context(), events.StreamPools, fact); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	befriend(t, east, west, east.at.Server.URL(), west.at.Server.URL())
 	return east, west
 }
 

@@ -82,12 +82,7 @@ func begunFrom(t *testing.T, o *origin, at *sitetest.Site, start replica.SyncSta
 // goesOn lets a site go on with a first sync and compares the copies.
 func goesOn(t *testing.T, o *origin, at *sitetest.Site) {
 	t.Helper()
-	_, err := at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
-		Pool: "vms", Peer: o.site.Node.Site.UUID, Site: "east", URL: o.site.Server.URL(), Direction: events.ReceiveAndSend,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	addPeer(t, at, o.site.Node.Site, o.site.Server.URL())
 	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west is level", s.level(o.mark()))
 	same(t, o.replica, s.followers[westID].copy().replica)

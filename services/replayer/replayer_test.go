@@ -60,12 +60,7 @@ func (o *origin) serve() {
 func west(t testing.TB, dir string, o *origin) (*Service, *sitetest.Site, func()) {
 	t.Helper()
 	at := sitetest.StartIn(t, "west", dir)
-	_, err := at.Bus.Publish(t.Context(), events.StreamPools, &events.PeerAdded{
-		Pool: "vms", Peer: o.site.Node.Site.UUID, Site: "east", URL: o.site.Server.URL(), Direction: events.ReceiveAndSend,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	addPeer(t, at, o.site.Node.Site, o.site.Server.URL())
 	s, stop := follow(t, at)
 	return s, at, stop
 }

@@ -32,13 +32,7 @@ func threeParts() [][]byte {
 func heir(t *testing.T, o *origin) *party {
 	t.Helper()
 	p := newParty(t, "west", westID)
-	for _, fact := range []events.Fact{&events.MirrorEnabled{Pool: "vms"}, &events.PeerAdded{
-		Pool: "vms", Peer: o.site.Node.Site.UUID, Site: "east", URL: o.site.Server.URL(), Direction: events.ReceiveAndSend,
-	}} {
-		if _, err := p.at.Bus.Publish(t.Context(), events.StreamPools, fact); err != nil {
-			t.Fatal(err)
-		}
-	}
+	addPeer(t, p.at, o.site.Node.Site, o.site.Server.URL())
 	p.follow()
 	return p
 }
