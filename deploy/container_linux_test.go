@@ -1,12 +1,17 @@
 package deploy_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"tidemark/internal/access"
 )
 
 // inContainer returns a command of the container: its root, its user, nothing else of the
@@ -52,5 +57,58 @@ func TestContainerServes(t *testing.T) {
 	site.stop(t)
 	if out, err := output(t, inContainer(t, root, user, probe...)); err == nil {
 		t.Errorf("the probe finds a process that has stopped healthy: %s", out)
+	}
+}
+
+// TestComposeServes runs the four services as the compose file says, in the container's root:
+// the NATS server lets each in with its secret, and each probe finds its process ready.
+func TestComposeServes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may change its root")
+	}
+	c := composed(t)
+	user, err := strconv.Atoi(strings.Split(c.Services["policy"].User, ":")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := runConfiguration(t)
+	root := emptyRoot(t, user)
+	var processes []*run
+	for _, name := range access.Services() {
+		s := c.Services[name]
+		secrets := filepath.Join(root, "run/secrets/"+name)
+		sockets := filepath.Join(root, "run/tidemark")
+		if err := errors.Join(os.MkdirAll(secrets, 0o755), os.MkdirAll(sockets, 0o755), os.Chown(sockets, user, user)); err != nil { //nolint:gosec // as in a container
+			t.Fatal(err)
+		}
+		seed, err := d.keys[name].Seed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(secrets, s.Secrets[0].Target)
+		if err := errors.Join(os.WriteFile(file, []byte(seed), 0o400), os.Chown(file, user, user)); err != nil {
+			t.Fatal(err)
+		}
+		command := moved(s, map[string]string{
+			"/run/secrets/" + s.Secrets[0].Target: strings.TrimPrefix(file, root),
+			"nats://nats:4222":                    d.server.ClientURL(),
+			"http://nats:8222":                    "http://" + d.server.MonitorAddr().String(),
+			"127.0.0.1:8080":                      "127.0.0.1:0",
+		})
+		p := start(t, inContainer(t, root, user, append(execForm(t, single(t, "ENTRYPOINT")), command...)...))
+		processes = append(processes, p)
+		http := valueOf(p.awaitReady(t), "http")
+		probe := slices.Clone(s.Healthcheck.Test[1:])
+		probe[slices.Index(probe, "127.0.0.1:8080")] = http
+		if out, err := output(t, inContainer(t, root, user, probe...)); err != nil {
+			t.Errorf("%s: the probe: %v\n%s", name, err, out)
+		}
+	}
+	slices.Reverse(processes)
+	for _, p := range processes {
+		p.stop(t)
+		if strings.Contains(p.messages.String(), "NATS refuses") {
+			t.Errorf("%s wants more than it may:\n%s", p.cmd, &p.messages)
+		}
 	}
 }

@@ -149,7 +149,7 @@ func runConfiguration(t *testing.T) deployed {
 	}
 	natsVariables(t, map[string]string{
 		"TIDEMARK_NATS_LISTEN": "127.0.0.1:-1", "TIDEMARK_NATS_MONITOR": "127.0.0.1:-1", "TIDEMARK_NATS_STORE": filepath.Join(dir, "store"),
-		"TIDEMARK_NATS_MAX_FILE": "1GB",
+		"TIDEMARK_NATS_MAX_FILE": "4GB",
 	})
 	opts := natsOptions(t, dir)
 	opts.NoSigs, opts.NoLog = true, true
