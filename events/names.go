@@ -63,11 +63,11 @@ type ImageName struct {
 func ParseDirectory(s string) (DirectoryName, error) {
 	pool, rest, _ := strings.Cut(s, "/")
 	if err := CheckName(pool); err != nil {
-		return DirectoryName{}, fmt.Errorf("pool of %q: %w", s, err)
+		return DirectoryName{}, fmt.Errorf("pool of %.100q: %w", s, err)
 	}
 	path, err := CleanPath(rest)
 	if err != nil {
-		return DirectoryName{}, fmt.Errorf("directory %q: %w", s, err)
+		return DirectoryName{}, fmt.Errorf("directory %.100q: %w", s, err)
 	}
 	return DirectoryName{pool, path}, nil
 }
@@ -101,18 +101,18 @@ func ParseImage(s string) (ImageName, error) {
 	full, snapshot, hasSnapshot := strings.Cut(s, "@")
 	cut := strings.LastIndexByte(full, '/')
 	if cut < 0 {
-		return ImageName{}, fmt.Errorf("%w %q: an image is POOL/IMAGE or POOL/DIR/IMAGE", ErrName, s)
+		return ImageName{}, fmt.Errorf("%w %.100q: an image is POOL/IMAGE or POOL/DIR/IMAGE", ErrName, s)
 	}
 	dir, err := ParseDirectory(full[:cut])
 	if err != nil {
 		return ImageName{}, err
 	}
 	if err := CheckName(full[cut+1:]); err != nil {
-		return ImageName{}, fmt.Errorf("image of %q: %w", s, err)
+		return ImageName{}, fmt.Errorf("image of %.100q: %w", s, err)
 	}
 	if hasSnapshot {
 		if err := CheckName(snapshot); err != nil {
-			return ImageName{}, fmt.Errorf("snapshot of %q: %w", s, err)
+			return ImageName{}, fmt.Errorf("snapshot of %.100q: %w", s, err)
 		}
 	}
 	return ImageName{dir, full[cut+1:], snapshot}, nil
