@@ -82,10 +82,29 @@ func (s *Service) add(ctx context.Context, r events.DirectoryName,
 		}
 		return fact(directory, name)
 	})
+	if fault.CodeOf(err) == fault.Exists {
+		err = s.nameOwner(ctx, name, err)
+	}
 	if err != nil {
 		return api.Directory{}, err
 	}
 	return s.describeIfKnown(directory, name)
+}
+
+// nameOwner says of a directory that exists already which site owns it, as far as its
+// holder knows; else it returns err.
+func (s *Service) nameOwner(ctx context.Context, name events.DirectoryName, err error) error {
+	s.mu.Lock()
+	d, gone := s.find(name)
+	follows := gone == nil && d.Intent.Role == events.Slave
+	s.mu.Unlock()
+	if !follows {
+		return err
+	}
+	if status, asked := s.askHolder(ctx, s.bus.Conn(), d.ID, 0); asked == nil && status.Primary != "" {
+		return fault.New(fault.Exists, "the directory %s exists already: it follows site %s, its primary", name, status.Primary)
+	}
+	return err
 }
 
 // directoryRemove gives up a directory that is primary here and holds no images.

@@ -200,3 +200,19 @@ func TestUnreachablePeerIsRemoved(t *testing.T) {
 		t.Errorf("its directory: %+v", d)
 	}
 }
+
+// directories 16: what has an owner already is not added again, and the refusal says who it is.
+func TestOwnerIsNamed(t *testing.T) {
+	w, _ := startAll(t, "west")
+	w.mirroredPool("vms")
+	for _, subject := range []string{api.MirrorAdd, api.DirectoryCreate} {
+		name := dir("vms", "/of"+subject)
+		d := call[api.Directory](w, api.MirrorAdd, name)
+		w.refused(fault.Exists, subject, name, "it follows a peer")
+		w.stands(d.ID, func() api.Status { return api.Status{Stream: "open", Primary: "east"} })
+		w.refused(fault.Exists, subject, name, "it follows site east, its primary")
+	}
+	own := dir("vms", "/own")
+	call[api.Directory](w, api.DirectoryCreate, own)
+	w.refused(fault.Exists, api.MirrorAdd, own, "it is primary here")
+}
