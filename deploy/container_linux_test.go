@@ -71,7 +71,7 @@ func TestComposeServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := runConfiguration(t)
+	d := runConfiguration(t, roomy)
 	root := emptyRoot(t, user)
 	var processes []*run
 	for _, name := range access.Services() {

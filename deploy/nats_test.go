@@ -115,9 +115,12 @@ type deployed struct {
 	keys   map[string]*keys.Key
 }
 
+// roomy is room for the site's own streams, and for some journals.
+const roomy = "4GB"
+
 // runConfiguration starts a server with the configuration of the repository, in which only
 // the keys, the addresses and the folder differ.
-func runConfiguration(t *testing.T) deployed {
+func runConfiguration(t *testing.T, maxFile string) deployed {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(natsFolder)); err != nil {
@@ -149,7 +152,7 @@ func runConfiguration(t *testing.T) deployed {
 	}
 	natsVariables(t, map[string]string{
 		"TIDEMARK_NATS_LISTEN": "127.0.0.1:-1", "TIDEMARK_NATS_MONITOR": "127.0.0.1:-1", "TIDEMARK_NATS_STORE": filepath.Join(dir, "store"),
-		"TIDEMARK_NATS_MAX_FILE": "4GB",
+		"TIDEMARK_NATS_MAX_FILE": maxFile,
 	})
 	opts := natsOptions(t, dir)
 	opts.NoSigs, opts.NoLog = true, true
@@ -238,7 +241,7 @@ func grants() map[string]access.Grant {
 // site, of the system and of everything. The server refuses exactly what the grant does not
 // give.
 func TestEachUserMayDoItsOwnAndNothingElse(t *testing.T) {
-	d := runConfiguration(t)
+	d := runConfiguration(t, roomy)
 	publish := []string{"$SYS.REQ.SERVER.PING", "tidemark.journal.west.any.entries", "$JS.API.STREAM.DELETE.POOLS", "$JS.API.STREAM.SNAPSHOT.POOLS", "anything"}
 	subscribe := []string{">", "$SYS.>", "$JS.API.>", "_INBOX.>", "tidemark.>", "tidemark.journal.>"}
 	for _, g := range grants() {
@@ -297,7 +300,7 @@ func without(all, some []string) []string {
 
 // TestNobodyElseComesIn: without a key, or with one that is not listed.
 func TestNobodyElseComesIn(t *testing.T) {
-	d := runConfiguration(t)
+	d := runConfiguration(t, roomy)
 	stranger, err := keys.New()
 	if err != nil {
 		t.Fatal(err)
@@ -309,5 +312,20 @@ func TestNobodyElseComesIn(t *testing.T) {
 			t.Errorf("%s: %v", who, err)
 			nc.Close()
 		}
+	}
+}
+
+// TestTooSmallStoreIsSaid: max_file_store is less than the streams' limits together.
+func TestTooSmallStoreIsSaid(t *testing.T) {
+	d := runConfiguration(t, "1GB")
+	seed, err := d.keys[access.Policy].Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := writeFiles(t, map[string]string{"seed": seed})
+	out, err := output(t, exec.CommandContext(bounded(t), program, "serve", "--services", "policy", "--data", filepath.Join(dir, "data"), "--http", "",
+		"--creds", filepath.Join(dir, "seed"), "--nats-url", d.server.ClientURL(), "--nats-monitor", "http://"+d.server.MonitorAddr().String()))
+	if err == nil || !strings.Contains(out, "raise max_file_store") {
+		t.Errorf("serve: %v\n%s", err, out)
 	}
 }

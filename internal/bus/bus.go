@@ -193,7 +193,7 @@ func (b *Bus) EnsureStreams(ctx context.Context, streams []events.Stream) error 
 		}
 		// One that another process has just made is left as that made it.
 		if _, err := b.js.CreateStream(ctx, streamConfig(s)); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return fmt.Errorf("create stream %s: %w", s.Name, err)
+			return boundError("create", s, err)
 		}
 		if err := b.syncer.Sync(ctx, s.Name); err != nil {
 			return fmt.Errorf("create stream %s: %w", s.Name, err)

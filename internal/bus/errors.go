@@ -5,6 +5,9 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
 )
 
 var (
@@ -61,4 +64,14 @@ func publishError(err error) error {
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err
+}
+
+// boundError says why a stream could not be given its limit. A server of its own (not the
+// embedded one) sets the limits of all its streams aside, and refuses what is more than it has.
+func boundError(what string, s events.Stream, err error) error {
+	if errors.Is(publishError(err), ErrFull) {
+		return fault.New(fault.NoSpace, "%s stream %s: the NATS server has no room left for its %d MiB: raise max_file_store in its configuration, or lower --journal-max-bytes: %w",
+			what, s.Name, s.MaxBytes>>20, publishError(err))
+	}
+	return fmt.Errorf("%s stream %s: %w", what, s.Name, err)
 }

@@ -78,7 +78,7 @@ func (l *Log) bound(ctx context.Context, s events.Stream) error {
 	have.MaxBytes = want
 	stream, err := l.bus.js.UpdateStream(ctx, have)
 	if err != nil {
-		return fmt.Errorf("set the limit of stream %s: %w", s.Name, err)
+		return boundError("set the limit of", s, err)
 	}
 	l.stream = stream
 	l.limit.Store(uint64(max(want, 0)))
