@@ -108,7 +108,7 @@ func (a *Assignments) acquired(f *events.AcquireAcknowledged) {
 		return
 	}
 	a.Failure = nil
-	a.Held = true
+	a.Held, a.Removed = true, false
 	a.Owned = f.Role == events.Master
 	if current {
 		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true, Resync: r.Resync}

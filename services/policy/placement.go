@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,18 +51,32 @@ func (p Spread) share(node string) Share {
 }
 
 // least returns the live node with the least, "" if there is none; of equals the one with
-// fewer directories, then the first by name.
-func (p Spread) least(except string) Share {
+// fewer directories, then the one with fewer of the same pool, then the first by name.
+func (p Spread) least(except string, ofPool func(node string) int) Share {
 	var best Share
 	for _, h := range p {
 		if !h.Alive || h.Node == except {
 			continue
 		}
-		if best.Node == "" || cmp.Or(cmp.Compare(h.Weight, best.Weight), cmp.Compare(h.Directories, best.Directories)) < 0 {
+		order := cmp.Or(cmp.Compare(h.Weight, best.Weight), cmp.Compare(h.Directories, best.Directories))
+		if best.Node == "" || order < 0 || order == 0 && ofPool(h.Node) < ofPool(best.Node) {
 			best = h
 		}
 	}
 	return best
+}
+
+// poolShare names the directories of a pool that are mapped to a service of a node.
+type poolShare struct {
+	Key
+	Pool string
+}
+
+// least returns the live node with the least for the directory, besides one.
+func (v *view) least(service, except string) Share {
+	return v.s.Spreads[service].least(except, func(node string) int {
+		return v.s.Pooled[poolShare{Key{node, service}, v.d.Name.Pool}]
+	})
 }
 
 // live returns how many nodes live, and what they have together.
@@ -205,7 +220,7 @@ func (v *view) movable() events.Instant {
 
 func (v *view) isBetterElsewhere() bool {
 	p := v.s.Spreads[events.ServiceReplayer]
-	from, to := p.share(v.d.Mapping.Node), p.least(v.d.Mapping.Node)
+	from, to := p.share(v.d.Mapping.Node), v.least(events.ServiceReplayer, v.d.Mapping.Node)
 	return from.Alive && to.Node != "" && p.better(from, to, v.s.weight(v.d.ID), v.s.Placement.By)
 }
 
@@ -222,7 +237,7 @@ func (v *view) rebalance() events.Fact {
 
 // pick returns the live node with the least, "" if there is none.
 func (v *view) pick(role events.Role, except string) string {
-	return v.s.Spreads[events.ServiceOf(role)].least(except).Node
+	return v.least(events.ServiceOf(role), except).Node
 }
 
 // plan returns a state to decide several directories by, one after the other, before any of
@@ -230,6 +245,7 @@ func (v *view) pick(role events.Role, except string) string {
 // shared with s and not to be changed.
 func (s *State) plan() *State {
 	plan := *s
+	plan.Pooled = maps.Clone(s.Pooled)
 	plan.Spreads = make(map[string]Spread, len(s.Spreads))
 	for service, p := range s.Spreads {
 		plan.Spreads[service] = slices.Clone(p)
@@ -257,6 +273,10 @@ func (s *State) moveLoad(d *Directory, next Mapping) {
 func (s *State) load(d *Directory, m Mapping, sign int) {
 	if m.Epoch == 0 || m.Node == "" {
 		return
+	}
+	pooled := poolShare{m.key(), d.Name.Pool}
+	if s.Pooled[pooled] += sign; s.Pooled[pooled] == 0 {
+		delete(s.Pooled, pooled)
 	}
 	weight := s.weight(d.ID)
 	s.changeShare(m.key(), func(h *Share) {

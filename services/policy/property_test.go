@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -26,6 +27,8 @@ type model struct {
 	// holds is who was asked to acquire a directory and has neither refused nor let go.
 	holds  map[events.DirectoryID]map[Seat]bool
 	epochs map[events.DirectoryID]uint64
+	// intended is the node that the newest mapping in the log names.
+	intended map[events.DirectoryID]string
 	// asked is the epoch in which each incarnation was asked to acquire a directory last, and
 	// fenced up to which epoch the log refuses what is said of it.
 	asked  map[events.DirectoryID]map[Seat]uint64
@@ -42,7 +45,8 @@ func newModel() *model {
 	return &model{
 		state: NewState(), log: map[string][]events.Fact{}, now: 1,
 		alive: map[Key]string{}, silent: map[Key]string{},
-		holds: map[events.DirectoryID]map[Seat]bool{}, epochs: map[events.DirectoryID]uint64{}, done: map[string]bool{},
+		holds: map[events.DirectoryID]map[Seat]bool{}, epochs: map[events.DirectoryID]uint64{},
+		intended: map[events.DirectoryID]string{}, done: map[string]bool{},
 		asked: map[events.DirectoryID]map[Seat]uint64{}, fenced: map[events.DirectoryID]uint64{},
 		resync: map[events.DirectoryID]uint64{}, told: map[events.DirectoryID]map[Seat]uint64{},
 	}
@@ -68,6 +72,7 @@ func (m *model) decide(t *rapid.T, id events.DirectoryID) bool {
 			t.Fatalf("epoch %d after %d", f.Epoch, m.epochs[id])
 		}
 		m.epochs[id] = f.Epoch
+		m.checkMove(t, d.Rule, f)
 	case *events.DirectoryFenced:
 		m.checkFence(t, f)
 	case *events.AcquireRequested:
@@ -91,6 +96,48 @@ func (m *model) decide(t *rapid.T, id events.DirectoryID) bool {
 
 func (m *model) isAlive(s Seat) bool { return m.alive[Key{s.Node, s.Service}] == s.Incarnation }
 
+// checkMove demands that a directory leaves a node that lives for balance only if it is a
+// surplus there, and only when its throttle is over; that the only other reason is that it
+// fails there; and that whoever is mapped to lives.
+func (m *model) checkMove(t *rapid.T, rule string, to *events.DirectoryMapped) {
+	from := m.state.Directories[to.Directory].Mapping
+	if m.alive[Key{to.Node, events.ServiceOf(to.Role)}] == "" {
+		t.Fatalf("mapped to a dead node: %+v", to)
+	}
+	m.intended[to.Directory] = to.Node
+	if from.Epoch == 0 || from.Node == to.Node || from.Role != to.Role || m.alive[from.key()] == "" || rule == "move elsewhere" {
+		return
+	}
+	placement := m.state.Placement
+	if placement.Throttle > 0 && m.now.Sub(from.At) < placement.Throttle {
+		t.Fatalf("%+v leaves %+v after %s", to, from, m.now.Sub(from.At))
+	}
+	have := map[string]int{}
+	for _, d := range m.state.Directories {
+		if d.Mapping.Epoch > 0 && d.Mapping.Role == events.Slave {
+			have[d.Mapping.Node]++
+		}
+	}
+	if to.Role != events.Slave || placement.By == events.BalanceCount && have[from.Node] < have[to.Node]+2 {
+		t.Fatalf("%+v leaves %+v, which has %d, and goes to %d", to, from, have[from.Node], have[to.Node])
+	}
+}
+
+// configure changes how replicas are spread, and says what a directory amounts to.
+func (m *model) configure(t *rapid.T) {
+	if rapid.Bool().Draw(t, "measure") {
+		m.publish(events.StreamPositions, &events.DirectoryMeasured{
+			Directory: rapid.SampledFrom(directories()).Draw(t, "directory"), Node: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "node"),
+			Bytes: rapid.Uint64().Draw(t, "bytes"), Rate: rapid.Uint64().Draw(t, "rate"), Complete: rapid.Bool().Draw(t, "complete"),
+		})
+		return
+	}
+	m.publish(events.StreamPools, &events.PlacementConfigured{
+		Throttle: rapid.SampledFrom([]time.Duration{-1, 0, time.Second, DefaultThrottle}).Draw(t, "throttle"),
+		By:       rapid.SampledFrom([]events.Balance{events.BalanceCount, events.BalanceSize, events.BalanceWrites}).Draw(t, "by"),
+	})
+}
+
 func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
 	seat := seatOf(f.Assignment)
 	if !m.isAlive(seat) {
@@ -105,6 +152,9 @@ func (m *model) checkAcquire(t *rapid.T, f *events.AcquireRequested) {
 		if r, _ := requestOf(o); r.Assignment.Directory == f.Directory && m.isAlive(seatOf(r.Assignment)) {
 			t.Fatalf("%+v while %+v is not answered", f, o)
 		}
+	}
+	if f.Node != m.intended[f.Directory] {
+		t.Fatalf("%+v, and the log maps it to %s", f, m.intended[f.Directory])
 	}
 	if f.Epoch != m.epochs[f.Directory] {
 		t.Fatalf("epoch %d, the mapping has %d", f.Epoch, m.epochs[f.Directory])
@@ -204,13 +254,13 @@ func (m *model) comeBack(k Key) {
 func (m *model) command(t *rapid.T, id events.DirectoryID) {
 	d := m.state.Directories[id]
 	switch {
-	case d == nil && m.epochs[id] == 0:
+	case d == nil: // for the first time, or again: its epoch goes on
 		f := rapid.SampledFrom([]events.Fact{
 			&events.DirectoryCreated{Directory: id, Pool: "p", Path: "/" + string(id)},
 			&events.DirectoryTracked{Directory: id, Pool: "p", Path: "/" + string(id)},
 		}).Draw(t, "new")
 		m.publish(events.StreamDirectories, f)
-	case d == nil || d.Removing:
+	case d.Removing:
 	case rapid.IntRange(0, 9).Draw(t, "remove") == 0:
 		m.publish(events.StreamDirectories, &events.DirectoryRemoved{Directory: id, Pool: "p", IfEmpty: rapid.Bool().Draw(t, "if empty")})
 	case d.Intent.Role == events.Slave && rapid.IntRange(0, 2).Draw(t, "resync") == 0:
@@ -224,7 +274,7 @@ func (m *model) command(t *rapid.T, id events.DirectoryID) {
 	}
 }
 
-func directories() []events.DirectoryID { return []events.DirectoryID{"d1", "d2", "d3"} }
+func directories() []events.DirectoryID { return []events.DirectoryID{"d1", "d2", "d3", "d4", "d5"} }
 
 func instances() []Key {
 	var all []Key
@@ -237,7 +287,9 @@ func instances() []Key {
 // refold folds the streams from the start, interleaved otherwise, and compares.
 func (m *model) refold(t *rapid.T) {
 	fresh := NewState()
-	streams := rapid.Permutation([]string{events.StreamDirectories, events.StreamInstances, events.StreamNotifications}).Draw(t, "order")
+	streams := rapid.Permutation([]string{
+		events.StreamPools, events.StreamDirectories, events.StreamInstances, events.StreamNotifications, events.StreamPositions,
+	}).Draw(t, "order")
 	for _, s := range streams {
 		for i, f := range m.log[s] {
 			fresh.Evolve(uint64(i+1), f)
@@ -273,7 +325,13 @@ func TestAnyHistory(t *testing.T) {
 					i := rapid.IntRange(0, len(m.open)-1).Draw(t, "request")
 					m.answer(i, rapid.SampledFrom(codes).Draw(t, "code"), rapid.Bool().Draw(t, "quiesced"))
 				},
-				"wait":    func(*rapid.T) { m.now += events.Instant(retryMax) },
+				"configure": m.configure,
+				"wait":      func(*rapid.T) { m.now += events.Instant(retryMax) },
+				"go on": func(t *rapid.T) {
+					m.now += events.Instant(DefaultThrottle)
+					m.goOn(t)
+				},
+				"fail on": func(t *rapid.T) { m.failOn(t, rapid.SampledFrom(directories()).Draw(t, "directory")) },
 				"restart": m.refold,
 			})
 			m.calmDown(t)
@@ -281,13 +339,22 @@ func TestAnyHistory(t *testing.T) {
 	}
 }
 
-// calmDown lets one node live and every request succeed: everything settles.
-func (m *model) calmDown(t *rapid.T) {
-	for _, k := range instances() {
-		if k.Node == "a" {
-			m.start(k)
+// failOn lets everything that is asked about a directory fail for a while.
+func (m *model) failOn(t *rapid.T, id events.DirectoryID) {
+	for range moveAfter {
+		m.decide(t, id)
+		for i, o := range m.open {
+			if r, _ := requestOf(o); r.Assignment.Directory == id {
+				m.answer(i, fault.Internal, false)
+				break
+			}
 		}
+		m.now += events.Instant(retryMax)
 	}
+}
+
+// goOn lets every request succeed, and everything that comes of it happen, until nothing does.
+func (m *model) goOn(t *rapid.T) {
 	for round := 0; ; round++ {
 		if round > 200 {
 			t.Fatalf("nothing settles")
@@ -305,6 +372,16 @@ func (m *model) calmDown(t *rapid.T) {
 			break
 		}
 	}
+}
+
+// calmDown lets one node live and every request succeed: everything settles.
+func (m *model) calmDown(t *rapid.T) {
+	for _, k := range instances() {
+		if k.Node == "a" {
+			m.start(k)
+		}
+	}
+	m.goOn(t)
 	for _, id := range directories() {
 		d := m.state.Directories[id]
 		if d == nil {

@@ -19,8 +19,10 @@ type State struct {
 	Names       map[events.DirectoryName]events.DirectoryID
 	// Mapped are the directories that are mapped to each service of a node.
 	Mapped map[Key]map[events.DirectoryID]bool
-	// Spreads is how directories lie over the nodes, by service.
+	// Spreads is how directories lie over the nodes, by service, and Pooled how many there are
+	// of each pool.
 	Spreads map[string]Spread
+	Pooled  map[poolShare]int
 	// Forgotten are the directories whose removal is complete. Whoever held one while it
 	// was taken for dead lets go of it, and deletes its copy, when it is back.
 	Forgotten map[events.DirectoryID]*Directory
@@ -156,6 +158,7 @@ func NewState() *State {
 		Names:       map[events.DirectoryName]events.DirectoryID{},
 		Mapped:      map[Key]map[events.DirectoryID]bool{},
 		Spreads:     map[string]Spread{},
+		Pooled:      map[poolShare]int{},
 		Placement:   Placement{DefaultThrottle, events.BalanceCount},
 		Measures:    map[events.DirectoryID]Measure{},
 		Forgotten:   map[events.DirectoryID]*Directory{},
@@ -304,8 +307,12 @@ func (s *State) addDirectory(id events.DirectoryID, name events.DirectoryName, i
 		id == "" || events.Token(string(id)) != string(id) || s.Directories[id] != nil {
 		return
 	}
+	d := &Directory{ID: id, Name: name, Intent: intent}
+	if former := s.Forgotten[id]; former != nil {
+		d.Fenced = former.Fenced
+	}
 	delete(s.Forgotten, id)
-	s.Directories[id] = &Directory{ID: id, Name: name, Intent: intent}
+	s.Directories[id] = d
 	s.Names[name] = id
 }
 
