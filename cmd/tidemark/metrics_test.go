@@ -103,12 +103,12 @@ func TestMetricsOfAPair(t *testing.T) {
 	all := scrape{}
 	before, follower := all.take(t, p.east.values["http"]), all.take(t, p.west.values["http"])
 	for series, want := range map[string]float64{
-		`tidemark_policy_directories{state="mapped"}`:  1,
-		`tidemark_policy_directories{state="stalled"}`: 0,
-		`tidemark_policy_pool_directories{pool="vms"}`: 1,
-		`tidemark_policy_pool_mirrored{pool="vms"}`:    1,
-		`tidemark_policy_pool_peers{pool="vms"}`:       1,
-		`tidemark_notifier_instances`:                  2,
+		`tidemark_policy_directories{state="mapped"}`:                                               1,
+		`tidemark_policy_directories{state="stalled"}`:                                              0,
+		`tidemark_policy_pool_directories{pool="vms"}`:                                              1,
+		`tidemark_policy_pool_mirrored{pool="vms"}`:                                                 1,
+		`tidemark_policy_pool_peers{pool="vms"}`:                                                    1,
+		`tidemark_notifier_instances`:                                                               2,
 		`tidemark_split_brain{directory="vms/prod", pool="vms", role="master"}`:                     0,
 		`tidemark_directory_ready{directory="vms/prod", pool="vms", role="master"}`:                 1,
 		`tidemark_directory_state{directory="vms/prod", pool="vms", role="master", state="ready"}`:  1,

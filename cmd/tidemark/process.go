@@ -23,6 +23,7 @@ import (
 	"tidemark/internal/nbd"
 	"tidemark/internal/site"
 	"tidemark/internal/telemetry"
+	"tidemark/services/notifier/dashboard"
 )
 
 // How long the parts may take to stop; see [actor].
@@ -52,11 +53,12 @@ type process struct {
 	node    site.Node
 	dataID  string // of the data folder
 
-	services []namedService
-	exports  exportsMux
-	nbd      []net.Listener
-	nbdTLS   *tls.Config  // nil for none
-	http     net.Listener // nil for none
+	services  []namedService
+	dashboard *dashboard.Service // nil where the notifier or HTTP is not
+	exports   exportsMux
+	nbd       []net.Listener
+	nbdTLS    *tls.Config  // nil for none
+	http      net.Listener // nil for none
 
 	serving     chan struct{} // closed when the process has said that it is ready
 	stopAnswers func()        // ends the answering of requests about the log
@@ -236,6 +238,9 @@ func (p *process) actors(out io.Writer) []actor {
 	for _, s := range p.services {
 		actors = append(actors, actor{s.name, s.Run, serviceStopTime})
 	}
+	if p.dashboard != nil {
+		actors = append(actors, actor{"dashboard", p.dashboard.Run, httpStopTime})
+	}
 	if p.http != nil {
 		actors = append(actors, actor{"HTTP", p.serveHTTP, httpStopTime})
 	}
@@ -264,6 +269,11 @@ func (p *process) serveHTTP(ctx context.Context) error {
 		Metrics: p.metrics,
 		Live:    []telemetry.Check{{Name: "nats", Test: p.natsHealth}},
 		Log:     p.log.With("part", "http"),
+	}
+	if p.dashboard != nil {
+		cfg.Home = p.dashboard.Handler()
+	} else {
+		cfg.Elsewhere = p.whereDashboard
 	}
 	for _, s := range p.services {
 		cfg.Ready = append(cfg.Ready, telemetry.Signalled(s.name, s.Ready()))

@@ -52,5 +52,5 @@ func (p *process) assemble(context.Context) error {
 		}
 		p.services = append(p.services, namedService{name, s})
 	}
-	return nil
+	return p.assembleDashboard()
 }

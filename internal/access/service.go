@@ -48,7 +48,7 @@ func process() Grant {
 			read(events.StreamPools),
 			[]string{
 				(&events.SiteNumbered{}).Subject(),
-				api.LogSync, api.LogInfo,
+				api.LogSync, api.LogInfo, api.Dashboard,
 				inboxes + ".>",
 			},
 		),
@@ -115,7 +115,7 @@ func notifier() Grant {
 				events.RollCallSubject,
 			},
 		),
-		Subscribe: append(api.NotifierSubjects(), events.HeartbeatSubjects("*")),
+		Subscribe: append(api.NotifierSubjects(), events.HeartbeatSubjects("*"), api.Dashboard),
 	}
 }
 

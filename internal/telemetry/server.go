@@ -28,16 +28,26 @@ type Config struct {
 	Metrics prometheus.Gatherer
 	// Live must be well for the process to be healthy, Live and Ready for it to be ready.
 	Live, Ready []Check
-	Log         *slog.Logger
+	// Home serves what no other page does, the dashboard; nil where there is none. Elsewhere
+	// then says where it is; it may be nil too.
+	Home      http.Handler
+	Elsewhere func(context.Context) string
+	Log       *slog.Logger
 }
 
-// Handler serves /metrics, /healthz, /readyz and a page that names them.
+// Handler serves /metrics, /healthz, /readyz and /process, a page about this process, which is
+// also the home page where there is no other.
 func Handler(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Metrics, promhttp.HandlerOpts{}))
 	mux.Handle("GET /healthz", report([]Check{{"process", func() error { return nil }}}, cfg.Live))
 	mux.Handle("GET /readyz", report(cfg.Live, cfg.Ready))
-	mux.Handle("GET /{$}", page(cfg))
+	mux.Handle("GET /process", page(cfg))
+	if cfg.Home != nil {
+		mux.Handle("GET /", cfg.Home)
+	} else {
+		mux.Handle("GET /{$}", page(cfg))
+	}
 	return mux
 }
 
@@ -47,7 +57,8 @@ const pageText = `<!doctype html>
 <table><tr><th>Part</th><th>State</th></tr>
 {{range .Rows}}<tr><td>{{.Name}}</td><td>{{.State}}</td></tr>
 {{end}}</table>
-<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
+{{if .Elsewhere}}<p>{{.Elsewhere}}</p>
+{{end}}<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
 </body></html>
 `
 
@@ -55,7 +66,7 @@ type pageRow struct{ Name, State string }
 
 func page(cfg Config) http.HandlerFunc {
 	text := template.Must(template.New("page").Parse(pageText))
-	return func(w http.ResponseWriter, _ *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
 		var rows []pageRow
 		for _, group := range [][]Check{cfg.Live, cfg.Ready} {
 			for _, c := range group {
@@ -66,8 +77,13 @@ func page(cfg Config) http.HandlerFunc {
 				rows = append(rows, pageRow{c.Name, state})
 			}
 		}
+		elsewhere := ""
+		if cfg.Home == nil && cfg.Elsewhere != nil {
+			elsewhere = cfg.Elsewhere(r.Context())
+		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		if err := text.Execute(w, map[string]any{"Title": cfg.Title, "Rows": rows}); err != nil {
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		if err := text.Execute(w, map[string]any{"Title": cfg.Title, "Rows": rows, "Elsewhere": elsewhere}); err != nil {
 			cfg.Log.Debug("page not sent", "error", err)
 		}
 	}
