@@ -229,6 +229,13 @@ func fixtures() []fixture {
 	return append(all,
 		factFixture("lifecycle_derived", &turn),
 		factFixture("acquire_resync", &resync),
+		factFixture("token_created_key", &TokenCreated{
+			Pool: "vms", Token: "t1", SecretHash: []byte{0, 1, 0xfe, 0xff}, Expires: sampleTime + 1, At: sampleTime, Key: "UABC",
+		}),
+		factFixture("peer_added_key", &PeerAdded{
+			Pool: "vms", Peer: "00ff", Site: "west", URL: "tls://west:4222", Direction: ReceiveAndSend,
+			Number: 4095, Token: "t1", At: sampleTime, Key: "UDEF", Auth: true,
+		}),
 		factFixture("head_heard_source", &HeadHeard{
 			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
 		}),
@@ -348,6 +355,8 @@ func TestGoldenIsComplete(t *testing.T) {
 		"object_layer":      true,
 		"object_same":       true,
 		"part":              true,
+		"peer_added_key":    true,
+		"token_created_key": true,
 		"position_held":     true,
 		"tag":               true,
 	}

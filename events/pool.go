@@ -42,6 +42,9 @@ type TokenCreated struct {
 	SecretHash []byte  `json:"secret_hash"`
 	Expires    Instant `json:"expires"`
 	At         Instant `json:"at"`
+	// Key is the public half of the key with which the bearer comes in to join; empty where
+	// the site's NATS lets everybody in.
+	Key string `json:"key,omitempty"`
 }
 
 // PeerAdded says that another site became a peer of a pool.
@@ -57,6 +60,11 @@ type PeerAdded struct {
 	Number uint16  `json:"number,omitempty"`
 	Token  string  `json:"token,omitempty"` // the token that brought it in
 	At     Instant `json:"at"`
+	// Key is the public half of the key with which the peer comes in here; empty: it has none,
+	// and can come in only where everybody is let in.
+	Key string `json:"key,omitempty"`
+	// Auth is set if the peer's NATS lets only users in: this site comes with its own key.
+	Auth bool `json:"auth,omitempty"`
 }
 
 // PeerRemoved says that a site is no longer a peer of a pool.

@@ -1,8 +1,6 @@
 package access
 
 import (
-	"slices"
-
 	"tidemark/events"
 	"tidemark/internal/api"
 )
@@ -21,27 +19,36 @@ type Directory struct {
 // what it has the server deliver to a subject of its choice, as a reply or to a consumer, is
 // always something that a service of this site wrote for another purpose.
 func Peer(_, pool string, directories ...Directory) Grant {
-	g := Grant{
-		Name:    "peer of pool " + pool,
-		Publish: []string{api.SharedResolve(pool), api.SharedList(pool), api.PaceSubjects},
-	}
+	g := asking(pool, directories)
 	for _, d := range directories {
-		stream := events.JournalStream(d.Name, d.ID)
-		g.Publish = slices.Concat(g.Publish, read(stream))
-		for _, request := range peerRequests() {
+		g.Publish = append(g.Publish, read(events.JournalStream(d.Name, d.ID))...)
+		for _, request := range copyRequests() {
 			g.Publish = append(g.Publish, api.HolderSubject(d.ID, request))
 		}
 		g.Subscribe = append(g.Subscribe, events.HeadSubject(d.ID))
 	}
-	g.Publish, g.Subscribe = tidy(g.Publish), tidy(g.Subscribe)
+	g.Publish, g.Subscribe = tidy(append(g.Publish, api.PaceSubjects)), tidy(g.Subscribe)
 	return g
 }
 
-// peerRequests are the requests about a directory that its followers make.
-func peerRequests() []string {
+// asking is what a peer does before it copies anything: it asks how directories stand, and is
+// told what it is refused.
+func asking(pool string, directories []Directory) Grant {
+	g := Grant{Name: "peer of pool " + pool, Publish: []string{api.SharedResolve(pool), api.SharedList(pool)}}
+	for _, d := range directories {
+		for _, request := range []string{api.DirectoryStatus, api.HistoryRead, api.SyncBegin, api.SyncCheck} {
+			g.Publish = append(g.Publish, api.HolderSubject(d.ID, request))
+		}
+	}
+	g.Publish = tidy(g.Publish)
+	return g
+}
+
+// copyRequests are the requests about a directory that its followers make, besides asking.
+func copyRequests() []string {
 	return []string{
-		api.DirectoryStatus, api.HistoryRead, api.PositionReport,
-		api.SyncBegin, api.SyncCheck, api.SyncObjects, api.SyncStart, api.SyncObject, api.SyncEnd,
+		api.PositionReport, api.PositionLast,
+		api.SyncObjects, api.SyncStart, api.SyncObject, api.SyncEnd,
 		api.VerifyObjects, api.VerifyObject, api.VerifyOutline, api.VerifyContent,
 	}
 }

@@ -48,7 +48,8 @@ const (
 	SyncObject = "sync.object" // SyncObjectRequest
 	SyncEnd    = "sync.end"    // SyncEndRequest -> Nothing
 	// PositionReport says how far a follower has come, which the holder keeps in POSITIONS.
-	PositionReport = "position" // PositionReportRequest -> Nothing
+	PositionReport = "position"      // PositionReportRequest -> PositionReportReply
+	PositionLast   = "position.last" // PositionLastRequest -> PositionLastReply
 )
 
 // HolderSubjects matches every request about a directory.
@@ -185,6 +186,30 @@ type SyncBeginRequest struct {
 	Mark Mark `json:"mark"`
 	// Copying: the follower is going to ask for objects.
 	Copying bool `json:"copying"`
+}
+
+// PositionReportRequest is what a follower says of itself.
+type PositionReportRequest struct {
+	Position events.PositionCommitted `json:"position"`
+	// Over is the sequence of the last word on the client, if it is to be replaced by this one
+	// alone; zero: whatever it is.
+	Over uint64 `json:"over,omitempty"`
+}
+
+// PositionReportReply answers it.
+type PositionReportReply struct {
+	// Overtaken: the last word was another one, and stands.
+	Overtaken bool `json:"overtaken"`
+}
+
+// PositionLastRequest asks for the last word on a client.
+type PositionLastRequest struct {
+	Client string `json:"client"` // SITE.NODE
+}
+
+// PositionLastReply answers it.
+type PositionLastReply struct {
+	Sequence uint64 `json:"sequence"`
 }
 
 // SyncCheckRequest is how a follower asks now and then whether it may still follow.

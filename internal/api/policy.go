@@ -215,6 +215,10 @@ type JoinRequest struct {
 	Direction events.Direction `json:"direction"`
 	// Number is the importing site's number; zero is not checked.
 	Number uint16 `json:"number"`
+	// Key is the public half of the importing site's key, with which it will come in.
+	Key string `json:"key,omitempty"`
+	// Auth: the NATS at URL lets only users in.
+	Auth bool `json:"auth,omitempty"`
 }
 
 // JoinReply tells the importing site whom it joined, and which site numbers are taken.
@@ -227,6 +231,8 @@ type JoinReply struct {
 	// Taken is set when the importing site's number is among Numbers: it has not been
 	// let in, and asks again under another.
 	Taken bool `json:"taken"`
+	// Key is the public half of the answering site's key, with which it will come in.
+	Key string `json:"key,omitempty"`
 }
 
 // Peer is another site that shares a pool.

@@ -19,7 +19,6 @@ package bus
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -135,7 +134,7 @@ func options(cfg Config) ([]nats.Option, error) {
 		nats.ReconnectBufSize(-1), // nothing is sent again blindly
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsLost),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { report(cfg.Log, sub, err) }),
+		Reporting(cfg.Log),
 	}, cfg.Options...)
 	opts = append(opts, cfg.Key.Options()...)
 	if cfg.Creds != "" {
@@ -150,17 +149,14 @@ func options(cfg Config) ([]nats.Option, error) {
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, trusting(trust))
+		opts = append(opts, keys.Trusting(trust))
 	}
 	return opts, nil
 }
 
-// trusting checks a server's certificate, where it shows one.
-func trusting(trust *tls.Config) nats.Option {
-	return func(o *nats.Options) error {
-		o.TLSConfig = trust
-		return nil
-	}
+// Reporting has a connection log what it is told besides answers.
+func Reporting(log *slog.Logger) nats.Option {
+	return nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { report(log, sub, err) })
 }
 
 // report logs what a connection says besides answers. A publish that is not permitted is

@@ -127,6 +127,9 @@ func (k *Key) Seed() (string, error) {
 // Sign answers a server's challenge.
 func (k *Key) Sign(nonce []byte) ([]byte, error) { return k.pair.Sign(nonce) }
 
+// IsPublic reports whether s is the public half of a user's key.
+func IsPublic(s string) bool { return nkeys.IsValidPublicUserKey(s) }
+
 // String shows the public half; the seed is not to be printed.
 func (k *Key) String() string { return k.public }
 
@@ -183,6 +186,14 @@ func Trust(file string) (*tls.Config, error) {
 		return nil, &FileError{file, errors.New("there is no certificate in it")}
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// Trusting checks the certificate of a server that shows one.
+func Trusting(trust *tls.Config) nats.Option {
+	return func(o *nats.Options) error {
+		o.TLSConfig = trust.Clone()
+		return nil
+	}
 }
 
 // isJWT reports whether a file of credentials has a part that is marked as a JWT: a bare seed

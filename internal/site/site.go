@@ -39,6 +39,8 @@ type Node struct {
 	DataID string
 	// URL is where other sites reach this site's NATS.
 	URL string
+	// Auth: that NATS lets only users in.
+	Auth bool
 }
 
 // ReplicaDir returns the folder of the node's copy of a directory.

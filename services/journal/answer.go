@@ -115,14 +115,17 @@ func shownSnapshot(c holder.Copy, image, name string) (api.Snapshot, error) {
 
 // sourceHandlers let followers copy and follow the directory.
 func (l *life) sourceHandlers(reason events.TagReason) []api.Handler {
-	return holder.SyncSource{
+	deps := l.directory.service.deps
+	source := holder.SyncSource{
 		Copy:       holder.Copy{ID: l.directory.id, Name: l.directory.name, Replica: l.replica},
 		Site:       l.directory.service.deps.Node.Site.Name,
 		Stream:     l.log.Name(),
 		Complete:   func() bool { return reason != events.TagLost || l.claimed() }, // everything was replayed before
 		Followers:  holder.Gate{Service: l.directory.service.shared, Tail: l.tail},
 		Compaction: l.compaction,
-	}.Handlers()
+	}
+	reports := holder.Reports{Bus: deps.Bus, Site: deps.Node.Site.UUID, Directory: l.directory.id}
+	return append(source.Handlers(), reports.Handlers()...)
 }
 
 // refuse says which directory an error is about and keeps its code.

@@ -16,6 +16,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
+	"tidemark/internal/peers"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
 	"tidemark/internal/vfs"
@@ -27,6 +28,7 @@ type Deps struct {
 	Node    site.Node
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // may be nil
+	Dialer  peers.Dialer          // how other sites are come in at
 	// JournalBytesMax bounds each directory's journal, in bytes; zero is no bound.
 	JournalBytesMax int64
 	// Lag says how far a follower may fall behind before the journal stops waiting for it.

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/bus"
 	"tidemark/internal/holder"
 	"tidemark/internal/lineage"
 )
@@ -62,7 +63,7 @@ func (w *watch) look(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(watchesAtOnce)
 	for _, s := range surveys {
-		conn := w.connect(s.peer.URL)
+		conn := w.connect(s.peer)
 		if conn == nil {
 			continue
 		}
@@ -103,17 +104,24 @@ func (w *watch) surveys() []survey {
 }
 
 // connect returns a connection to a peer; nil while there is none.
-func (w *watch) connect(url string) *nats.Conn {
-	if conn := w.conns[url]; conn != nil {
+func (w *watch) connect(peer events.PeerAdded) *nats.Conn {
+	if conn := w.conns[peer.URL]; conn != nil {
 		return conn
 	}
-	conn, err := nats.Connect(url, nats.Name("tidemark watch of "+w.service.deps.Node.Site.Name), nats.Timeout(watchTime),
-		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(watchAge))
+	log := w.service.deps.Log.With("site", peer.Site)
+	options, err := w.service.deps.Dialer.Options(peer)
 	if err != nil {
-		w.service.deps.Log.Debug("peer not watched", "error", err)
+		log.Debug("peer not watched", "error", err)
 		return nil
 	}
-	w.conns[url] = conn
+	conn, err := nats.Connect(peer.URL, append(options, nats.Name("tidemark watch of "+w.service.deps.Node.Site.Name), nats.Timeout(watchTime),
+		nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(watchAge), nats.IgnoreAuthErrorAbort(),
+		bus.Reporting(log))...)
+	if err != nil {
+		log.Debug("peer not watched", "error", err)
+		return nil
+	}
+	w.conns[peer.URL] = conn
 	return conn
 }
 
@@ -129,7 +137,8 @@ func (w *watch) close(unwatched func(url string) bool) {
 
 // ask looks at what a peer has of directories.
 func (w *watch) ask(ctx context.Context, conn *nats.Conn, s survey) error {
-	list, err := api.CallParts[[]api.Directory](ctx, conn, api.DirectoryList, api.PoolFilter{Pool: s.directories[0].name.Pool})
+	pool := s.directories[0].name.Pool
+	list, err := api.CallParts[[]api.Directory](ctx, conn, api.SharedList(pool), api.PoolFilter{Pool: pool})
 	if err != nil {
 		return fmt.Errorf("list its directories: %w", err)
 	}

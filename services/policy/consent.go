@@ -12,6 +12,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/peers"
 )
 
 const (
@@ -178,13 +179,17 @@ func (s *Service) askable(pool string) []events.PeerAdded {
 func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events.DirectoryName, patience time.Duration) api.PeerCopy {
 	c := api.PeerCopy{Site: peer.Site}
 	err := func() error {
-		nc, err := nats.Connect(peer.URL, nats.Name("tidemark promote"), nats.Timeout(askTime),
-			nats.NoReconnect(), nats.RetryOnFailedConnect(false))
+		options, err := s.dialer.Options(peer)
 		if err != nil {
-			return fmt.Errorf("connect to %s: %w", peer.URL, err)
+			return err
+		}
+		nc, err := nats.Connect(peer.URL, append(options, nats.Name("tidemark promote"), nats.Timeout(askTime),
+			nats.NoReconnect(), nats.RetryOnFailedConnect(false))...)
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", peer.URL, peers.Refused(err, "the key of this site"))
 		}
 		defer nc.Close()
-		d, err := api.Call[api.Directory](ctx, nc, api.DirectoryResolve, name)
+		d, err := api.Call[api.Directory](ctx, nc, api.SharedResolve(name.Pool), name)
 		if fault.CodeOf(err) == fault.NotFound {
 			return nil
 		}

@@ -274,7 +274,7 @@ func (w *world) mirroredPool(pool string) {
 // answer lets the site say what it is for a directory.
 func (w *world) answer(resolve func(context.Context, events.DirectoryName) (api.Directory, error)) {
 	w.t.Helper()
-	stop, err := api.Serve(context.Background(), w.bus.Conn(), w.log, api.On(api.DirectoryResolve, resolve))
+	stop, err := api.Serve(context.Background(), w.bus.Conn(), w.log, api.On(api.SharedResolve("vms"), resolve))
 	if err != nil {
 		w.t.Fatal(err)
 	}

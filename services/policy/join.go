@@ -11,6 +11,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/peers"
 	"tidemark/internal/site"
 )
 
@@ -44,12 +45,13 @@ func (s *Service) peerImport(ctx context.Context, r api.PeerImportRequest) (api.
 	}
 	join := api.JoinRequest{
 		Pool: r.Pool, Token: token.Token, Secret: string(token.Secret), UUID: s.node.Site.UUID, Direction: r.Direction,
+		Key: s.dialer.Public(),
 	}
 	if r.Direction == events.ReceiveAndSend {
 		if err := checkURL(s.node.URL); err != nil {
 			return api.Peer{}, fault.New(fault.NotReady, "this site cannot be reached by a peer (--direction %s needs no address): %w", events.ReceiveOnly, err)
 		}
-		join.URL = s.node.URL
+		join.URL, join.Auth = s.node.URL, s.node.Auth
 	}
 	reply, err := s.join(ctx, token, join)
 	if err != nil {
@@ -67,6 +69,7 @@ func (s *Service) peerImport(ctx context.Context, r api.PeerImportRequest) (api.
 		}
 		added = &events.PeerAdded{
 			Pool: r.Pool, Peer: token.UUID, Site: reply.Site, URL: token.URL, Direction: r.Direction, Number: reply.Number, At: now(),
+			Key: reply.Key, Auth: token.Seed != "",
 		}
 		return added, nil
 	})
@@ -140,10 +143,9 @@ func (s *Service) checkPeerName(pool string, p *Pool, uuid, name string) error {
 
 // join asks the token's site to be let in, under another number if ours is taken.
 func (s *Service) join(ctx context.Context, token bootstrap, r api.JoinRequest) (api.JoinReply, error) {
-	nc, err := nats.Connect(token.URL, nats.Name("tidemark join"), nats.Timeout(dialTime),
-		nats.NoReconnect(), nats.RetryOnFailedConnect(false))
+	nc, err := s.reach(token)
 	if err != nil {
-		return api.JoinReply{}, fault.New(fault.Timeout, "import token: connect to site %s at %s: %w", token.Site, token.URL, err)
+		return api.JoinReply{}, fault.New(fault.CodeOf(err), "import token: connect to site %s at %s: %w", token.Site, token.URL, err)
 	}
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, joinTime)
@@ -170,11 +172,25 @@ func (s *Service) join(ctx context.Context, token bootstrap, r api.JoinRequest) 
 	return api.JoinReply{}, fault.New(fault.Busy, "import token: site %s at %s refused every site number", token.Site, token.URL)
 }
 
+// reach connects to a token's site as the bearer of the token.
+func (s *Service) reach(token bootstrap) (*nats.Conn, error) {
+	key, err := token.key()
+	if err != nil {
+		return nil, fault.New(fault.Usage, "the token's key: %w", err)
+	}
+	options := append(s.dialer.With(key), nats.Name("tidemark join"), nats.Timeout(dialTime), nats.NoReconnect(), nats.RetryOnFailedConnect(false))
+	nc, err := nats.Connect(token.URL, options...)
+	if err != nil {
+		return nil, peers.Refused(err, "the token: it was used, has expired or is void, or that site has another NATS now")
+	}
+	return nc, nil
+}
+
 func checkReply(token bootstrap, r api.JoinReply) error {
 	switch {
 	case r.UUID != token.UUID:
 		return fmt.Errorf("another site (%.64q) answers at this address", r.UUID)
-	case events.CheckName(r.Site) != nil, len(r.Numbers) > numbersMax, r.Number > events.MaxSiteNumber:
+	case events.CheckName(r.Site) != nil, len(r.Numbers) > numbersMax, r.Number > events.MaxSiteNumber, !isKey(r.Key):
 		return errors.New("its answer makes no sense")
 	}
 	return nil

@@ -36,6 +36,10 @@ func (s *Service) peerToken(ctx context.Context, r api.PeerTokenRequest) (api.Pe
 	if err != nil {
 		return api.PeerTokenReply{}, err
 	}
+	public, seed, err := s.newEntry()
+	if err != nil {
+		return api.PeerTokenReply{}, err
+	}
 	expires := events.InstantOf(time.Now().Add(life))
 	enabled, err := s.switchOn(ctx, r.Pool)
 	if err != nil {
@@ -44,14 +48,14 @@ func (s *Service) peerToken(ctx context.Context, r api.PeerTokenRequest) (api.Pe
 	var who SiteIdentity
 	err = s.changePool(ctx, "create a token for", r.Pool, func(*Pool) (events.Fact, error) {
 		who = s.identity()
-		return &events.TokenCreated{Pool: r.Pool, Token: id, SecretHash: hash, Expires: expires, At: now()}, nil
+		return &events.TokenCreated{Pool: r.Pool, Token: id, SecretHash: hash, Expires: expires, At: now(), Key: public}, nil
 	})
 	if err != nil {
 		return api.PeerTokenReply{}, err
 	}
 	token, err := bootstrap{
 		Version: tokenVersion, Pool: r.Pool, Site: who.Name, UUID: who.UUID, URL: s.node.URL,
-		Token: id, Secret: text, Expires: expires,
+		Token: id, Secret: text, Expires: expires, Seed: seed,
 	}.encode()
 	return api.PeerTokenReply{Token: token, Expires: expires, Enabled: enabled}, err
 }
@@ -78,6 +82,9 @@ func (s *Service) peerJoin(ctx context.Context, r api.JoinRequest) (api.JoinRepl
 		if err := s.admit(r); err != nil {
 			return nil, err
 		}
+		if r.Key == "" && s.node.Auth {
+			return nil, fault.New(fault.Denied, "this site's NATS lets only users in, and the joining site has no key: start it with --site-key")
+		}
 		who := s.identity()
 		if r.UUID == who.UUID {
 			return nil, fault.New(fault.Busy, "a site cannot be its own peer")
@@ -88,14 +95,14 @@ func (s *Service) peerJoin(ctx context.Context, r api.JoinRequest) (api.JoinRepl
 		numbers := s.numbers(r.UUID)
 		reply = api.JoinReply{
 			Site: who.Name, UUID: who.UUID, Number: who.Number, Numbers: numbers,
-			Taken: r.Number != 0 && slices.Contains(numbers, r.Number),
+			Taken: r.Number != 0 && slices.Contains(numbers, r.Number), Key: s.dialer.Public(),
 		}
 		if reply.Taken {
 			return nil, nil
 		}
 		added := &events.PeerAdded{
 			Pool: r.Pool, Peer: r.UUID, Site: r.Site, URL: r.URL, Direction: opposite(r.Direction),
-			Number: r.Number, Token: r.Token, At: now(),
+			Number: r.Number, Token: r.Token, At: now(), Key: r.Key, Auth: r.Auth,
 		}
 		if known, ok := s.state.Pools[r.Pool].Peers[r.UUID]; ok {
 			known.At = added.At
@@ -111,6 +118,9 @@ func (s *Service) peerJoin(ctx context.Context, r api.JoinRequest) (api.JoinRepl
 func checkJoin(r api.JoinRequest) error {
 	if events.CheckName(r.Site) != nil || !isID(r.UUID) || r.Number > events.MaxSiteNumber {
 		return fault.New(fault.Usage, "the joining site does not say who it is")
+	}
+	if !isKey(r.Key) {
+		return fault.New(fault.Usage, "the joining site shows a key that is none")
 	}
 	switch r.Direction {
 	case events.ReceiveOnly:

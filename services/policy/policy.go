@@ -12,6 +12,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
+	"tidemark/internal/peers"
 	"tidemark/internal/site"
 )
 
@@ -21,12 +22,14 @@ type Deps struct {
 	Node    site.Node
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: metrics are kept, nobody collects them
+	Dialer  peers.Dialer          // how other sites are come in at
 }
 
 // Service is the policy service.
 type Service struct {
 	bus     *bus.Bus
 	node    site.Node
+	dialer  peers.Dialer
 	log     *slog.Logger
 	metrics *metrics
 	ready   chan struct{}
@@ -53,7 +56,7 @@ type Service struct {
 // New returns a service that does nothing before Run.
 func New(d Deps) *Service {
 	s := &Service{
-		bus: d.Bus, node: d.Node, log: d.Log.With("service", "policy"),
+		bus: d.Bus, node: d.Node, dialer: d.Dialer, log: d.Log.With("service", "policy"),
 		ready:      make(chan struct{}),
 		work:       make(chan struct{}, 1),
 		publishing: make(chan struct{}, 1),

@@ -15,6 +15,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/keys"
 )
 
 // A bootstrap token is one line of text:
@@ -41,6 +42,9 @@ type bootstrap struct {
 	Token   string         `json:"token"`
 	Secret  secret         `json:"secret"`
 	Expires events.Instant `json:"expires"`
+	// Seed is of the key with which the bearer comes in to join, where the site's NATS lets only
+	// users in. It is another secret than Secret, because that one crosses the wire.
+	Seed secret `json:"seed,omitempty"`
 }
 
 // secret is text that logs and errors must not show.
@@ -114,8 +118,38 @@ func decodeToken(text string) (bootstrap, error) {
 	if err := checkURL(b.URL); err != nil {
 		return bad(err.Error())
 	}
+	if _, err := b.key(); err != nil {
+		return bad("its key cannot be read")
+	}
 	return b, nil
 }
+
+// key returns the key with which the bearer comes in; nil where everybody is let in.
+func (b bootstrap) key() (*keys.Key, error) {
+	if b.Seed == "" {
+		return nil, nil //nolint:nilnil // no key is a key for everybody
+	}
+	return keys.Parse([]byte(b.Seed))
+}
+
+// newEntry draws the key of a token, where the site's NATS lets only users in.
+func (s *Service) newEntry() (public string, seed secret, err error) {
+	if !s.node.Auth {
+		return "", "", nil
+	}
+	key, err := keys.New()
+	if err != nil {
+		return "", "", err
+	}
+	text, err := key.Seed()
+	if err != nil {
+		return "", "", fmt.Errorf("draw a key: %w", err)
+	}
+	return key.Public(), secret(text), nil
+}
+
+// isKey reports whether s is the public half of a key, or empty: none.
+func isKey(s string) bool { return s == "" || keys.IsPublic(s) }
 
 // isID reports whether s can be an id that a site drew.
 func isID(s string) bool {

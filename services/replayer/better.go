@@ -39,7 +39,7 @@ func (s *source) owns() bool { return s.candidate.primary || s.promoted.Load() }
 
 // appraise asks a source how it stands.
 func (s *source) appraise(ctx context.Context, name events.DirectoryName) error {
-	at, err := api.Call[api.Directory](ctx, s.talk.Conn(), api.DirectoryResolve, name)
+	at, err := api.Call[api.Directory](ctx, s.talk.Conn(), api.SharedResolve(name.Pool), name)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (f *follower) anyBeats(ctx context.Context, src *source, now candidate) boo
 		if peer.Peer == src.peer.Peer {
 			continue
 		}
-		w, err := dial(ctx, "tidemark replayer of "+f.service.deps.Node.Site.Name+", looking", peer.URL, f.log)
+		w, err := f.service.dial(ctx, ", looking", peer)
 		if err != nil {
 			continue
 		}

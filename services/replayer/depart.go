@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/api"
 	"tidemark/internal/bus"
+	"tidemark/internal/fault"
 )
 
 // errFollowsAgain says that a source need not be told any more that this site left.
@@ -96,7 +98,7 @@ func (f *follower) leave(ctx context.Context, last *source) {
 // sayLeft does so once. The connection to the source is made anew: the one that was followed
 // with has ended.
 func (f *follower) sayLeft(ctx context.Context, last *source) error {
-	w, err := dial(ctx, "tidemark leaving "+f.service.deps.Node.Site.Name, last.peer.URL, f.log)
+	w, err := f.service.dial(ctx, ", leaving", last.peer)
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func (f *follower) sayRemoved(ctx context.Context, src *source) error {
 	defer cancel()
 	for {
 		over, err := f.lastWord(bounded, src)
-		if errors.Is(err, bus.ErrNotFound) {
+		if fault.CodeOf(err) == fault.NotFound {
 			return nil // it is none there
 		}
 		if err == nil {
@@ -125,16 +127,22 @@ func (f *follower) sayRemoved(ctx context.Context, src *source) error {
 
 // lastWord returns the sequence of the source's last word on this client.
 func (f *follower) lastWord(ctx context.Context, src *source) (uint64, error) {
-	m, err := src.talk.Last(ctx, events.StreamPositions, events.PositionSubject(src.directory, f.service.clients.Self()))
-	return m.Sequence, err
+	reply, err := askSource[api.PositionLastReply](ctx, src, api.PositionLast, api.PositionLastRequest{Client: f.service.clients.Self()})
+	return reply.Sequence, err
 }
 
 // removeOver says that this client is none any more, if over is the last word on it;
 // [bus.ErrOvertaken] if it is not.
 func (f *follower) removeOver(ctx context.Context, src *source, over uint64) error {
-	_, err := src.talk.PublishOver(ctx, events.StreamPositions, over, &events.PositionCommitted{
-		Directory: src.directory, Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
-		State: events.ClientRemoved, At: events.InstantOf(time.Now()),
+	reply, err := askSource[api.PositionReportReply](ctx, src, api.PositionReport, api.PositionReportRequest{
+		Position: events.PositionCommitted{
+			Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Role: events.Slave,
+			State: events.ClientRemoved, At: events.InstantOf(time.Now()),
+		},
+		Over: over,
 	})
+	if reply.Overtaken {
+		return bus.ErrOvertaken
+	}
 	return err
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"tidemark/events"
 	"tidemark/internal/bus"
+	"tidemark/internal/peers"
 )
 
 const (
@@ -39,10 +41,20 @@ type wire struct {
 	ended context.Context //nolint:containedctx // what waits for an answer ends with it
 }
 
-// dial connects to a site. The first try that succeeds is the one.
-func dial(ctx context.Context, name, url string, log *slog.Logger) (*wire, error) {
+// dial connects to a peer, as this site. The first try that succeeds is the one.
+func (s *Service) dial(ctx context.Context, what string, peer events.PeerAdded) (*wire, error) {
+	options, err := s.deps.Dialer.Options(peer)
+	if err != nil {
+		return nil, err
+	}
+	name := "tidemark replayer of " + s.deps.Node.Site.Name + what
+	return dial(ctx, name, peer.URL, s.deps.Log, options...)
+}
+
+// dial connects to an address. The first try that succeeds is the one.
+func dial(ctx context.Context, name, url string, log *slog.Logger, options ...nats.Option) (*wire, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
-	tries := &tries{ctx: ctx, name: name, url: url, log: log, won: make(chan *wire), failed: make(chan error)}
+	tries := &tries{ctx: ctx, name: name, url: url, log: log, options: options, won: make(chan *wire), failed: make(chan error)}
 	defer tries.running.Wait()
 	defer cancel()
 	tries.begin()
@@ -55,7 +67,7 @@ func dial(ctx context.Context, name, url string, log *slog.Logger) (*wire, error
 			return won, nil
 		case err := <-tries.failed:
 			if underway--; underway == 0 { // it was refused: the caller waits
-				return nil, fmt.Errorf("connect to %s: %w", url, err)
+				return nil, fmt.Errorf("connect to %s: %w", url, peers.Refused(err, "the key of this site"))
 			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("connect to %s: %w", url, ctx.Err())
@@ -76,6 +88,7 @@ type tries struct {
 	ctx       context.Context //nolint:containedctx // of one call of dial
 	name, url string
 	log       *slog.Logger
+	options   []nats.Option
 	won       chan *wire
 	failed    chan error
 	running   sync.WaitGroup
@@ -83,7 +96,7 @@ type tries struct {
 
 func (t *tries) begin() {
 	t.running.Go(func() {
-		w, err := connect(t.ctx, t.name, t.url, t.log)
+		w, err := connect(t.ctx, t.name, t.url, t.log, t.options)
 		if err != nil {
 			select {
 			case t.failed <- err:
@@ -100,16 +113,16 @@ func (t *tries) begin() {
 }
 
 // connect tries once.
-func connect(ctx context.Context, name, url string, log *slog.Logger) (*wire, error) {
+func connect(ctx context.Context, name, url string, log *slog.Logger, options []nats.Option) (*wire, error) {
 	ended, end := context.WithCancel(context.Background())
 	d := &dialer{ctx: ctx, heard: new(atomic.Int64)}
 	b, err := bus.Connect(bus.Config{
 		Name: name, URL: url, Log: log, PullBytes: remotePullBytes,
-		Options: []nats.Option{
+		Options: append([]nats.Option{
 			nats.NoReconnect(), nats.Timeout(dialTime), nats.SetCustomDialer(d),
 			nats.PingInterval(pingAge), // an answer may have to wait behind much else
 			nats.ClosedHandler(func(*nats.Conn) { end() }),
-		},
+		}, options...),
 	})
 	if err == nil && !d.keep() {
 		b.Close()

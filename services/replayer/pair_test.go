@@ -40,10 +40,10 @@ func newParty(t testing.TB, name string, id events.DirectoryID) *party {
 	t.Helper()
 	p := &party{t: t, at: sitetest.Start(t, name), id: id}
 	stop, err := api.Serve(context.Background(), p.at.Bus.Conn(), p.at.Log,
-		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
+		api.On(api.SharedResolve("vms"), func(context.Context, events.DirectoryName) (api.Directory, error) {
 			return p.directory(), nil
 		}),
-		api.On(api.DirectoryList, func(context.Context, api.PoolFilter) ([]api.Directory, error) {
+		api.On(api.SharedList("vms"), func(context.Context, api.PoolFilter) ([]api.Directory, error) {
 			return []api.Directory{p.directory()}, nil
 		}))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/holder"
+	"tidemark/internal/peers"
 	"tidemark/internal/site"
 	"tidemark/internal/vfs"
 )
@@ -23,6 +24,7 @@ type Deps struct {
 	Node    site.Node
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // may be nil
+	Dialer  peers.Dialer          // how other sites are come in at
 	// JournalBytesMax bounds each directory's journal at this site, in bytes; zero is
 	// no bound.
 	JournalBytesMax int64

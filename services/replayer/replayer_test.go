@@ -46,7 +46,7 @@ func (o *origin) serve() {
 		o.stopServing()
 	}
 	stop, err := api.Serve(context.Background(), o.site.Bus.Conn(), o.site.Log, append(o.handlers(),
-		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
+		api.On(api.SharedResolve("vms"), func(context.Context, events.DirectoryName) (api.Directory, error) {
 			return api.Directory{ID: eastID, Pool: "vms", Path: "/prod", Role: events.Master}, nil
 		}))...)
 	if err != nil {

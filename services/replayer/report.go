@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tidemark/events"
@@ -35,7 +36,8 @@ func (f *follower) handlers(own *ownCopy) []api.Handler {
 		func(ctx context.Context, r api.VerifyRequest, tell func(api.Progress)) (api.Verified, error) {
 			return f.verify(ctx, own, r, tell)
 		})
-	return append(append(append(images.Handlers(), images.Refusals()...), source.Handlers()...), verify)
+	reports := holder.Reports{Bus: f.service.deps.Bus, Site: f.service.deps.Node.Site.UUID, Directory: f.id}
+	return slices.Concat(images.Handlers(), images.Refusals(), source.Handlers(), reports.Handlers(), []api.Handler{verify})
 }
 
 // journalState says how far this site's copy of the journal has come, and who follows it.

@@ -297,5 +297,6 @@ func (s *script) handlers() []api.Handler {
 		at := s.replica.Applied()
 		return api.Status{Position: at, Applied: at}, nil
 	})
-	return append(source().Handlers(), status)
+	reports := holder.Reports{Bus: s.at.Bus, Site: s.at.Node.Site.UUID, Directory: eastID}
+	return append(append(source().Handlers(), reports.Handlers()...), status)
 }

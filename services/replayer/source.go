@@ -186,17 +186,16 @@ func better(a, b *source) (follow, leave *source) {
 // ask connects to a peer that has the directory.
 func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, error) {
 	src := &source{peer: peer, rate: f.rate}
-	name := "tidemark replayer of " + f.service.deps.Node.Site.Name
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		src.bulk, err = dial(inner, name+", data", peer.URL, f.log)
+		src.bulk, err = f.service.dial(inner, ", data", peer)
 		if err == nil {
 			f.expect(inner, src)
 		}
 		return err
 	})
 	group.Go(func() (err error) {
-		if src.talk, err = dial(inner, name, peer.URL, f.log); err != nil {
+		if src.talk, err = f.service.dial(inner, "", peer); err != nil {
 			return err
 		}
 		inner, cancel := (&source{talk: src.talk}).during(inner, askTime) // bulk is being dialled
@@ -280,10 +279,7 @@ func askSource[Reply any](ctx context.Context, s *source, kind string, request a
 
 // report tells the source how far its client has come.
 func (s *source) report(ctx context.Context, position events.PositionCommitted) error {
-	ctx, cancel := s.during(ctx, askTime)
-	defer cancel()
-	position.Directory = s.directory
-	_, err := s.talk.Publish(ctx, events.StreamPositions, &position)
+	_, err := askSource[api.PositionReportReply](ctx, s, api.PositionReport, api.PositionReportRequest{Position: position})
 	return err
 }
 

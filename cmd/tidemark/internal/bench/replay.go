@@ -35,7 +35,7 @@ func Replay(ctx context.Context, o Options) ([]Result, error) {
 	}
 	defer east.stop()
 	stop, err := api.Serve(ctx, east.bus.Conn(), o.Log,
-		api.On(api.DirectoryResolve, func(context.Context, events.DirectoryName) (api.Directory, error) {
+		api.On(api.SharedResolve("bench"), func(context.Context, events.DirectoryName) (api.Directory, error) {
 			return api.Directory{ID: benchDirectory, Pool: "bench", Path: "/", Role: events.Master}, nil
 		}))
 	if err != nil {
