@@ -243,6 +243,10 @@ func fixtures() []fixture {
 			Directory: sampleID, Logged: sampleMark(), Safe: sampleMark(), At: sampleTime,
 			Origin: &Origin{Logged: sampleMark(), At: sampleTime, Age: 1500 * time.Millisecond},
 		}),
+		factFixture("head_passed_on_site", &HeadAdvanced{
+			Directory: sampleID, Logged: sampleMark(), Safe: sampleMark(), At: sampleTime,
+			Origin: &Origin{Logged: sampleMark(), At: sampleTime, Age: 1500 * time.Millisecond, Site: "east"},
+		}),
 		factFixture("position_held", &PositionCommitted{
 			Directory: sampleID, Client: "west.n1", Role: Slave, State: ClientConnected, Mark: sampleMark(), At: sampleTime,
 			Incarnation: "cafe", Epoch: 300,
@@ -345,20 +349,21 @@ func TestGolden(t *testing.T) {
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
 	want := map[string]bool{
-		"acquire_resync":    true,
-		"batch":             true,
-		"batch_all":         true,
-		"head_heard_source": true,
-		"head_passed_on":    true,
-		"lifecycle_derived": true,
-		"object":            true,
-		"object_layer":      true,
-		"object_same":       true,
-		"part":              true,
-		"peer_added_key":    true,
-		"token_created_key": true,
-		"position_held":     true,
-		"tag":               true,
+		"acquire_resync":      true,
+		"batch":               true,
+		"batch_all":           true,
+		"head_heard_source":   true,
+		"head_passed_on":      true,
+		"head_passed_on_site": true,
+		"lifecycle_derived":   true,
+		"object":              true,
+		"object_layer":        true,
+		"object_same":         true,
+		"part":                true,
+		"peer_added_key":      true,
+		"position_held":       true,
+		"tag":                 true,
+		"token_created_key":   true,
 	}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true

@@ -64,6 +64,8 @@ type Origin struct {
 	Logged Mark          `json:"logged"`
 	At     Instant       `json:"at"`  // by the primary's clock; zero: it was never heard
 	Age    time.Duration `json:"age"` // nanoseconds since it was heard
+	// Site is the primary's name; empty from an older program.
+	Site string `json:"site,omitempty"`
 }
 
 // HeadHeard says how far a follower knows its source to have been: it outlives the source

@@ -24,5 +24,9 @@ func longWork[Reply any](ctx context.Context, c *cli, name events.DirectoryName,
 	bar.unit = func(n uint64) string { return fmt.Sprintf("%d objects", n) }
 	bar.begin(stage)
 	defer bar.end()
-	return holdLong[Reply](ctx, s, d, c.timeout, request, body, func(p api.Progress) { bar.at(p.Objects, p.ObjectsTotal) })
+	return holdLong[Reply](ctx, s, d, c.timeout, request, body, func(p api.Progress) {
+		if p.ObjectsTotal > 0 { // else how much there is to do is not known yet
+			bar.at(p.Objects, p.ObjectsTotal)
+		}
+	})
 }

@@ -177,6 +177,9 @@ func (c Copy) Refusals() []api.Handler {
 			if c.Conflicts.Has(r.Image) {
 				return api.Nothing{}, c.Conflicts.Remove(r.Image)
 			}
+			if _, err := c.lookup(r.Image); err != nil && strings.Contains(r.Image, conflictInfix) {
+				return api.Nothing{}, err // it was removed before
+			}
 			return api.Nothing{}, refuse()
 		}),
 	}

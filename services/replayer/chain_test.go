@@ -68,6 +68,8 @@ func TestChainOfSites(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
 	source := c.north.lastSource()
+	primary := func() string { return must[api.Status](c.north, api.DirectoryStatus, api.Nothing{}).Primary }
+	sitetest.Eventually(t, "north knows a primary that it does not follow", func() bool { return primary() == "east" })
 	until := time.Now().Add(betterAge + 2*time.Second) // it has looked for a better one by then
 	for time.Now().Before(until) {
 		c.east.write("disk0", noise(8<<10), 1<<20)
@@ -100,9 +102,7 @@ func TestChainOfSites(t *testing.T) {
 	if c.north.lastSource() != source {
 		t.Error("north was set up anew when the site that it follows became primary")
 	}
-	sitetest.Eventually(t, "north knows its primary", func() bool {
-		return must[api.Status](c.north, api.DirectoryStatus, api.Nothing{}).Primary == "west"
-	})
+	sitetest.Eventually(t, "north knows its primary", func() bool { return primary() == "west" })
 	c.east.sameAs(c.west)
 }
 

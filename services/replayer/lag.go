@@ -70,11 +70,25 @@ func (f *follower) origin(own *ownCopy, now time.Time) *events.Origin {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := &events.Origin{Age: now.Sub(f.headAt)}
+	o := &events.Origin{Age: now.Sub(f.headAt), Site: f.primary()}
 	if f.head != nil {
 		o.Logged, o.At = f.head.Logged, f.head.At
 	}
 	return o
+}
+
+// primary names the site that owns the directory, as far as the source knows. It is called
+// under the lock.
+func (f *follower) primary() string {
+	switch {
+	case f.source == nil:
+		return ""
+	case f.source.owns():
+		return f.source.peer.Site
+	case f.unread != nil && f.unread.Origin != nil:
+		return f.unread.Origin.Site
+	}
+	return ""
 }
 
 // view takes a reading. It is called under the lock.

@@ -86,9 +86,8 @@ func (f *follower) described() api.Status {
 	if f.err != nil {
 		s.Error = f.err.Error()
 	}
-	if f.source != nil && f.source.owns() {
-		s.Primary, s.Owner = f.source.peer.Site, f.source.peer.Site
-	}
+	s.Primary = f.primary()
+	s.Owner = s.Primary
 	f.mu.Unlock()
 	if own == nil {
 		return s
