@@ -12,6 +12,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
+	"tidemark/internal/overview"
 )
 
 func newImage(c *cli) *cobra.Command {
@@ -44,8 +45,8 @@ func newImageCreate(c *cli) *cobra.Command {
 	return cmd
 }
 
-// createImage creates an image, and its directory first if there is none. A new
-// directory is given to a node, which takes a moment.
+// createImage creates an image, and its directory first if there is none. A new directory is
+// given to a node, which is waited for; one that its node cannot open is not.
 func (s *client) createImage(ctx context.Context, name events.ImageName, bytes, objectBytes uint64) (api.Image, error) {
 	d, err := call[api.Directory](ctx, s, api.DirectoryResolve, name.DirectoryName)
 	if fault.CodeOf(err) == fault.NotFound {
@@ -57,7 +58,11 @@ func (s *client) createImage(ctx context.Context, name events.ImageName, bytes, 
 	if err != nil {
 		return api.Image{}, err
 	}
-	return holdSettled[api.Image](ctx, s, d, untilDeadline, api.ImageCreate,
+	wait := settleTime
+	if d.Error == "" && d.State != overview.Mapped {
+		wait = untilDeadline
+	}
+	return holdSettled[api.Image](ctx, s, d, wait, api.ImageCreate,
 		api.ImageCreateRequest{Image: name.Image, Size: bytes, ObjectSize: objectBytes})
 }
 
