@@ -106,47 +106,34 @@ func (p Spread) uneven() bool {
 	return most > least+1
 }
 
-// overfull reports whether a node that has so many directories has more than its part. With
-// m of them over n nodes the part of m mod n nodes is one larger than that of the others, and
-// those that have it already are the ones which keep it: so no move is made but of a surplus.
+// better reports whether a directory of a weight is better off at the node that has the least
+// than where it is. Where directories are only counted, that is a surplus. Where they are weighed, what the directory leaves must stay
+// heavier than what it goes to, by more than the weights may waver without being told anew:
+// each move lowers the sum of the squares of what the nodes have. So nothing bounces.
+func (p Spread) better(from, to Share, weight uint64, by events.Balance) bool {
+	if by == events.BalanceCount {
+		return from.Directories >= to.Directories+2 && p.overfull(from.Directories)
+	}
+	nodes, total := p.live()
+	return from.Weight*uint64(nodes) > total && from.Weight > to.Weight+2*weight+2*(total/uint64(nodes)/marginPart)
+}
+
+// overfull reports whether a node with so many directories has a surplus. With m of them over
+// n nodes, m mod n nodes have one more than the others; those that have it already keep it.
 func (p Spread) overfull(directories int) bool {
-	nodes, total := 0, 0
+	nodes, total, full := 0, 0, 0
 	for _, h := range p {
-		if h.Alive {
-			nodes++
-			total += h.Directories
+		if !h.Alive {
+			continue
 		}
-	}
-	if nodes == 0 || directories <= total/nodes {
-		return false
-	}
-	if directories > total/nodes+1 {
-		return true
-	}
-	full := 0
-	for _, h := range p {
-		if h.Alive && h.Directories >= directories {
+		nodes++
+		total += h.Directories
+		if h.Directories >= directories {
 			full++
 		}
 	}
-	return full > total%nodes
-}
-
-// better reports whether a directory of a weight is better off at the node that has the least
-// than where it is. Where directories are only counted, that is a surplus. Where they are
-// weighed, what it leaves must stay heavier than what it goes to, by a margin: each such move
-// lowers the sum of the squares of what the nodes have, by more than the weights may waver
-// without being told anew. So nothing bounces.
-func (p Spread) better(from, to Share, weight uint64, by events.Balance) bool {
-	if by == events.BalanceCount {
-		return to.Directories+2 <= from.Directories && p.overfull(from.Directories)
-	}
-	nodes, total := p.live()
-	if nodes == 0 {
-		return false
-	}
-	margin := total / uint64(nodes) / marginPart
-	return from.Weight > to.Weight+2*weight+2*margin
+	part := total / nodes
+	return directories > part+1 || directories == part+1 && full > total%nodes
 }
 
 // marginPart is which part of a node's mean weight a move must win.

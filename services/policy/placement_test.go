@@ -38,6 +38,41 @@ func TestOnlyTheSurplusMoves(t *testing.T) {
 	}
 }
 
+// Whatever lies where: as many moves as an even spread needs, and no more.
+func TestNoMoreMovesThanNeeded(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		n := 2 + random.IntN(5)
+		f := newFleet(t)
+		have, total := make([]int, n), 0
+		for i := range n {
+			f.join(fmt.Sprintf("n%d", i))
+			have[i] = random.IntN(12)
+			for range have[i] {
+				f.track("p", total, total+1)
+				f.publish(events.StreamDirectories, &events.DirectoryMapped{
+					Directory: events.DirectoryID(fmt.Sprintf("p-%05d", total)), Pool: "p", Node: fmt.Sprintf("n%d", i), Role: events.Slave, Epoch: 1, At: f.now,
+				})
+				total++
+			}
+		}
+		f.settle()
+		f.pass(DefaultThrottle)
+		slices.SortFunc(have, func(a, b int) int { return b - a })
+		needed := 0
+		for i, h := range have {
+			part := total / n
+			if i < total%n {
+				part++
+			}
+			needed += max(0, h-part)
+		}
+		if f.moves != needed || spreadOf(f.counts(all)) > 1 {
+			t.Errorf("%v: %d moves, %d are needed; they end as %v", have, f.moves, needed, f.counts(all))
+		}
+	}
+}
+
 // directories 111: within the throttle a node that joins gets nothing; when it ends the
 // rebalance takes place without any further event. It is told from the log alone.
 func TestThrottleEndsByItself(t *testing.T) {
