@@ -173,6 +173,7 @@ func (c *Clients) find(id events.DirectoryID, name string) ([]events.PositionCom
 // publish says in which state a client is now.
 func (c *Clients) publish(ctx context.Context, b *bus.Bus, f events.PositionCommitted, state events.ClientState) error {
 	f.State, f.At = state, events.InstantOf(time.Now())
+	f.Incarnation, f.Epoch = "", 0 // it is not the client who says so
 	seq, err := b.Publish(ctx, events.StreamPositions, &f)
 	if err != nil {
 		return fmt.Errorf("client %s: %w", f.Client, err)

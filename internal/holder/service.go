@@ -29,6 +29,9 @@ type Service struct {
 	Clients *Clients
 	// Standings describes what is held now, without asking anybody.
 	Standings func() []api.Standing
+	// Ended is told the incarnation whose tenure of a directory was found to have ended; nil
+	// tells nobody. It has room for one.
+	Ended chan string
 }
 
 // Run has h told what to acquire and release until ctx ends. ready is called once it is

@@ -107,7 +107,11 @@ func (d *desk) run(ctx context.Context, r *request, c *call, before *call) {
 	}
 	log := d.log.With("directory", r.assignment.Directory, "operation", r.assignment.Operation, "epoch", r.assignment.Epoch)
 	log.Debug("control request", "kind", r.kind)
+	d.begins(r)
 	mark, quiesced, err := r.perform(ctx, d.holder)
+	if r.release != nil && err == nil {
+		d.isFree(r.assignment.Directory)
+	}
 	if ctx.Err() != nil {
 		return // the outcome says nothing about the directory: the agent ended
 	}
@@ -115,6 +119,33 @@ func (d *desk) run(ctx context.Context, r *request, c *call, before *call) {
 		log.Warn("control request failed", "kind", r.kind, "error", err)
 	}
 	c.answer = r.acknowledge(mark, quiesced, err)
+}
+
+// begins notes that a request is about to be carried out.
+func (d *desk) begins(r *request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.acquire != nil {
+		d.held[r.assignment.Directory] = r.acquire
+	}
+}
+
+// isFree notes that a directory was let go of.
+func (d *desk) isFree(id events.DirectoryID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.held, id)
+}
+
+// heldDirectories returns what may be held, in no order.
+func (d *desk) heldDirectories() []*events.AcquireRequested {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := make([]*events.AcquireRequested, 0, len(d.held))
+	for _, r := range d.held {
+		all = append(all, r)
+	}
+	return all
 }
 
 // finish makes the answer public, and forgets the oldest one.

@@ -15,26 +15,33 @@
 //     the answer of the one that was asked.
 //   - A request that was cut short by the end of the agent is not answered: the notifier
 //     answers for an instance that is gone.
+//   - An incarnation that is gone never comes back. The agent reads INSTANCES: when it finds
+//     that its incarnation was taken for dead there, or that another took its place, or a
+//     directory finds that it was fenced, then everything is let go of, and only after that
+//     the service is announced again, as a new incarnation.
+//
+// # An incarnation
+//
+//	            heard                    gone by the log, or fenced
+//	announced ─────────► held: requests ────────────────────────────► letting go
+//	    ▲                                                                 │ all is let go of
+//	    │ nobody else lives by the name                                   ▼
+//	    └──────────── a new incarnation ◄────────────────────────────── waiting
+//
+// Whoever was stopped (SIGSTOP, a link that was cut) for longer than the notifier's silence
+// finds the word on it in INSTANCES as soon as it goes on. If a notifier was wrong about it,
+// or two disagree, the price is that it lets go and begins anew; nothing is held twice. Of
+// two processes by one name the newer has it, and the older one waits until that is gone:
+// else each would end the other for ever.
 package instance
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
-	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"tidemark/events"
-	"tidemark/internal/bus"
 	"tidemark/internal/site"
-)
-
-const (
-	heartbeatEvery = time.Second
-	leaveTime      = 2 * time.Second
 )
 
 // Holder holds directories. The agent never calls it twice at a time for one directory.
@@ -54,67 +61,10 @@ type Holder interface {
 	Release(ctx context.Context, r *events.ReleaseRequested) (mark events.Mark, quiesced bool, err error)
 }
 
-// Run is the agent of one service of a node, until ctx ends. It returns an error only if
-// it could not start. When it returns nothing of the Holder runs any more, and the
-// notifier was told that the service left: a service therefore ends ctx after it has
-// closed its directories, or together with them.
-//
-//	          ┌ beat: each second, at a roll call, once when leaving
-//	Run ──────┤
-//	          └ desk: control requests, a goroutine each, in order per directory
-func Run(ctx context.Context, b *bus.Bus, node site.Node, service string, h Holder, log *slog.Logger) error {
-	log = log.With("service", service, "node", node.Name)
-	beat := func(leaving bool) {
-		err := b.Send(&events.Heartbeat{
-			Node: node.Name, Service: service, Incarnation: node.Incarnation, Data: node.DataID,
-			Leaving: leaving, At: events.InstantOf(time.Now()),
-		})
-		if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-			log.Warn("heartbeat not sent", "error", err)
-		}
-	}
-	desk := newDesk(node, service, h, log)
-	work, stopWork := context.WithCancel(ctx)
-	defer func() { stopWork(); desk.wait() }()
-
-	control, err := b.Conn().Subscribe(events.ControlSubject(node.Name, service), func(m *nats.Msg) { desk.take(work, m) })
-	if err != nil {
-		return fmt.Errorf("listen for control requests of %s at %s: %w", service, node.Name, err)
-	}
-	defer func() { _ = control.Unsubscribe() }() // fails only with the connection
-	rollCall, err := b.Conn().Subscribe(events.RollCallSubject, func(*nats.Msg) { beat(false) })
-	if err != nil {
-		return fmt.Errorf("listen for roll calls: %w", err)
-	}
-	// The subscription must stand at the server before anybody hears of the service:
-	// the first request would otherwise find no one.
-	if err := b.Conn().Flush(); err != nil {
-		return fmt.Errorf("announce %s at %s: %w", service, node.Name, err)
-	}
-	beat(false)
-	keepBeating(ctx, beat)
-
-	// A roll call must not be answered after the leave.
-	_ = rollCall.Unsubscribe()
-	_ = control.Unsubscribe()
-	stopWork()
-	desk.wait()
-	beat(true)
-	_ = b.Conn().FlushTimeout(leaveTime) // silence says the same, later
-	return nil
-}
-
-func keepBeating(ctx context.Context, beat func(leaving bool)) {
-	tick := time.NewTicker(heartbeatEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			beat(false)
-		case <-ctx.Done():
-			return
-		}
-	}
+// Fenceable is a [Holder] that finds out by itself that the log takes its word no more.
+type Fenceable interface {
+	// Fenced delivers the incarnation that found so.
+	Fenced() <-chan string
 }
 
 // desk takes control requests, keeps them in order and remembers the answers.
@@ -132,6 +82,8 @@ type desk struct {
 	calls  map[string]*call // by operation: under way, or answered lately
 	done   []string         // operations answered, oldest first
 	last   map[events.DirectoryID]*call
+	// held is what may be held: asked for, and not let go of.
+	held map[events.DirectoryID]*events.AcquireRequested
 	// refused counts requests that made no sense.
 	refused uint64
 }
@@ -154,6 +106,7 @@ func newDesk(node site.Node, service string, h Holder, log *slog.Logger) *desk {
 		slots: make(chan struct{}, parallelMax),
 		calls: map[string]*call{},
 		last:  map[events.DirectoryID]*call{},
+		held:  map[events.DirectoryID]*events.AcquireRequested{},
 	}
 }
 

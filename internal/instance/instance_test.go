@@ -85,6 +85,9 @@ func start(t *testing.T, h instance.Holder) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
+	if err := b.EnsureStreams(t.Context(), events.SiteStreams()); err != nil {
+		t.Fatal(err)
+	}
 	f := &fixture{t: t, bus: b}
 	if f.beats, err = b.Conn().SubscribeSync("tidemark.heartbeat.>"); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package tail
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -247,7 +248,11 @@ func (t *Tail) checkpoint(ctx context.Context) error {
 	}
 	t.mu.Unlock()
 	if moved && t.cfg.OnCommit != nil {
-		if err := t.cfg.OnCommit(ctx, mark); err != nil {
+		err := t.cfg.OnCommit(ctx, mark)
+		if errors.Is(err, ErrFenced) {
+			return err
+		}
+		if err != nil {
 			t.cfg.Logger.Warn("commit position not published", "error", err)
 		}
 	}

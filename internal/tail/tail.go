@@ -67,7 +67,8 @@ type Config struct {
 	// OnApplied is called with each message after it was applied, and perhaps others behind
 	// it, in order, before its memory may be used again. It may be nil.
 	OnApplied func(m events.JournalMessage)
-	// OnCommit is called after each checkpoint. It may be nil.
+	// OnCommit is called after each checkpoint, before the log is trimmed. [ErrFenced] ends
+	// the tail: it applies and trims nothing more. It may be nil.
 	OnCommit func(ctx context.Context, committed events.Mark) error
 	// TrimBelow returns the greatest position that no consumer needs any more. It may
 	// be nil: nothing is trimmed.

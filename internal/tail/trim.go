@@ -212,5 +212,9 @@ func (t *trimmer) connects(ctx context.Context, state bus.State, seq uint64, mar
 // only the log that the mark is from can tell.
 var ErrAhead = errors.New("the other copy is ahead of the journal")
 
+// ErrFenced is returned where the log does not take the word of who held a directory any
+// more: another may hold it now.
+var ErrFenced = errors.New("another node may hold the directory")
+
 // ErrTrimmed is returned when a log no longer holds what would continue a history.
 var ErrTrimmed = errors.New("the journal was trimmed past that position")

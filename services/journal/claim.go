@@ -69,8 +69,14 @@ func (l *life) mayClaim(reason events.TagReason) error {
 	return nil
 }
 
-// claimTag claims the tag after the log's end.
+// claimTag claims the tag after the log's end, as far as the caller knows it, unless this
+// node's tenure has ended. It is asked after that end is known: whoever was fenced later, and
+// replaced, claims behind an end that is none any more, and whoever was fenced before is
+// told so here. So a fenced node never takes a tag from its successor.
 func (l *life) claimTag(ctx context.Context, reason events.TagReason) error {
+	if err := l.committed(ctx, l.tail.Marks().Committed); err != nil {
+		return fmt.Errorf("claim a tag: %w", err)
+	}
 	self, err := site.Current(ctx, l.directory.service.deps.Bus)
 	if err != nil {
 		return err

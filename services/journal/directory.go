@@ -12,6 +12,7 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/holder"
 	"tidemark/internal/tail"
 )
 
@@ -28,6 +29,7 @@ type directory struct {
 	id      events.DirectoryID
 	name    events.DirectoryName
 	log     *slog.Logger
+	tenure  *holder.Tenure
 	cancel  context.CancelFunc
 	ended   chan struct{} // closed when run has returned
 	// closeErr is why the close could not make safe what was taken; known once ended.
@@ -51,6 +53,7 @@ func newDirectory(s *Service, r *events.AcquireRequested) *directory {
 		service:  s,
 		id:       r.Directory,
 		name:     name,
+		tenure:   s.shared.Tenure(r.Assignment),
 		log:      s.deps.Log.With("directory", name.String()),
 		ended:    make(chan struct{}),
 		state:    Closed,
@@ -86,9 +89,8 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 		case ctx.Err() != nil:
 			d.end(err)
 			return
-		case errors.Is(err, bus.ErrOvertaken):
-			d.enter(Fenced, fault.New(fault.Fenced, "another writer has taken the directory over: %w", err))
-			d.log.Error("fenced")
+		case errors.Is(err, bus.ErrOvertaken), errors.Is(err, tail.ErrFenced):
+			d.fenced(ctx, err)
 			<-ctx.Done()
 			return
 		}
@@ -103,6 +105,16 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 		}
 		wait = min(2*wait, reopenLast)
 	}
+}
+
+// fenced notes that the directory is another's now.
+func (d *directory) fenced(ctx context.Context, err error) {
+	if !errors.Is(err, tail.ErrFenced) {
+		err = fault.New(fault.Fenced, "another writer has taken the directory over: %w", err)
+	}
+	d.enter(Fenced, err)
+	d.log.Error("fenced", "error", err)
+	d.note(ctx, events.Fenced, events.Mark{}, err.Error())
 }
 
 // failed notes that a life has ended with an error.

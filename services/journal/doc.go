@@ -82,7 +82,8 @@
 //	restarting  FLUSHING_RESTART,       closed without a checkpoint, to be opened again at
 //	            RESTARTING_REPLAY       the last one
 //	failed      -                       the same, shown with its cause, tried more rarely
-//	fenced      -                       another writer has claimed a later tag
+//	fenced      -                       another writer has claimed a later tag, or policy has
+//	                                    fenced this node; from anywhere before stopping
 //
 // The second column is librbd's name. The table is in state.go. From opening, replaying,
 // flushing, restarting, failed and fenced a release leads to closing. Followers are served

@@ -68,6 +68,7 @@ func New(deps Deps) *Service {
 		deps: deps,
 		shared: holder.Service{
 			Name: events.ServiceJournal, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
+			Ended: make(chan string, 1),
 		},
 		clients:     clients,
 		started:     make(chan struct{}),
@@ -77,6 +78,9 @@ func New(deps Deps) *Service {
 	s.metrics = newMetrics(deps.Metrics, s)
 	return s
 }
+
+// Fenced implements [instance.Fenceable].
+func (s *Service) Fenced() <-chan string { return s.shared.Ended }
 
 // Ready is closed when the service can be told to acquire directories.
 func (s *Service) Ready() <-chan struct{} { return s.started }
@@ -107,6 +111,7 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	if r.Role != events.Master {
 		return events.Mark{}, fault.New(fault.Usage, "the journal service holds masters, not a %s", r.Role)
 	}
+	s.endFenced(r.Directory)
 	d := s.start(r)
 	life, err := d.ready(ctx)
 	if err == nil {
@@ -123,6 +128,7 @@ func (s *Service) start(r *events.AcquireRequested) *directory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.directories[r.Directory]; d != nil {
+		d.tenure.Renew(r.Assignment)
 		return d
 	}
 	d := newDirectory(s, r)
@@ -135,6 +141,16 @@ func (s *Service) start(r *events.AcquireRequested) *directory {
 	}
 	s.running.Go(func() { d.run(ctx, reason) })
 	return d
+}
+
+// endFenced lets go of what an earlier assignment left behind that was fenced.
+func (s *Service) endFenced(id events.DirectoryID) {
+	s.mu.Lock()
+	d := s.directories[id]
+	s.mu.Unlock()
+	if d != nil && d.tenure.Over() {
+		_ = s.stop(d) // what it could not make safe, its successor has not seen either
+	}
 }
 
 // stop ends a directory and waits for it. It returns an error if what was taken could not
@@ -166,7 +182,7 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 	var mark events.Mark
 	var err error
 	if r.Demote {
-		if mark, err = s.demote(ctx, r.Directory, name); err != nil {
+		if mark, err = s.demote(ctx, r.Assignment, name); err != nil {
 			return mark, false, err
 		}
 	}
@@ -182,10 +198,8 @@ func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (even
 }
 
 // demote ends this site's ownership in the journal: a tag that nobody owns.
-func (s *Service) demote(ctx context.Context, id events.DirectoryID, name events.DirectoryName) (events.Mark, error) {
-	d := newDirectory(s, &events.AcquireRequested{
-		Assignment: events.Assignment{Directory: id}, Pool: name.Pool, Path: name.Path,
-	})
+func (s *Service) demote(ctx context.Context, a events.Assignment, name events.DirectoryName) (events.Mark, error) {
+	d := newDirectory(s, &events.AcquireRequested{Assignment: a, Pool: name.Pool, Path: name.Path})
 	mark, err := d.demote(ctx)
 	if err != nil {
 		return mark, fmt.Errorf("demote %s: %w", name, err)

@@ -237,9 +237,7 @@ func (l *life) applied(m events.JournalMessage) {
 
 // committed announces the replica's commit position.
 func (l *life) committed(ctx context.Context, mark events.Mark) error {
-	own := l.ownPosition(mark)
-	_, err := l.directory.service.deps.Bus.Publish(ctx, events.StreamPositions, &own)
-	return err
+	return l.directory.tenure.Announce(ctx, l.ownPosition(mark))
 }
 
 func (l *life) ownPosition(mark events.Mark) events.PositionCommitted {

@@ -9,8 +9,8 @@ import (
 // journalStates is the table of doc.go: from each state, where it may lead.
 const journalStates = `
 closed     opening
-opening    replaying restarting failed closing
-replaying  flushing restarting failed closing
+opening    replaying restarting failed fenced closing
+replaying  flushing restarting failed fenced closing
 flushing   ready restarting failed fenced closing
 ready      importing stopping restarting failed fenced
 importing  ready stopping restarting failed fenced

@@ -35,25 +35,15 @@ func NewRoster(silence time.Duration, now time.Time) *Roster {
 	return &Roster{silence: silence, heard: map[Key]sighting{}, last: now}
 }
 
-// Heard notes a heartbeat, unless it comes from an incarnation that was superseded and
-// whose successor beats: of two processes by one name the newer stays. Once that one is
-// gone, the older is taken back if it goes on beating: it is all that is left.
+// Heard notes a heartbeat, unless it comes from an incarnation that is gone by the log: its
+// agent finds that there, and comes back with another.
 func (r *Roster) Heard(s *State, h *events.Heartbeat, now time.Time) {
 	k := Key{h.Node, h.Service}
-	known := s.Instances[k]
-	before, heard := r.heard[k]
-	switch {
-	case !heard && len(r.heard) >= instancesMax:
-		return
-	case known.superseded(h.Incarnation) && (known.Alive || heard && !known.superseded(before.incarnation) && r.beats(before, now)):
+	_, heard := r.heard[k]
+	if s.Instances[k].gone(h.Incarnation) || !heard && len(r.heard) >= instancesMax {
 		return
 	}
 	r.heard[k] = sighting{h.Incarnation, now, h.Leaving}
-}
-
-// beats reports whether an incarnation was heard lately and is not leaving.
-func (r *Roster) beats(s sighting, now time.Time) bool {
-	return !s.leaving && now.Sub(s.at) <= r.silence
 }
 
 // Refresh gives everybody a fresh grace: this process could not have heard them.
@@ -73,11 +63,14 @@ func (r *Roster) Decide(s *State, now time.Time) []events.Fact {
 	}
 	r.last = now
 	for k, i := range s.Instances {
-		// Another notifier may have added an incarnation whose heartbeats were passed over
-		// here: it must not be taken for silent because the one before it is.
+		// Another notifier may have added an incarnation that was not heard here yet: it must
+		// not be taken for silent because the one before it is, nor that for a new one.
 		heard, ok := r.heard[k]
-		if i.Alive && (!ok || heard.incarnation != i.Incarnation && !r.beats(heard, now)) {
+		switch {
+		case i.Alive && (!ok || i.gone(heard.incarnation)):
 			r.heard[k] = sighting{i.Incarnation, now, false}
+		case i.gone(heard.incarnation):
+			delete(r.heard, k)
 		}
 	}
 	var facts []events.Fact

@@ -64,7 +64,8 @@ func (e *ear) ticks(t *testing.T, from, to float64) {
 	}
 }
 
-// directories 89.
+// directories 89. An incarnation that was taken for dead, or that another one took the place
+// of, never comes back, however much it beats.
 func TestComeAndGo(t *testing.T) {
 	e := newEar()
 	e.expect(t, 0, "")
@@ -73,93 +74,85 @@ func TestComeAndGo(t *testing.T) {
 	e.ticks(t, 1.5, 11)
 	e.expect(t, 11.5, "-1 silent")
 	e.ticks(t, 12, 15)
-	e.hear(15, "1", false) // it was only slow
-	e.expect(t, 15, "+1")
+	e.hear(15, "1", false) // it was only slow: its agent will come back with another
+	e.expect(t, 15, "")
 	e.hear(16, "2", false)
 	e.expect(t, 16, "+2")
-	e.hear(17, "1", false) // late, or a second process of the same name
+	e.hear(16.5, "3", false)
+	e.expect(t, 16.5, "+3")
+	e.hear(17, "2", false) // late, or a second process of the same name
 	e.expect(t, 17, "")
-	e.hear(18, "2", true)
-	e.expect(t, 18, "-2 left")
-	e.ticks(t, 18.5, 40)
-	e.hear(40, "3", false)
-	e.hear(40, "3", true) // came and went between two ticks
+	e.hear(18, "3", true)
+	e.expect(t, 18, "-3 left")
+	for at := 18.5; at < 40; at += 0.5 {
+		e.hear(at, "1", false)
+		e.hear(at, "2", false)
+		e.hear(at, "3", false)
+		e.expect(t, at, "")
+	}
+	e.hear(40, "4", false)
+	e.hear(40, "4", true) // came and went between two ticks
 	e.expect(t, 40, "")
 	if n := len(e.roster.heard); n != 0 {
 		t.Errorf("%d instances are remembered for nothing", n)
 	}
 }
 
-// Two processes by one name: the newer stays while both beat. The older is taken back
-// once the newer has left or fallen silent, and is then followed like any other.
-func TestSupersededIsTakenBack(t *testing.T) {
-	for _, end := range []string{reasonLeft, reasonSilent} {
-		e := newEar()
-		at := 1.0
-		both := func(until float64, beating ...string) {
-			for ; at < until; at += 0.5 {
-				for _, incarnation := range beating {
-					e.hear(at, incarnation, false)
-				}
-				e.expect(t, at, "")
-			}
-		}
-		e.hear(0, "1", false)
-		e.expect(t, 0, "+1")
-		e.hear(0.5, "2", false)
-		e.expect(t, 0.5, "+2")
-		both(30, "1", "2")
-		if end == reasonLeft {
-			e.hear(at, "2", true)
-		} else {
-			both(39.5, "1") // the last of 2 was heard at 29.5
-			at = 40
-		}
-		e.expect(t, at, "-2 "+end)
-		at += 0.5
-		e.hear(at, "1", false)
-		e.expect(t, at, "+1")
-		// The other way round now: 2 is the former one.
-		both(80, "2", "1")
-		e.hear(at, "1", true)
-		e.expect(t, at, "-1 left")
-		if end == reasonLeft {
-			e.ticks(t, at+0.5, at+20) // both are gone, and nothing brings them back
-			continue
-		}
-		e.hear(at, "2", false)
-		e.expect(t, at, "+2")
-	}
+// directories 89: with a silence of 30 s, 29 s are none, nor are 30; more is, once.
+func TestSilenceThreshold(t *testing.T) {
+	e := newEar()
+	e.roster = NewRoster(30*time.Second, e.at(0))
+	e.hear(0, "1", false)
+	e.expect(t, 0, "+1")
+	e.ticks(t, 0.5, 29)
+	e.hear(29, "1", false)
+	e.ticks(t, 29.5, 59)
+	e.expect(t, 59.5, "-1 silent")
+	e.ticks(t, 60, 120)
 }
 
-// One that starts is preferred to a former one that beats as well.
-func TestSuccessorIsPreferred(t *testing.T) {
+// directories 91: who hangs delays nobody else's detection.
+func TestSilenceOfOneOfMany(t *testing.T) {
 	e := newEar()
-	for _, incarnation := range []string{"1", "2"} {
-		e.state.Evolve(1, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: incarnation})
+	hear := func(at float64, node string) {
+		e.roster.Heard(e.state, &events.Heartbeat{Node: node, Service: "journal", Incarnation: node}, e.at(at))
 	}
-	e.hear(1, "2", true)
-	e.expect(t, 1, "-2 left")
-	e.hear(1.5, "3", false)
-	e.hear(1.5, "1", false)
-	e.expect(t, 1.5, "+3")
+	hear(0, "a")
+	hear(0, "b")
+	e.expect(t, 0, "+a, +b")
+	hear(3, "b")
+	for at := 0.5; at <= 10; at += 0.5 {
+		hear(at, "c")
+		if got := e.tick(at); got != "" && got != "+c" {
+			t.Errorf("at %v s: %q", at, got)
+		}
+	}
+	hear(10.5, "c")
+	e.expect(t, 10.5, "-a silent")
+	hear(13, "c")
+	e.expect(t, 13, "")
+	e.expect(t, 13.5, "-b silent")
+}
+
+// Another notifier's word counts at once: whom it removed is not taken back here, and whom
+// it added is given time to be heard.
+func TestTwoRosters(t *testing.T) {
+	e := newEar()
+	e.hear(0, "1", false)
+	e.expect(t, 0, "+1")
+	e.state.Evolve(2, &events.InstanceRemoved{Node: "a", Service: "journal", Incarnation: "1"})
+	e.hear(1, "1", false)
+	e.expect(t, 1, "")
+	e.state.Evolve(3, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: "2"})
 	e.hear(2, "1", false)
-	e.expect(t, 2, "")
-}
-
-// What another notifier took back is given time to be heard here.
-func TestTakenBackElsewhere(t *testing.T) {
-	e := newEar()
-	for _, incarnation := range []string{"1", "2"} {
-		e.state.Evolve(1, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: incarnation})
-	}
-	e.hear(0, "2", false)
-	e.ticks(t, 0, 10)
-	e.hear(10, "1", false) // passed over
-	e.state.Evolve(2, &events.InstanceRemoved{Node: "a", Service: "journal", Incarnation: "2"})
-	e.state.Evolve(3, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: "1"})
-	e.ticks(t, 10.5, 20.5)
-	e.expect(t, 21, "-1 silent")
+	e.ticks(t, 2, 12)
+	e.expect(t, 12.5, "-2 silent")
+	// An older notifier took incarnations back: its word stands.
+	e.state.Evolve(5, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: "1"})
+	e.hear(13, "1", false)
+	e.expect(t, 13, "")
+	e.hear(14, "2", false)
+	e.expect(t, 14, "")
 }
 
 // A notifier that starts, that was stopped, or that could not hear, gives everybody a
@@ -187,11 +180,11 @@ func TestManyNames(t *testing.T) {
 	if n := len(e.roster.heard); n != instancesMax {
 		t.Errorf("%d instances are listened to, want %d", n, instancesMax)
 	}
-	for i := range 3 * supersededMax {
+	for i := range 3 * formerMax {
 		e.state.Evolve(1, &events.InstanceAdded{Node: "a", Service: "journal", Incarnation: fmt.Sprint(i)})
 	}
-	if n := len(e.state.Instances[Key{"a", "journal"}].Superseded); n != supersededMax {
-		t.Errorf("%d former incarnations are remembered, want %d", n, supersededMax)
+	if n := len(e.state.Instances[Key{"a", "journal"}].Former); n != formerMax {
+		t.Errorf("%d former incarnations are remembered, want %d", n, formerMax)
 	}
 }
 

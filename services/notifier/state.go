@@ -17,14 +17,14 @@ type Instance struct {
 	// Silent is when it was taken for dead because it was not heard; zero while it is
 	// alive, and for one that left.
 	Silent events.Instant
-	// Superseded holds incarnations that another one took the place of, oldest first:
-	// a late heartbeat of theirs must not bring them back while that one lives.
-	Superseded []string
+	// Former holds incarnations that are gone, oldest first: they left, fell silent, or
+	// another one took their place. None comes back: what it held was given on.
+	Former []string
 }
 
 const (
-	supersededMax = 16   // incarnations remembered for each instance
-	instancesMax  = 4096 // instances listened to
+	formerMax    = 16   // former incarnations remembered for each instance
+	instancesMax = 4096 // instances listened to
 )
 
 // Request is an acquire or release that nobody has acknowledged yet.
@@ -54,14 +54,7 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 	case *events.InstanceAdded:
 		s.added(f)
 	case *events.InstanceRemoved:
-		k := Key{f.Node, f.Service}
-		if i, ok := s.Instances[k]; ok && i.Incarnation == f.Incarnation {
-			i.Alive = false
-			if f.Reason == reasonSilent {
-				i.Silent = f.At
-			}
-			s.Instances[k] = i
-		}
+		s.removed(f)
 	case *events.AcquireRequested:
 		s.requested(Request{seq, f.Assignment, f})
 	case *events.ReleaseRequested:
@@ -75,23 +68,39 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 
 func (s *State) added(f *events.InstanceAdded) {
 	k := Key{f.Node, f.Service}
-	old, known := s.Instances[k]
-	i := Instance{Incarnation: f.Incarnation, Alive: true, Since: f.At, Superseded: old.Superseded}
-	if known && old.Incarnation != f.Incarnation {
-		i.Superseded = append(slices.Clone(old.Superseded), old.Incarnation)
-		// One that was taken back is no former one any more.
-		i.Superseded = slices.DeleteFunc(i.Superseded, func(former string) bool { return former == f.Incarnation })
-		if extra := len(i.Superseded) - supersededMax; extra > 0 {
-			i.Superseded = i.Superseded[extra:]
-		}
+	i := s.Instances[k]
+	if i.Alive && i.Incarnation != f.Incarnation {
+		i.retire(i.Incarnation)
 	}
+	// An older notifier took incarnations back: the log's last word counts.
+	i.Former = slices.DeleteFunc(slices.Clone(i.Former), func(former string) bool { return former == f.Incarnation })
+	i.Incarnation, i.Alive, i.Since, i.Silent = f.Incarnation, true, f.At, 0
 	s.Instances[k] = i
 }
 
-// superseded reports whether another incarnation took the place of one.
-func (i Instance) superseded(incarnation string) bool {
-	return slices.Contains(i.Superseded, incarnation)
+func (s *State) removed(f *events.InstanceRemoved) {
+	k := Key{f.Node, f.Service}
+	i, known := s.Instances[k]
+	if known && i.Incarnation == f.Incarnation && i.Alive {
+		i.Alive = false
+		if f.Reason == reasonSilent {
+			i.Silent = f.At
+		}
+		i.retire(f.Incarnation)
+		s.Instances[k] = i
+	}
 }
+
+// retire remembers that an incarnation is gone.
+func (i *Instance) retire(incarnation string) {
+	i.Former = append(slices.Clone(i.Former), incarnation)
+	if extra := len(i.Former) - formerMax; extra > 0 {
+		i.Former = i.Former[extra:]
+	}
+}
+
+// gone reports whether an incarnation lived once, and does not come back.
+func (i Instance) gone(incarnation string) bool { return slices.Contains(i.Former, incarnation) }
 
 func (s *State) requested(r Request) {
 	d := r.Assignment.Directory

@@ -80,8 +80,9 @@ func TestNodeStartsAgain(t *testing.T) {
 	}
 }
 
-// A node falls silent with a request under way: another takes over, with a higher epoch;
-// the silent one comes back and is asked to let go. directories 101, 134.
+// A node is taken for dead: it is fenced and another takes over, with a higher epoch. It
+// goes on, finds that, lets go of everything, and comes back only then, as a new
+// incarnation. directories 81, 101, 134, 143.
 func TestSilentNode(t *testing.T) {
 	w := newWorld(t, "east")
 	w.startPolicy()
@@ -95,18 +96,32 @@ func TestSilentNode(t *testing.T) {
 	if d.Node != "a" {
 		t.Fatalf("created: %+v", d)
 	}
+	letGo := make(chan struct{})
+	a.set(nil, func(*events.ReleaseRequested) (bool, error) { <-letGo; return true, nil })
 	w.both("b", "inc-b", b)
 	w.eventually("b is known", func() bool { return w.count(events.StreamInstances, "instance_added") == 4 })
 	// What the notifier would say, had it not heard a for too long: the agent itself
 	// goes on, as a stopped process does when it is continued.
 	w.publish(events.StreamInstances, &events.InstanceRemoved{Node: "a", Service: events.ServiceJournal, Incarnation: "inc-a", Reason: "silent"})
 	w.eventually("b holds it", func() bool { d = w.state(name); return d.Node == "b" && d.Epoch == 2 })
-	w.eventually("a was asked to let go", func() bool {
+	w.eventually("a lets go", func() bool {
 		return reflect.DeepEqual(a.log(), []string{"acquire /db master -", "release /db master"})
 	})
+	if n := w.count(events.StreamInstances, "instance_added"); n != 4 {
+		t.Errorf("a was added again before it had let go: %d were added", n)
+	}
+	close(letGo)
+	w.eventually("a is back", func() bool { return w.count(events.StreamInstances, "instance_added") == 5 })
+	back := w.facts(events.StreamInstances)
+	if f := back[len(back)-1].(*events.InstanceAdded); f.Node != "a" || f.Incarnation == "inc-a" {
+		t.Errorf("it came back as %+v", f)
+	}
 	w.awaitState(name, "mapped", events.Master)
 	if got := b.log(); len(got) != 1 {
 		t.Errorf("b was asked %q", got)
+	}
+	if got := w.count(events.StreamDirectories, "directory_fenced"); got != 1 {
+		t.Errorf("fenced %d times", got)
 	}
 }
 

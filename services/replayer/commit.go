@@ -6,13 +6,18 @@ import (
 	"time"
 
 	"tidemark/events"
+	"tidemark/internal/tail"
 )
 
 // committed announces the copy's commit position at both sites. The source is told on
-// a best effort: it learns the next one.
+// a best effort: it learns the next one; and only if this site's log has taken it, so that
+// a node which was fenced tells it nothing more. [tail.ErrFenced] says that this one was.
 func (f *follower) committed(ctx context.Context, mark events.Mark) error {
 	position := f.position(mark)
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
+	err := f.tenure.Announce(ctx, position)
+	if errors.Is(err, tail.ErrFenced) {
+		return err
+	}
 	f.mu.Lock()
 	src := f.source
 	f.mu.Unlock()

@@ -47,6 +47,5 @@ func (f *follower) reconnected(ctx context.Context) error {
 	f.disconnected.Store(false)
 	position := f.position(events.Mark{})
 	position.Registered = true
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &position)
-	return err
+	return f.tenure.Announce(ctx, position)
 }

@@ -13,6 +13,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
+	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 	"tidemark/internal/tail"
 )
@@ -34,6 +35,7 @@ type follower struct {
 	name    events.DirectoryName
 	asked   request // the newest resync that is in force
 	log     *slog.Logger
+	tenure  *holder.Tenure
 	cancel  context.CancelFunc
 	// disconnected is set once the owner's journal waits for this copy no more.
 	disconnected atomic.Bool
@@ -89,6 +91,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		name:    name,
 		asked:   request{r.Resync, r.KeepRefused},
 		log:     s.deps.Log.With("directory", name.String()),
+		tenure:  s.shared.Tenure(r.Assignment),
 		opened:  make(chan struct{}),
 		ended:   make(chan struct{}),
 		state:   Stopped,
@@ -132,6 +135,10 @@ func (f *follower) run(ctx context.Context) {
 			continue
 		}
 		f.enter(Errored, err)
+		if f.tenure.Over() {
+			f.fenced(ctx, err)
+			break
+		}
 		if errors.Is(err, errStartOver) || errors.Is(err, replica.ErrAstray) {
 			f.log.Warn("the first sync starts over", "error", err)
 			if err := replica.Destroy(f.service.deps.FS, f.folder()); err == nil {
@@ -157,6 +164,17 @@ func (f *follower) run(ctx context.Context) {
 		f.enter(Stopped, err)
 	}
 	f.enter(Stopped, nil)
+}
+
+// fenced says that another node may have the directory now: nothing is followed, applied or
+// said here any more. It is shown until the agent lets go of it, or it is acquired anew.
+func (f *follower) fenced(ctx context.Context, err error) {
+	f.enter(Errored, err)
+	f.log.Error("fenced", "error", err)
+	f.note(ctx, events.Fenced, err.Error())
+	if f.everOpened() {
+		<-ctx.Done()
+	}
 }
 
 // closed notes that the copy could not be let go of in order. What its journal holds is
@@ -242,7 +260,7 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
-		if errors.Is(err, errStartOver) || errors.Is(err, errRewound) {
+		if errors.Is(err, errStartOver) || errors.Is(err, errRewound) || f.tenure.Over() {
 			return err
 		}
 		if errors.Is(err, errDisconnected) {

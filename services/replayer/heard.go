@@ -51,8 +51,7 @@ func (f *follower) lastHeard() events.HeadHeard {
 func (f *follower) publishHead(ctx context.Context, fact events.HeadHeard) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
 	defer cancel()
-	_, err := f.service.deps.Bus.Publish(ctx, events.StreamPositions, &fact)
-	return err
+	return f.tenure.Publish(ctx, &fact)
 }
 
 // recallHead brings back what an earlier process has heard of the source.

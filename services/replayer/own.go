@@ -50,6 +50,9 @@ func (o *ownCopy) complete() bool { return o.replica.Consistent() && o.replayed.
 // open opens this node's copy, an empty one if there is none, and its journal.
 func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	deps := f.service.deps
+	if err := f.tenure.Check(ctx); err != nil {
+		return nil, err
+	}
 	if err := f.service.shared.Replace(deps.FS, f.id, f.name); err != nil {
 		return nil, err
 	}

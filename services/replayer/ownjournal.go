@@ -26,6 +26,9 @@ func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Lo
 	if begins, err := atBeginning(ctx, log); begins || err != nil {
 		return log, err
 	}
+	if err := f.tenure.Check(ctx); err != nil { // another may write to it by now
+		return nil, err
+	}
 	f.log.Warn("the copy that was here is gone; its journal is of no use and is dropped")
 	if err := deps.Bus.RemoveLog(ctx, stream.Name); err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ func New(deps Deps) *Service {
 		deps: deps,
 		shared: holder.Service{
 			Name: events.ServiceReplayer, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
+			Ended: make(chan string, 1),
 		},
 		clients:   clients,
 		started:   make(chan struct{}),
@@ -72,6 +73,9 @@ func New(deps Deps) *Service {
 	s.metrics = newMetrics(deps.Metrics, s)
 	return s
 }
+
+// Fenced implements [instance.Fenceable].
+func (s *Service) Fenced() <-chan string { return s.shared.Ended }
 
 // Ready is closed when the service can be told to acquire directories.
 func (s *Service) Ready() <-chan struct{} { return s.started }
@@ -122,12 +126,13 @@ func (s *Service) Acquire(ctx context.Context, r *events.AcquireRequested) (even
 	}
 }
 
-// endOutdated ends a follower that was not told of a resync which is asked for.
+// endOutdated ends a follower that was not told of a resync which is asked for, or that was
+// fenced.
 func (s *Service) endOutdated(r *events.AcquireRequested) {
 	s.mu.Lock()
 	f := s.followers[r.Directory]
 	s.mu.Unlock()
-	if f == nil || f.asked.number >= r.Resync {
+	if f == nil || f.asked.number >= r.Resync && !f.tenure.Over() {
 		return
 	}
 	f.cancel()
@@ -140,6 +145,7 @@ func (s *Service) start(r *events.AcquireRequested) *follower {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f := s.followers[r.Directory]; f != nil {
+		f.tenure.Renew(r.Assignment)
 		return f
 	}
 	f := newFollower(s, r)

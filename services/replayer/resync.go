@@ -81,7 +81,7 @@ func (f *follower) resync(ctx context.Context, old *donor) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // the end of ctx is how it ends
-		case errors.Is(err, errReplaced):
+		case errors.Is(err, errReplaced), f.tenure.Over():
 			return err
 		case f.useless(err):
 			f.log.Warn("the resync starts over", "error", err)
@@ -125,6 +125,9 @@ func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
 	next.tail = tail.New(tail.Config{
 		Replica: fresh, Log: src.journal, Logger: f.log,
 		OnCommit: func(ctx context.Context, mark events.Mark) error {
+			if err := f.tenure.Check(ctx); err != nil {
+				return err
+			}
 			if err := src.report(ctx, f.position(mark)); err != nil { // it learns the next one
 				f.log.Debug("commit position of the new copy not published", "error", err)
 			}
