@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // longVariable makes the tests with a random course run for about that long.
@@ -42,7 +44,7 @@ func buildAndRun(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder: best effort
 	tidemark = filepath.Join(dir, "tidemark")
 	args := []string{"build", "-o", tidemark}
-	if raceDetector {
+	if sitetest.RaceDetector {
 		args = append(args, "-race")
 	}
 	build := exec.Command("go", append(args, "tidemark/cmd/tidemark")...)

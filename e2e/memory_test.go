@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // residentKiB reads how much memory a process has in use, and had at most.
@@ -32,7 +34,7 @@ func residentKiB(t *testing.T, p *process) (now, most int) {
 // TestIdleMemory measures a site with a hundred directories that nobody uses.
 func TestIdleMemory(t *testing.T) {
 	t.Parallel()
-	if raceDetector {
+	if sitetest.RaceDetector {
 		t.Skip("the race detector takes memory of its own")
 	}
 	const directories, limitKiB, idle = 100, 300 << 10, 10 * time.Second

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 // Memory that a site may hold under a writer, in KiB: what it takes idle, and twice
@@ -23,7 +25,7 @@ func TestMemoryUnderPressure(t *testing.T) {
 	if err != nil {
 		t.Skip("set TIDEMARK_PRESSURE to how long to write")
 	}
-	if raceDetector {
+	if sitetest.RaceDetector {
 		t.Skip("the race detector takes memory of its own")
 	}
 	need(t, "fio")

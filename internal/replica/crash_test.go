@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tidemark/events"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -123,7 +124,7 @@ func (c *crasher) compact() error {
 }
 
 func TestCrashAnywhere(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range sitetest.Rounds(uint64(30)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 2))
@@ -219,7 +220,7 @@ var errInjected = errors.New("injected")
 // TestFailedIO fails every single operation of a run, one per run.
 func TestFailedIO(t *testing.T) {
 	kinds := []vfs.OpKind{vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpCreate, vfs.OpPunchHole, vfs.OpZeroRange, vfs.OpWriteback}
-	for seed := range uint64(2) {
+	for seed := range sitetest.Rounds(uint64(2)) {
 		for _, kind := range kinds {
 			t.Run(fmt.Sprintf("%s/%d", kind, seed), func(t *testing.T) {
 				t.Parallel()

@@ -5,13 +5,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
 // The note survives power loss as soon as it was made, and is gone as soon as it was taken
 // back. One that is damaged is none.
 func TestDueNoteSurvivesPowerLoss(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range sitetest.Rounds(uint64(20)) {
 		rng := rand.New(rand.NewPCG(seed, 21))
 		fsys, dir := vfs.NewCrash(vfs.OS(), nil), filepath.Join(memDir(t), "r")
 		r := create1(t, fsys, dir)

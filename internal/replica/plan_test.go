@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"tidemark/events"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -75,7 +76,7 @@ func history(rng *rand.Rand, messages int) *journal {
 // step after the other, as several steps at once, and those once more with everything
 // staged before: memory, metadata and content are the same in all, and the model's.
 func TestStepsAreSerial(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range sitetest.Rounds(uint64(200)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			j := history(rand.New(rand.NewPCG(seed, 11)), 60)

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -156,7 +157,7 @@ func TestCreateOpenDestroy(t *testing.T) {
 }
 
 func TestApplyMatchesModel(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range sitetest.Rounds(uint64(40)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			applyRandom(t, rand.New(rand.NewPCG(seed, 1)))

@@ -12,6 +12,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -215,7 +216,7 @@ func TestDamagedNoteOfResyncs(t *testing.T) {
 // the same imprint in both has the same content. Versions alone would not tell.
 func TestImprintsTellMergedLayers(t *testing.T) {
 	misleading := 0
-	for seed := range uint64(20) {
+	for seed := range sitetest.Rounds(uint64(20)) {
 		j := newJournal(rand.New(rand.NewPCG(seed, 8)).IntN)
 		merged, apart := create1(t, vfs.OS(), filepath.Join(memDir(t), "a")), create1(t, vfs.OS(), filepath.Join(memDir(t), "b"))
 		for range 60 {

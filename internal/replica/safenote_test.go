@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"tidemark/events"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -24,7 +25,7 @@ func TestSafeNoteDoesNotOutliveItsJournal(t *testing.T) {
 	}
 	for name, giveUp := range give {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(10) {
+			for seed := range sitetest.Rounds(uint64(10)) {
 				noteGoesWithItsJournal(t, seed, name == "replaced", giveUp)
 			}
 		})

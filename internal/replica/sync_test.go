@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -53,7 +54,7 @@ type fuzzySync struct {
 }
 
 func TestFuzzySync(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range sitetest.Rounds(uint64(60)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 5))

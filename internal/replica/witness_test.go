@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tidemark/events"
+	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
 
@@ -50,7 +51,7 @@ func sampling(r *Replica, seed uint64) (stop func() []sampled) {
 // in which the source was asked for it, with the same content, whatever is written, cut off,
 // rolled back and merged meanwhile; and its outline at the same position is the same.
 func TestWitnessesSeeWhatTheSourceHad(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range sitetest.Rounds(uint64(20)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 8))

@@ -14,14 +14,31 @@ const (
 	NumbersVariable = "TIDEMARK_NUMBERS"
 	// crowded is how many times as long things may take where nobody asks for figures.
 	crowded = 10
+	// raceRounds is the part of a random course's rounds that the race detector sees.
+	raceRounds = 8
 )
+
+// Rounds returns how many of n rounds of a random course to take: all of them, or a part
+// under the race detector. That makes each several times slower, and looks for what most
+// rounds have in common.
+func Rounds[N ~int | ~uint64](n N) N {
+	if RaceDetector {
+		return (n + raceRounds - 1) / raceRounds
+	}
+	return n
+}
 
 // Prompt fails the test if something that began at a time took longer than its limit. On a
 // machine that others use it fails only what took ten times as long, which still tells what
 // is prompt from what waits for something; [NumbersVariable] asks for the limit itself.
 func Prompt(t testing.TB, what string, began time.Time, limit time.Duration) {
 	t.Helper()
-	took := time.Since(began)
+	Within(t, what, time.Since(began), limit)
+}
+
+// Within is [Prompt] for a time that was measured.
+func Within(t testing.TB, what string, took, limit time.Duration) {
+	t.Helper()
 	t.Logf("%s: %s, at most %s are wanted", what, took.Round(time.Millisecond), limit)
 	if os.Getenv(NumbersVariable) == "" {
 		limit *= crowded

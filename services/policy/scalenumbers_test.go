@@ -18,6 +18,7 @@ import (
 	"tidemark/internal/instance"
 	"tidemark/internal/natsd"
 	"tidemark/internal/site"
+	"tidemark/internal/sitetest"
 	"tidemark/services/notifier"
 	"tidemark/services/policy"
 )
@@ -226,7 +227,5 @@ func TestScaleNumbers(t *testing.T) {
 
 func (s *scaled) demand(got, most time.Duration, what string) {
 	s.t.Helper()
-	if got > most {
-		s.t.Errorf("%s took %s, at most %s is promised", what, got, most)
-	}
+	sitetest.Within(s.t, what, got, most)
 }
