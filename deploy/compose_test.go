@@ -44,7 +44,9 @@ type composedService struct {
 		Test              []string
 		Interval, Timeout time.Duration
 		StartPeriod       time.Duration `yaml:"start_period"`
+		Disable           bool
 	}
+	Pid         string
 	Command     []string
 	Environment map[string]string
 	Secrets     []struct{ Source, Target string }
@@ -99,7 +101,7 @@ func composed(t *testing.T) composition {
 // node's one folder; and the NATS server that it was tested with, with our configuration.
 func TestComposeRunsEachServiceOnce(t *testing.T) {
 	c := composed(t)
-	want := append(access.Services(), "nats")
+	want := append(access.Services(), "nats", "gate")
 	for name := range c.Services {
 		if !slices.Contains(want, name) {
 			t.Errorf("what is %s?", name)
@@ -165,7 +167,7 @@ func TestComposeGivesNothingAway(t *testing.T) {
 		if need := patience(t, 1, false); s.StopGrace < need {
 			t.Errorf("%s is killed after %s, and may need %s", name, s.StopGrace, need)
 		}
-		if s.Ulimits.Nofile < 65536 || s.Restart != "unless-stopped" || len(s.Healthcheck.Test) == 0 {
+		if s.Ulimits.Nofile < 65536 || s.Restart != "unless-stopped" || len(s.Healthcheck.Test) == 0 && name != "gate" {
 			t.Errorf("%s may open %d files, is restarted %q and probed by %q", name, s.Ulimits.Nofile, s.Restart, s.Healthcheck.Test)
 		}
 		for _, v := range s.Volumes {
@@ -173,6 +175,36 @@ func TestComposeGivesNothingAway(t *testing.T) {
 				t.Errorf("%s: %s would be made, as root's, if it were missing", name, v.Source)
 			}
 		}
+	}
+}
+
+// TestComposeLetsPeersIn: the gate writes the users where NATS reads them, and sees its process.
+func TestComposeLetsPeersIn(t *testing.T) {
+	c := composed(t)
+	gate, nats := c.Services["gate"], c.Services["nats"]
+	if err := accepts(gate.Command...); err != nil {
+		t.Error(err)
+	}
+	source := func(s composedService, path string) string {
+		for _, v := range s.Volumes {
+			if rest, ok := strings.CutPrefix(path, v.Target+"/"); ok {
+				return v.Source + "/" + rest
+			}
+		}
+		return "nowhere"
+	}
+	value := func(flag string) string { return gate.Command[slices.Index(gate.Command, flag)+1] }
+	if got, want := source(gate, value("--follow")), source(nats, "/etc/nats/users.conf"); got != want {
+		t.Errorf("the gate writes %s, NATS reads %s", got, want)
+	}
+	if got, want := source(gate, value("--reload")), source(nats, nats.Environment["TIDEMARK_NATS_PID"]); got != want {
+		t.Errorf("the gate reads %s, NATS writes %s", got, want)
+	}
+	if gate.Pid != "service:nats" || gate.User != nats.User {
+		t.Errorf("the gate is %s with the processes of %q, and tells user %s", gate.User, gate.Pid, nats.User)
+	}
+	if len(gate.Secrets) != 1 || c.Secrets[gate.Secrets[0].Source].File != "./keys/gate.seed" {
+		t.Errorf("the gate has the secrets %+v", gate.Secrets)
 	}
 }
 

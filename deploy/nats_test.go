@@ -104,7 +104,7 @@ func TestNATSConfigurationSaysWhatTidemarkNeeds(t *testing.T) {
 			t.Errorf("user %s has account %v and permissions %v", u.Nkey, u.Account, u.Permissions)
 		}
 	}
-	if len(o.Nkeys) != 6 {
+	if len(o.Nkeys) != 7 {
 		t.Errorf("%d users", len(o.Nkeys))
 	}
 }
@@ -128,7 +128,7 @@ func runConfiguration(t *testing.T, maxFile string) deployed {
 	}
 	d := deployed{keys: map[string]*keys.Key{}}
 	files := []string{"access", "key"}
-	for _, user := range append(access.Services(), access.Node, "operator", "monitor") {
+	for _, user := range append(access.Services(), access.Node, "operator", "monitor", "gate") {
 		files = append(files, filepath.Join(dir, user+".seed"))
 	}
 	list, err := exec.Command(program, files...).Output()
@@ -142,17 +142,15 @@ func runConfiguration(t *testing.T, maxFile string) deployed {
 		}
 		d.keys[strings.TrimSuffix(filepath.Base(file), ".seed")] = key
 	}
-	for name, text := range map[string]string{"users.txt": string(list)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(filepath.Join(dir, "users.txt"), list, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "users.conf"), []byte(render(t, filepath.Join(dir, "users.txt"))), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	natsVariables(t, map[string]string{
 		"TIDEMARK_NATS_LISTEN": "127.0.0.1:-1", "TIDEMARK_NATS_MONITOR": "127.0.0.1:-1", "TIDEMARK_NATS_STORE": filepath.Join(dir, "store"),
-		"TIDEMARK_NATS_MAX_FILE": maxFile,
+		"TIDEMARK_NATS_MAX_FILE": maxFile, "TIDEMARK_NATS_PID": filepath.Join(dir, "pid"),
 	})
 	opts := natsOptions(t, dir)
 	opts.NoSigs, opts.NoLog = true, true
@@ -229,7 +227,7 @@ func anyMatches(patterns []string, subject string) bool {
 
 // grants are the grants of all users of a site, as package access has them.
 func grants() map[string]access.Grant {
-	all := map[string]access.Grant{"operator": access.Operator("east"), "monitor": access.Monitor("east")}
+	all := map[string]access.Grant{"operator": access.Operator("east"), "monitor": access.Monitor("east"), "gate": access.Gate("east")}
 	for _, service := range append(access.Services(), access.Node) {
 		all[service] = access.Service("east", service)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tidemark/deploy"
+	"tidemark/internal/access"
 )
 
 const unitFolder = "systemd"
@@ -77,6 +78,9 @@ func TestUnitsRunTheProgram(t *testing.T) {
 		if err := accepts(words[1:]...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		if words[1] != "serve" {
+			continue
+		}
 		state := "/var/lib/" + strings.ReplaceAll(u.Get("Service", "StateDirectory"), "%i", "east")
 		if data := flagOf(words, "--data"); data != state {
 			t.Errorf("%s keeps its data in %s and may write to %s", name, data, state)
@@ -100,7 +104,7 @@ func TestUnitsRunTheProgram(t *testing.T) {
 	if len(folders) != 1 || len(nodes) != 1 {
 		t.Errorf("the services of a node have folders %v and names %v", folders, nodes)
 	}
-	for _, service := range []string{"journal", "replayer", "policy", "notifier"} {
+	for _, service := range append(access.Services(), "nats", "gate") {
 		if _, ok := units(t)["tidemark-"+service+".service"]; !ok {
 			t.Errorf("%s has no unit", service)
 		}
@@ -126,7 +130,7 @@ func TestUnitsLeaveTimeToStop(t *testing.T) {
 
 // TestUnitsKeepSeedsOutOfSight: a service reads the seed of its own user, by credential.
 func TestUnitsKeepSeedsOutOfSight(t *testing.T) {
-	for _, service := range []string{"journal", "replayer", "policy", "notifier"} {
+	for _, service := range append(access.Services(), "gate") {
 		u := units(t)["tidemark-"+service+".service"]
 		want := "nats.seed:/etc/tidemark/keys/" + service + ".seed"
 		if got := u.All("Service", "LoadCredential"); len(got) != 1 || got[0] != want {

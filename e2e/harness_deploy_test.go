@@ -27,6 +27,7 @@ type installation struct {
 	etc     string // what /etc/tidemark is
 	monitor string // HOST:PORT of the NATS server's monitoring
 	server  *process
+	gate    *process // lets peers in
 	parts   map[string]*process
 }
 
@@ -53,10 +54,10 @@ func install(t *testing.T, name string) *installation {
 	}
 	i.creds = i.seed("operator")
 	arguments := []string{"access", "key"}
-	for _, user := range append([]string{"operator", "monitor"}, services...) {
+	for _, user := range append([]string{"operator", "monitor", "gate"}, services...) {
 		arguments = append(arguments, i.seed(user))
 	}
-	i.write("users.txt", runCommand(t, nil, arguments...).stdout)
+	i.write("nats/users.txt", runCommand(t, nil, arguments...).stdout)
 	i.renderUsers()
 	return i
 }
@@ -74,7 +75,7 @@ func (i *installation) write(name, text string) {
 
 func (i *installation) renderUsers() {
 	i.t.Helper()
-	r := runCommand(i.t, nil, "access", "users", "--site", i.name, filepath.Join(i.etc, "users.txt"))
+	r := runCommand(i.t, nil, "access", "users", "--site", i.name, filepath.Join(i.etc, "nats/users.txt"))
 	if r.code != 0 {
 		i.t.Fatal(r)
 	}
@@ -109,7 +110,7 @@ func (i *installation) unit(name string) (command, environment []string) {
 	}
 	moved := strings.NewReplacer(
 		"/usr/local/bin/tidemark", tidemark, "/usr/local/bin/nats-server", program,
-		"/etc/tidemark/", i.etc+"/", "/var/lib/", i.dir+"/",
+		"/etc/tidemark/", i.etc+"/", "/var/lib/", i.dir+"/", "/run/tidemark-nats/", i.dir+"/run-",
 	)
 	for at := range words {
 		words[at] = moved.Replace(words[at])
@@ -211,6 +212,7 @@ func (i *installation) startNATS() {
 func (i *installation) startAll() {
 	i.t.Helper()
 	i.startNATS()
+	i.gate = i.runUnit("tidemark-gate.service")
 	for _, service := range services {
 		i.parts[service] = i.runUnit("tidemark-" + service + ".service")
 	}
@@ -226,6 +228,9 @@ func (i *installation) stopAll() {
 		if code := i.parts[service].stop(i.t); code != 0 {
 			i.t.Errorf("%s/%s ended with exit code %d\n%s", i.name, service, code, i.parts[service].lastWords())
 		}
+	}
+	if code := i.gate.stop(i.t); code != 0 {
+		i.t.Errorf("the gate of %s ended with exit code %d\n%s", i.name, code, i.gate.lastWords())
 	}
 	if code := i.server.stop(i.t); code != 0 {
 		i.t.Errorf("the NATS server of %s ended with exit code %d\n%s", i.name, code, i.server.lastWords())

@@ -19,6 +19,7 @@ import (
 const (
 	userOperator = "operator"
 	userMonitor  = "monitor"
+	userGate     = "gate"
 
 	userListBytesMax = 1 << 20
 )
@@ -66,35 +67,52 @@ const manyFiles = 1 << 10
 
 func newAccessUsers(c *cli) *cobra.Command {
 	var site string
+	var follow followedUsers
 	cmd := &cobra.Command{
 		Use: "users LIST --site SITE", Short: "Write the users of a NATS server's configuration", Args: takes(1, 1),
 		Long: `Reads a LIST of lines "USER KEY" (- is standard input) and prints the users that a NATS
 server is to let in, with what each may publish and subscribe to. It belongs into the
 server's account: see deploy/nats. A USER is journal, replayer, policy, notifier, node (all
-four), operator (says every command) or monitor (looks on); several lines may give keys to
-one. KEY is the public half, U….`,
+four), operator (says every command), monitor (looks on) or gate (this command with
+--follow); several lines may give keys to one. KEY is the public half, U….
+
+Peers and tokens are in no list: the site's log says who they are. With --follow FILE the
+command goes on, keeps FILE up to date with it, and has the NATS server whose process id is
+in --reload read it again after each change. It ends with SIGTERM.`,
 	}
-	cmd.RunE = c.action(func(_ context.Context, args []string) error {
-		if err := events.CheckName(site); err != nil {
-			return fault.New(fault.Usage, "--site: %w", err)
-		}
-		text, err := fileOrStdin(c, args[0], userListBytesMax)
+	cmd.RunE = c.action(func(ctx context.Context, args []string) error {
+		users, err := listedUsers(c, site, args[0])
 		if err != nil {
 			return err
 		}
-		listed, err := readUserKeys(string(text))
-		if err != nil {
+		if follow.file == "" {
+			_, err = fmt.Fprint(c.out, usersFile(site, users))
 			return err
 		}
-		users, err := usersOf(site, listed)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprint(c.out, usersFile(site, users))
-		return err
+		follow.site = site
+		return follow.run(ctx, c, users)
 	})
-	cmd.Flags().StringVar(&site, "site", "", "name of the site")
+	f := cmd.Flags()
+	f.StringVar(&site, "site", "", "name of the site")
+	f.StringVar(&follow.file, "follow", "", "`file` to keep up to date, peers and tokens included")
+	f.StringVar(&follow.pidFile, "reload", "", "`file` with the process id of the NATS server")
 	return cmd
+}
+
+// listedUsers reads who is let in whatever the log says.
+func listedUsers(c *cli, site, list string) ([]access.User, error) {
+	if err := events.CheckName(site); err != nil {
+		return nil, fault.New(fault.Usage, "--site: %w", err)
+	}
+	text, err := fileOrStdin(c, list, userListBytesMax)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := readUserKeys(string(text))
+	if err != nil {
+		return nil, err
+	}
+	return usersOf(site, listed)
 }
 
 // readUserKeys reads lines "USER KEY"; empty lines and those that begin with # say nothing.
@@ -140,9 +158,11 @@ func grantOf(site, user string) (access.Grant, error) {
 		return access.Operator(site), nil
 	case userMonitor:
 		return access.Monitor(site), nil
+	case userGate:
+		return access.Gate(site), nil
 	}
 	if names := append(access.Services(), access.Node); !slices.Contains(names, user) {
-		names = append(names, userOperator, userMonitor)
+		names = append(names, userOperator, userMonitor, userGate)
 		return access.Grant{}, fault.New(fault.Usage, "user %q: the users are %s", user, strings.Join(names, ", "))
 	}
 	return access.Service(site, user), nil

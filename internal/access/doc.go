@@ -14,6 +14,7 @@
 //	node                 all of these: one process of a further machine
 //	operator             ask everything that a command asks; read every stream; publish no fact
 //	monitor              ask what changes nothing; read the control streams, no journal
+//	gate                 read POOLS and DIRECTORIES: who is a peer of which pool
 //	peer                 of the pools that it shares: ask for directories, copy them, follow their
 //	                     journals. Nothing else, and it publishes into no stream
 //	joining              be let in with its token, until that was used or expires

@@ -32,3 +32,9 @@ func Monitor(string) Grant {
 		Subscribe: []string{events.HeadsSubject, events.HeartbeatSubjects("*"), events.LifecyclesSubject},
 	}
 }
+
+// Gate is who keeps the users of an outside NATS server up to date with the site's log (package
+// gate): it reads which pools are shared with whom, and says nothing.
+func Gate(string) Grant {
+	return Grant{Name: "gate", Publish: each(read, events.StreamPools, events.StreamDirectories)}
+}

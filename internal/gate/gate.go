@@ -55,6 +55,7 @@ type gate struct {
 	log     *slog.Logger
 	changed chan struct{}
 	users   []access.User // that the server has, besides its own
+	told    bool          // the server was told of its guests, or that there are none
 
 	mu     sync.Mutex
 	guests *access.Guests
@@ -105,13 +106,13 @@ func (g *gate) update() time.Duration {
 	g.mu.Lock()
 	users, next := g.guests.Users(events.InstantOf(now))
 	g.mu.Unlock()
-	if !reflect.DeepEqual(users, g.users) {
+	if !g.told || !reflect.DeepEqual(users, g.users) {
 		if err := g.server.SetUsers(g.with(users)); err != nil {
 			g.log.Error("the users of the NATS server were not changed: peers may not come in, or who was removed may", "error", err)
 			return retryTime
 		}
 		g.log.Info("the users of the NATS server were changed", "guests", len(users))
-		g.users = users
+		g.users, g.told = users, true
 	}
 	if next == 0 {
 		return forever
