@@ -34,14 +34,14 @@ var attempts = []struct {
 		[]string{
 			"tidemark.journal.east." + mine + ".entries", "tidemark.position." + mine + ".x", "tidemark.head." + mine,
 			"$JS.API.STREAM.CREATE.JOURNAL_a", "$JS.API.STREAM.PURGE.JOURNAL_a", "$JS.API.STREAM.CREATE.POOLS", "_INBOX.x.y",
-			"$JS.ACK.JOURNAL_a.c.1.1.1.1.1", "$JS.ACK.hub.acc.JOURNAL_a.c.1.1.1.1.1",
+			"$JS.API.CONSUMER.CREATE.INSTANCES.c", "$JS.ACK.JOURNAL_a.c.1.1.1.1.1", "$JS.ACK.hub.acc.JOURNAL_a.c.1.1.1.1.1",
 		},
 		[]string{
 			"tidemark.journal.west." + mine + ".entries", "tidemark.pool.vms.pool_removed", "tidemark.directory.x.y",
 			"tidemark.instance.n.journal", "tidemark.ack.n", "tidemark.notify.n", "tidemark.control.n.journal",
 			"$JS.API.STREAM.DELETE.POOLS", "$JS.API.STREAM.UPDATE.POSITIONS", "$JS.API.STREAM.PURGE.POSITIONS",
 			"$JS.API.CONSUMER.CREATE.NOTIFICATIONS.c", "$JS.API.DIRECT.GET.NOTIFICATIONS",
-			"tidemark.api.pool.create", "tidemark.heartbeat.n.replayer",
+			"tidemark.api.pool.create", "tidemark.heartbeat.n.replayer", "tidemark.position." + mine + ".holder.fence",
 		},
 	},
 	{

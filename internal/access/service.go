@@ -57,7 +57,7 @@ func process() Grant {
 
 // holder is what a service does that holds directories.
 func holder(site, service string) Grant {
-	closed := []string{events.StreamInstances, events.StreamNotifications, events.StreamLifecycle, events.StreamDeliveries}
+	closed := []string{events.StreamNotifications, events.StreamLifecycle, events.StreamDeliveries}
 	return Grant{
 		Publish: slices.Concat(
 			read(anyStream), change(anyStream),
@@ -72,7 +72,8 @@ func holder(site, service string) Grant {
 				api.HolderSubject("*", api.DirectoryStatus),
 			},
 		),
-		DenyPublish: slices.Concat(each(alter, siteStreams()...), each(readOnly, closed...)),
+		// Who holds a directory fences nobody.
+		DenyPublish: slices.Concat(each(alter, siteStreams()...), each(readOnly, closed...), []string{events.FenceSubject("*")}),
 		Subscribe: []string{
 			events.HeartbeatSubjects("*"), // a node that starts listens for its twin
 			events.RollCallSubject,
