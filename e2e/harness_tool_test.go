@@ -17,7 +17,7 @@ func toolPackages() map[string]string {
 		"qemu-nbd": "qemu-utils", "nbdinfo": "libnbd-bin", "nbdcopy": "libnbd-bin",
 		"nbdkit": "nbdkit", "nbd-client": "nbd-client", "fio": "fio",
 		"mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "debugfs": "e2fsprogs",
-		"ip": "iproute2", "ss": "iproute2",
+		"ip": "iproute2", "ss": "iproute2", "chromium": "chromium",
 	}
 }
 
