@@ -18,6 +18,10 @@ const (
 	InstanceJoined Lifecycle = "instance_joined" // a service of a node lives; of no directory
 	InstanceLeft   Lifecycle = "instance_left"   // it said goodbye
 	InstanceLost   Lifecycle = "instance_lost"   // it fell silent
+
+	// AcknowledgementRejected: an answer to an acquire or release was late, came twice, was
+	// for somebody else or could not be read. It has changed nothing; Detail says why.
+	AcknowledgementRejected Lifecycle = "acknowledgement_rejected"
 )
 
 // Turns that whoever holds a directory notes, because nobody else knows of them. What

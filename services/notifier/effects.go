@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -144,6 +145,7 @@ func (s *Service) deliver(ctx context.Context, r Request) events.Fact {
 	if err != nil {
 		return refusal(r, fault.New(fault.Internal, "%w", err))
 	}
+	var rejected uint
 	for attempt := 1; ctx.Err() == nil; attempt++ {
 		gone, err := s.gone(ctx, a)
 		if gone {
@@ -159,6 +161,10 @@ func (s *Service) deliver(ctx context.Context, r Request) events.Fact {
 		}
 		if ctx.Err() != nil {
 			break
+		}
+		if errors.Is(err, errAnswer) {
+			rejected++
+			s.noteRejected(ctx, r, rejected, err)
 		}
 		s.metrics.retries.Inc()
 		log.Debug("request not answered", "attempt", attempt, "error", err)
@@ -211,7 +217,7 @@ func (s *Service) answer(r Request, body []byte) (events.Fact, error) {
 	fact, err := events.Unmarshal(body)
 	if err != nil {
 		s.metrics.malformed.Inc()
-		return nil, fmt.Errorf("answer: %w", err)
+		return nil, fmt.Errorf("%w: %w", errAnswer, err)
 	}
 	now := events.InstantOf(time.Now())
 	var matches bool
@@ -227,7 +233,7 @@ func (s *Service) answer(r Request, body []byte) (events.Fact, error) {
 	}
 	if !matches {
 		s.metrics.malformed.Inc()
-		return nil, fault.New(fault.Corrupt, "answer: a %s that is not for this request", fact.Kind())
+		return nil, fmt.Errorf("%w: a %s that is not for this request", errAnswer, fact.Kind())
 	}
 	return fact, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -380,6 +381,22 @@ func TestRetries(t *testing.T) {
 	f.eventually("it is acknowledged", func() bool { return slices.Equal(f.acks(), []string{"op:"}) })
 	if got := d.log(); !slices.Equal(got, []string{"op", "op", "op", "op"}) {
 		t.Errorf("asked %q", got)
+	}
+	// Listeners were told of the first and the second of the three, and of one in the log
+	// that came too late.
+	f.publish(events.StreamNotifications, &events.AcquireAcknowledged{Assignment: acquire("op", "d", "1").Assignment, Code: "internal"})
+	f.eventually("rejected answers are told of", func() bool {
+		var rejected []string
+		for _, fact := range f.facts(events.StreamLifecycle) {
+			if turn, ok := fact.(*events.LifecycleNoted); ok && turn.What == events.AcknowledgementRejected {
+				rejected = append(rejected, turn.Detail)
+			}
+		}
+		return len(rejected) == 3 && strings.Contains(rejected[0], "answer 1") && strings.Contains(rejected[1], "answer 2") &&
+			strings.Contains(rejected[2], "answered already")
+	})
+	if got := f.acks(); !slices.Equal(got, []string{"op:", "op:internal"}) {
+		t.Errorf("acknowledged %q", got)
 	}
 }
 

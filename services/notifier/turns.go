@@ -18,6 +18,7 @@ func TurnSources() []string {
 type Turns struct {
 	names    map[events.DirectoryID]events.DirectoryName
 	requests map[string]events.Fact // not acknowledged, by operation
+	rejected rejections
 }
 
 // NewTurns returns the state before the first fact of a stream.
@@ -82,14 +83,14 @@ func (t *Turns) about(id events.DirectoryID, pool string, what events.Lifecycle,
 	return events.LifecycleNoted{Directory: id, Pool: pool, Path: t.names[id].Path, What: what, Detail: detail, At: at}
 }
 
-// acquired is an acquire that a node answered: a refused one is no turn, and neither is
-// an answer to what was answered already.
+// acquired is an acquire that a node answered: a refused one is no turn.
 func (t *Turns) acquired(f *events.AcquireAcknowledged) []events.LifecycleNoted {
 	r, asked := t.requests[f.Operation].(*events.AcquireRequested)
 	if !asked || r.Assignment != f.Assignment {
-		return nil
+		return t.reject(f.Assignment, f.At)
 	}
 	delete(t.requests, f.Operation)
+	t.rejected.accepted(f.Operation)
 	if f.Code != "" {
 		return nil
 	}
@@ -112,9 +113,10 @@ func (t *Turns) acquired(f *events.AcquireAcknowledged) []events.LifecycleNoted 
 func (t *Turns) released(f *events.ReleaseAcknowledged) []events.LifecycleNoted {
 	r, asked := t.requests[f.Operation].(*events.ReleaseRequested)
 	if !asked || r.Assignment != f.Assignment {
-		return nil
+		return t.reject(f.Assignment, f.At)
 	}
 	delete(t.requests, f.Operation)
+	t.rejected.accepted(f.Operation)
 	if f.Code != "" {
 		return nil
 	}

@@ -1,7 +1,9 @@
 package notifier_test
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"tidemark/events"
@@ -28,6 +30,31 @@ func told(facts ...events.Fact) []string {
 
 func assignment(operation string, role events.Role) events.Assignment {
 	return events.Assignment{Operation: operation, Directory: turnDirectory, Node: "n1", Incarnation: "i1", Role: role, Epoch: 3}
+}
+
+// rejected is how an acknowledgement that changed nothing is told of, in short.
+func rejected(node, operation string, epoch int, why string) string {
+	directory := "vms/db"
+	if node == "" {
+		directory = "" // nobody knows
+	}
+	return fmt.Sprintf("acknowledgement_rejected "+directory+" %s: operation %q of node %q, directory %q, epoch %d: %s", node, operation, "n1", turnDirectory, epoch, why)
+}
+
+// Who floods the log with acknowledgements is told of, and seldom.
+func TestRejectionsAreBounded(t *testing.T) {
+	var flood []events.Fact
+	for i := range 5000 {
+		flood = append(flood, &events.AcquireAcknowledged{Assignment: assignment(fmt.Sprint(i), events.Master)})
+	}
+	if got := told(flood...); len(got) != 24 || !strings.Contains(got[23], "4096 in a row") {
+		t.Errorf("%d are told of: %q", len(got), got[len(got)-1])
+	}
+	acquire := &events.AcquireRequested{Assignment: assignment("a", events.Master), Pool: "vms", Path: "/db"}
+	good := &events.AcquireAcknowledged{Assignment: acquire.Assignment}
+	if got := told(append(flood, acquire, good, good)...); len(got) != 26 || !strings.Contains(got[25], "answered already") {
+		t.Errorf("afterwards: %q", got[len(got)-1])
+	}
 }
 
 // TestTurns: journal 109: a resync that is asked for is told. journal 110: a promotion is,
@@ -74,10 +101,16 @@ func TestTurns(t *testing.T) {
 		"refused":  {[]events.Fact{promote, acquired(promote.Assignment, "split_brain")}, nil},
 		"answered twice": {
 			[]events.Fact{acquire, acquired(acquire.Assignment, ""), acquired(acquire.Assignment, "")},
-			[]string{"assigned vms/db n1: as master"},
+			[]string{"assigned vms/db n1: as master", rejected("", "a", 3, "it was answered already")},
 		},
-		"foreign answer":    {[]events.Fact{acquire, acquired(foreign, ""), released(acquire.Assignment, "")}, nil},
-		"never asked":       {[]events.Fact{acquired(acquire.Assignment, ""), released(release.Assignment, "")}, nil},
+		"directories 134: foreign answer": {
+			[]events.Fact{acquire, acquired(foreign, ""), released(acquire.Assignment, "")},
+			[]string{rejected("n1", "a", 4, "it does not repeat what was asked"), rejected("n1", "a", 3, "it does not repeat what was asked")},
+		},
+		"never asked": {
+			[]events.Fact{acquired(acquire.Assignment, ""), released(release.Assignment, "")},
+			[]string{rejected("", "a", 3, "nobody asked for it"), rejected("", "r", 3, "nobody asked for it")},
+		},
 		"journal 110":       {[]events.Fact{promote, acquired(promote.Assignment, "")}, []string{"assigned vms/db n1: as master", "promoted vms/db n1: orderly"}},
 		"promoted by force": {[]events.Fact{force, acquired(force.Assignment, "")}, []string{"assigned vms/db n1: as master", "promoted vms/db n1: forced"}},
 		"demoted":           {[]events.Fact{demote, released(demote.Assignment, "")}, []string{"released vms/db n1: as master", "demoted vms/db n1"}},
