@@ -92,7 +92,7 @@ func TestFollow(t *testing.T) {
 }
 
 // TestKillDuringFirstSync kills both ends of a first sync over a slow link. What was
-// copied and saved before is not copied again; journal 223, 265; rivals 6. It was seen to
+// copied and saved before is not copied again; journal 223, 265; directories 79; rivals 6. It was seen to
 // fail when the first sync leaves an object out.
 func TestKillDuringFirstSync(t *testing.T) {
 	t.Parallel()
