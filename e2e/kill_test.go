@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"tidemark/internal/sitetest"
 	"tidemark/internal/workload"
 )
 
@@ -86,7 +87,7 @@ func TestKill(t *testing.T) {
 	if long := longRun(t); long > 0 {
 		limit = long
 	}
-	for time.Since(began) < limit && (cycles < killCycles || limit > killTime) {
+	for time.Since(began) < limit && (cycles < sitetest.Rounds(killCycles) || limit > killTime) {
 		k.cycle()
 		if cycles++; cycles%500 == 0 {
 			k.report(cycles, time.Since(began))

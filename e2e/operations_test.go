@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"tidemark/internal/sitetest"
 )
 
 const (
@@ -38,7 +40,7 @@ func TestKillDuringOperations(t *testing.T) {
 	if long := longRun(t); long > 0 {
 		limit = long
 	}
-	for ; time.Since(began) < limit && (cycles < operationCycles || limit > operationTime); cycles++ {
+	for ; time.Since(began) < limit && (cycles < sitetest.Rounds(operationCycles) || limit > operationTime); cycles++ {
 		o.cycle()
 	}
 	t.Logf("%d kills in %s; operations by what they said: %v", cycles, seconds(began), o.count)

@@ -38,7 +38,7 @@ func TestTwentyRounds(t *testing.T) {
 			awaitLevel(t, east, west, "vms/prod")
 			l := newLoad(t, 8<<20, images...)
 			primary, other := east, west
-			for range 2 * rounds {
+			for range 2 * sitetest.Rounds(rounds) {
 				if c.writes() {
 					w := l.start(primary)
 					w.awaitWrites(rand.Int64N(100))

@@ -121,7 +121,7 @@ func TestReplayGoesOnAfterALinkThatFlaps(t *testing.T) {
 	l.west.sameAs(l.east)
 	l.keepWriting(t)
 	random := rand.New(rand.NewPCG(3, 9))
-	for i := range 20 {
+	for i := range sitetest.Rounds(20) {
 		fail := l.link.Cut
 		if i%3 == 0 {
 			fail = l.link.BlackHole

@@ -73,7 +73,7 @@ func (p *party) random(rng *rand.Rand, image string) {
 // holds in the end what the other does: every image and every snapshot. Then the
 // other one gives up.
 func TestResyncOfRandomHistories(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range sitetest.Rounds(uint64(4)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(seed, 77))

@@ -238,8 +238,12 @@ func TestResyncIsKilledAnywhere(t *testing.T) {
 	west.scribble(rng, "disk1", size, 1)
 	west.release()
 	killed := errors.New("the process is dead")
+	stride := uint64(3)
+	if sitetest.RaceDetector {
+		stride = 20
+	}
 	for request := uint64(1); ; request++ {
-		after := int(3*request - 2)
+		after := int(stride*(request-1) + 1)
 		west.stop()
 		var mu sync.Mutex
 		n, dead := 0, make(chan struct{})

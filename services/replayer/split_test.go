@@ -222,7 +222,7 @@ func TestTwentyRounds(t *testing.T) {
 	t.Parallel()
 	east, west := levelPair(t)
 	primary, replica := east, west
-	for round := range 20 {
+	for round := range sitetest.Rounds(20) {
 		if round%2 == 0 {
 			primary.write("disk0", fmt.Appendf(nil, "round %d", round), uint64(round)<<12)
 		}
