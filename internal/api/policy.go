@@ -26,6 +26,7 @@ const (
 	MirrorResync     = "tidemark.api.mirror.resync"     // Resync -> Directory
 	MirrorPeers      = "tidemark.api.mirror.peers"      // DirectoryName -> []PeerCopy
 	MirrorSet        = "tidemark.api.mirror.set"        // MirrorSettings -> Directory
+	MirrorPlacement  = "tidemark.api.mirror.placement"  // PlacementSettings -> Placement
 	PeerToken        = "tidemark.api.peer.token"        // PeerTokenRequest -> PeerTokenReply
 	PeerImport       = "tidemark.api.peer.import"       // PeerImportRequest -> Peer
 	PeerJoin         = "tidemark.api.peer.join"         // JoinRequest -> JoinReply; asked by the other site
@@ -181,6 +182,19 @@ type MirrorSettings struct {
 	Delay     *time.Duration `json:"delay,omitempty"`      // nanoseconds, 0 to [SettingMax]
 	TargetRPO *time.Duration `json:"target_rpo,omitempty"` // nanoseconds, 0 to [SettingMax]
 	Limit     *uint64        `json:"limit,omitempty"`      // bytes per second, 0 is no bound
+}
+
+// PlacementSettings changes how the site spreads replicas over its nodes. What is nil stays
+// as it is; with nothing set, it only asks.
+type PlacementSettings struct {
+	Throttle *time.Duration  `json:"throttle,omitempty"` // nanoseconds, at most [SettingMax]; 0 and less is none
+	By       *events.Balance `json:"by,omitempty"`
+}
+
+// Placement is how the site spreads replicas over its nodes.
+type Placement struct {
+	Throttle float64        `json:"throttle_seconds"` // 0 is none
+	By       events.Balance `json:"by"`
 }
 
 // PeerTokenRequest asks for a bootstrap token.

@@ -309,6 +309,15 @@ func (s *State) weigh(change func()) {
 	}
 }
 
+// placementOf reads a configuration; what it does not know is counted.
+func placementOf(f *events.PlacementConfigured) Placement {
+	p := Placement{f.Throttle, f.By}
+	if p.By != events.BalanceSize && p.By != events.BalanceWrites {
+		p.By = events.BalanceCount
+	}
+	return p
+}
+
 // measured takes over what a directory measures.
 func (s *State) measured(f *events.DirectoryMeasured) {
 	d := s.Directories[f.Directory]

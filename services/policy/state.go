@@ -210,7 +210,7 @@ func (s *State) evolvePool(fact events.Fact) {
 	case *events.SiteNumbered:
 		s.Site = SiteIdentity{f.Site, f.Name, f.Number}
 	case *events.PlacementConfigured:
-		s.weigh(func() { s.Placement = Placement{f.Throttle, f.By} })
+		s.weigh(func() { s.Placement = placementOf(f) })
 	case *events.PoolCreated:
 		if s.Pools[f.Pool] == nil && events.CheckName(f.Pool) == nil {
 			s.Pools[f.Pool] = &Pool{Tokens: map[string]Token{}, Peers: map[string]events.PeerAdded{}}
