@@ -231,6 +231,10 @@ func TestRecoveryNumbers(t *testing.T) {
 	need(t, "fio")
 	s := startSite(t, "east", "--journal-checkpoint-bytes", "64GiB", "--journal-checkpoint-age", "10m")
 	s.createImage("vms/disk", "4GiB")
+	await(t, patience, "the checkpoint that follows an operation is taken", func() error {
+		behind := s.uncommitted("vms")
+		return unless(behind == 0, "%d bytes lie behind it", behind)
+	})
 	var took []time.Duration
 	for range rounds {
 		runTool(t, t.TempDir(), "fio", strings.Fields("--name=recovery --ioengine=nbd --rw=randwrite --bs=4k --iodepth=32 "+
