@@ -56,6 +56,9 @@ func far(a, b, least uint64) bool {
 	return a/2 > b || b/2 > a
 }
 
+// MeasuresSubject matches what is measured of all directories.
+const MeasuresSubject = "tidemark.position.*.*.measured"
+
 func (*PlacementConfigured) Kind() string { return "placement_configured" }
 func (*DirectoryMeasured) Kind() string   { return "directory_measured" }
 

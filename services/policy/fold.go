@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"tidemark/events"
@@ -46,13 +47,43 @@ func (s *Service) follow(ctx context.Context, stream string, next uint64) error 
 			return err
 		}
 		s.log.Warn("reading a stream again", "stream", stream, "from", next, "error", err)
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil
+		if sleep(ctx, pause) != nil {
+			return nil //nolint:nilerr // the end of ctx
 		}
+	}
+}
+
+// watchMeasures folds what directories amount to until ctx ends: of each copy the newest
+// measure is kept, and no other.
+func (s *Service) watchMeasures(ctx context.Context) error {
+	var known sync.Once
+	for {
+		err := s.bus.Watch(ctx, events.StreamPositions, events.MeasuresSubject, func() { known.Do(func() { close(s.measured) }) },
+			func(seq uint64, fact events.Fact) error {
+				if m, ok := fact.(*events.DirectoryMeasured); ok {
+					s.apply(events.StreamPositions, seq, m)
+				}
+				return nil
+			})
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end of ctx is how it ends
+		}
+		s.log.Warn("reading measures again", "error", err)
+		if sleep(ctx, pause) != nil {
+			return nil //nolint:nilerr // the end of ctx
+		}
+	}
+}
+
+// sleep returns ctx's error if it ends before d has passed.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

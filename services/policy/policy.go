@@ -33,6 +33,8 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	ready   chan struct{}
+	// measured is closed once it is known what directories amount to.
+	measured chan struct{}
 	// work wakes the steering: a directory must be looked at.
 	work chan struct{}
 	// publishing holds a token while nobody publishes: a fact is decided, published and
@@ -58,6 +60,7 @@ func New(d Deps) *Service {
 	s := &Service{
 		bus: d.Bus, node: d.Node, dialer: d.Dialer, log: d.Log.With("service", "policy"),
 		ready:      make(chan struct{}),
+		measured:   make(chan struct{}),
 		work:       make(chan struct{}, 1),
 		publishing: make(chan struct{}, 1),
 		state:      NewState(),
@@ -99,6 +102,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		g.Go(func() error { return s.follow(gctx, stream, from) })
 	}
+	g.Go(func() error { return s.watchMeasures(gctx) })
 	g.Go(func() error { return s.serve(gctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("policy: %w", err)
@@ -112,6 +116,11 @@ func (s *Service) serve(ctx context.Context) error {
 		if err := s.catchUp(ctx, stream); err != nil {
 			return err
 		}
+	}
+	select {
+	case <-s.measured:
+	case <-ctx.Done():
+		return nil
 	}
 	stop, err := api.Serve(ctx, s.bus.Conn(), s.log, s.handlers()...)
 	if err != nil {

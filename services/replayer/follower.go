@@ -117,6 +117,7 @@ func (f *follower) run(ctx context.Context) {
 	defer end()
 	keeping.Go(func() { f.keepRate(keepCtx) })
 	keeping.Go(func() { f.watch(keepCtx) })
+	keeping.Go(func() { f.measure(keepCtx) })
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.live(ctx)
