@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/keys"
 )
 
 const (
@@ -33,13 +35,13 @@ const (
 // client talks to one site. It connects when it is first asked for something, so that
 // a wrong name is told before anything else.
 type client struct {
-	url, creds string
-	bus        *bus.Bus
+	url, creds, ca string
+	bus            *bus.Bus
 	// fromLog is set once policy did not answer and what it knows was read from the log.
 	fromLog bool
 }
 
-func (c *cli) client() *client { return &client{url: c.natsURL, creds: c.creds} }
+func (c *cli) client() *client { return &client{url: c.natsURL, creds: c.creds, ca: c.natsCA} }
 
 func (s *client) close() {
 	if s.bus != nil {
@@ -55,7 +57,7 @@ func (s *client) connect() (*bus.Bus, error) {
 		return nil, err
 	}
 	b, err := bus.Connect(bus.Config{
-		Name: "tidemark command", URL: s.url, Creds: s.creds, Log: slog.New(slog.DiscardHandler),
+		Name: "tidemark command", URL: s.url, Creds: s.creds, CA: s.ca, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, connectError(s.url, err)
@@ -89,9 +91,15 @@ func redact(rawURL string) string {
 }
 
 func connectError(address string, err error) error {
+	var file *keys.FileError
+	var untrusted *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrNkeysNotSupported):
 		return fault.New(fault.Denied, "NATS at %s refuses the credentials: give others with --creds", redact(address))
+	case errors.As(err, &untrusted):
+		return fault.New(fault.Denied, "NATS at %s shows a certificate that is not trusted (%w): name who signed it with --nats-ca", redact(address), err)
+	case errors.As(err, &file):
+		return fault.New(fault.Usage, "%w", err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.Usage, "credentials file: %w", err)
 	}

@@ -57,7 +57,8 @@ type process struct {
 	dashboard *dashboard.Service // nil where the notifier or HTTP is not
 	exports   exportsMux
 	nbd       []net.Listener
-	nbdTLS    *tls.Config  // nil for none
+	nbdTLS    *tls.Config // nil for none
+	guards    guards
 	http      net.Listener // nil for none
 
 	serving     chan struct{} // closed when the process has said that it is ready
@@ -102,6 +103,9 @@ func (p *process) open(ctx context.Context) error {
 	if p.nbdTLS, err = p.cfg.nbdTLS.config(); err != nil {
 		return err
 	}
+	if p.guards, err = openGuards(&p.cfg); err != nil {
+		return err
+	}
 	for _, address := range p.cfg.nbd {
 		l, err := listen(ctx, address)
 		if err != nil {
@@ -131,6 +135,8 @@ func (p *process) startNATS(ctx context.Context) error {
 		Dir:    filepath.Join(p.cfg.data, "nats"),
 		Listen: p.cfg.natsListen,
 		Sync:   p.cfg.syncMode(),
+		Auth:   p.cfg.authenticated(),
+		TLS:    p.guards.natsTLS,
 		Log:    p.log.With("part", "nats"),
 	})
 	if err != nil {
@@ -143,8 +149,9 @@ func (p *process) startNATS(ctx context.Context) error {
 
 // connect reaches NATS and settles how its log is made safe.
 func (p *process) connect(ctx context.Context) error {
-	cfg := bus.Config{Name: "tidemark " + p.cfg.node, URL: p.cfg.natsURL, Creds: p.cfg.creds, Log: p.log.With("part", "bus")}
+	cfg := bus.Config{Name: "tidemark " + p.cfg.node, URL: p.cfg.natsURL, Creds: p.cfg.creds, CA: p.cfg.natsCA, Log: p.log.With("part", "bus")}
 	if p.nats != nil {
+		cfg.Key, cfg.CA = p.nats.Key(), ""
 		cfg.Creds, cfg.Syncer, cfg.Guard, cfg.Dial = "", p.nats, p.nats.Space, p.nats.Dial
 		cfg.Options = append(cfg.Options, p.nats.InProcess())
 	}
@@ -182,7 +189,8 @@ func connectPatiently(ctx context.Context, cfg bus.Config, patience time.Duratio
 			return b, nil
 		}
 		err = connectError(cfg.URL, err)
-		if fault.CodeOf(err) != fault.Timeout || time.Now().After(deadline) {
+		// Whose server has just started is not let in before it knows its site.
+		if code := fault.CodeOf(err); code != fault.Timeout && code != fault.Denied || time.Now().After(deadline) {
 			return nil, err
 		}
 		cfg.Log.Info("waiting for NATS", "error", err)
@@ -210,7 +218,7 @@ func (p *process) join(ctx context.Context) error {
 	}
 	p.node = site.Node{
 		Site: who, Name: p.cfg.node, Incarnation: incarnation, Data: p.cfg.data, DataID: p.dataID,
-		URL: p.cfg.advertised(p.natsURL()),
+		URL: p.cfg.advertised(p.natsURL()), Auth: p.cfg.authenticated() || p.nats == nil && p.cfg.creds != "",
 	}
 	p.log.Info("joined the site", "site", who.Name, "uuid", who.UUID, "node", p.node.Name, "incarnation", incarnation)
 	return nil
@@ -244,6 +252,9 @@ func (p *process) actors(out io.Writer) []actor {
 	if p.http != nil {
 		actors = append(actors, actor{"HTTP", p.serveHTTP, httpStopTime})
 	}
+	if p.nats != nil && p.cfg.authenticated() {
+		actors = append(actors, actor{"gate", p.keepGate, busStopTime})
+	}
 	if p.nats != nil {
 		actors = append(actors, actor{"answers about the log", atEnd(p.stopAnswers), busStopTime})
 	}
@@ -269,6 +280,7 @@ func (p *process) serveHTTP(ctx context.Context) error {
 		Metrics: p.metrics,
 		Live:    []telemetry.Check{{Name: "nats", Test: p.natsHealth}},
 		Log:     p.log.With("part", "http"),
+		Token:   p.guards.httpToken,
 	}
 	if p.dashboard != nil {
 		cfg.Home = p.dashboard.Handler()
@@ -279,7 +291,11 @@ func (p *process) serveHTTP(ctx context.Context) error {
 		cfg.Ready = append(cfg.Ready, telemetry.Signalled(s.name, s.Ready()))
 	}
 	cfg.Ready = append(cfg.Ready, telemetry.Signalled("directories", p.serving))
-	return telemetry.Serve(ctx, p.http, cfg)
+	l := p.http
+	if p.guards.httpTLS != nil {
+		l = tls.NewListener(l, p.guards.httpTLS)
+	}
+	return telemetry.Serve(ctx, l, cfg)
 }
 
 func (p *process) natsHealth() error {

@@ -29,6 +29,7 @@ type cli struct {
 
 	natsURL    string
 	creds      string
+	natsCA     string
 	output     string
 	timeout    time.Duration
 	noProgress bool
@@ -55,7 +56,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 already exists,
 	root.SetErr(c.messages)
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.natsURL, "nats-url", envOr("TIDEMARK_NATS_URL", defaultNATS), "the site's NATS server (env TIDEMARK_NATS_URL)")
-	flags.StringVar(&c.creds, "creds", os.Getenv("TIDEMARK_CREDS"), "NATS credentials `file` (env TIDEMARK_CREDS)")
+	flags.StringVar(&c.creds, "creds", os.Getenv("TIDEMARK_CREDS"), "NATS credentials: `file` with a user's seed, or .creds (env TIDEMARK_CREDS)")
+	flags.StringVar(&c.natsCA, "nats-ca", os.Getenv("TIDEMARK_NATS_CA"), "PEM `file` with who may have signed a NATS server's certificate (env TIDEMARK_NATS_CA; default: whom the system trusts)")
 	flags.StringVarP(&c.output, "output", "o", outputTable, "how to print results: table or json")
 	flags.DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for answers")
 	flags.BoolVar(&c.noProgress, "no-progress", false, "do not show the progress of long work")

@@ -58,6 +58,8 @@ type serveConfig struct {
 	journalBytesMax  size
 	journal          journalFlags
 	nbdTLS           tlsFlags
+	guard            guardFlags
+	natsCA           string
 	webhooks         webhookFlags
 	insecure         bool
 	level            slog.Level
@@ -89,7 +91,7 @@ is 1. A second signal ends the process at once, with 1.`,
 				return fault.New(fault.Usage, "--nats-url uses a NATS server, --nats-listen runs one: give one of them")
 			}
 		}
-		cfg.services, cfg.creds, cfg.patience = services, c.creds, c.timeout
+		cfg.services, cfg.creds, cfg.natsCA, cfg.patience = services, c.creds, c.natsCA, c.timeout
 		var err error
 		if cfg.level, err = telemetry.ParseLevel(level); err != nil {
 			return fault.New(fault.Usage, "%w", err)
@@ -112,7 +114,8 @@ is 1. A second signal ends the process at once, with 1.`,
 	f.StringVar(&cfg.durability, "durability", durabilitySync, "when a flush is answered: sync, quorum or relaxed")
 	f.Var(&cfg.journalBytesMax, "journal-max-bytes", "bound of each directory's journal, at least 64MiB")
 	cfg.journal.register(f)
-	cfg.nbdTLS.register(f)
+	cfg.nbdTLS.register(f, listenerNBD)
+	cfg.guard.register(f)
 	cfg.webhooks.register(f)
 	f.BoolVar(&cfg.insecure, "insecure", false, "allow listening beyond this host without credentials or TLS")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
@@ -156,6 +159,9 @@ func (cfg *serveConfig) check() error {
 		return err
 	}
 	if err := cfg.nbdTLS.check(); err != nil {
+		return err
+	}
+	if err := cfg.guard.check(); err != nil {
 		return err
 	}
 	if err := cfg.webhooks.check(); err != nil {
@@ -220,23 +226,23 @@ func (cfg *serveConfig) checkAddresses() error {
 	if !cfg.serves(serviceJournal) && !cfg.serves(serviceReplayer) {
 		cfg.nbd = nil // nobody would have an image to serve
 	}
-	check := func(flag, address string, protected bool) error {
+	check := func(flag, address, protection string, protected bool) error {
 		host, err := splitAddress(address)
 		if err != nil {
 			return fault.New(fault.Usage, "--%s %q: write it like 127.0.0.1:4222", flag, address)
 		}
 		if !cfg.insecure && !protected && !isLoopback(host) {
-			return fault.New(fault.Usage, "--%s %s can be reached from other hosts without credentials or TLS: listen on 127.0.0.1, or say --insecure", flag, address)
+			return fault.New(fault.Usage, "--%s %s can be reached from other hosts without credentials or TLS: listen on 127.0.0.1, protect it with %s, or say --insecure", flag, address, protection)
 		}
 		return nil
 	}
 	if cfg.natsURL == "" {
-		if err := check("nats-listen", cfg.natsListen, false); err != nil {
+		if err := check("nats-listen", cfg.natsListen, "--nats-tls-cert and --nats-tls-key, which also demand a user's key", cfg.guard.natsTLS.configured()); err != nil {
 			return err
 		}
 	}
 	if cfg.http != "" {
-		if err := check("http", cfg.http, false); err != nil {
+		if err := check("http", cfg.http, "--http-token-file or --http-tls-cert and --http-tls-key", cfg.guard.httpToken != "" || cfg.guard.httpTLS.configured()); err != nil {
 			return err
 		}
 	}
@@ -247,7 +253,7 @@ func (cfg *serveConfig) checkAddresses() error {
 			}
 			continue
 		}
-		if err := check("nbd", address, cfg.nbdTLS.configured()); err != nil {
+		if err := check("nbd", address, "--nbd-tls-cert and --nbd-tls-key", cfg.nbdTLS.configured()); err != nil {
 			return err
 		}
 	}

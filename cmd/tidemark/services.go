@@ -30,7 +30,7 @@ func (p *process) assemble(context.Context) error {
 		switch name {
 		case serviceJournal:
 			owner := journal.New(journal.Deps{
-				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics,
+				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics, Dialer: p.guards.dialer,
 				JournalBytesMax: int64(p.cfg.journalBytesMax), Durability: p.cfg.durability,
 				Settings: p.cfg.journal.settings, Lag: p.cfg.journal.lag(),
 			})
@@ -38,13 +38,13 @@ func (p *process) assemble(context.Context) error {
 			s = owner
 		case serviceReplayer:
 			follower := replayer.New(replayer.Deps{
-				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics,
+				Bus: p.bus, Node: p.node, Log: log, Metrics: p.metrics, Dialer: p.guards.dialer,
 				JournalBytesMax: int64(p.cfg.journalBytesMax), Durability: p.cfg.durability,
 			})
 			p.exports = append(p.exports, follower.Exports())
 			s = follower
 		case servicePolicy:
-			s = policy.New(policy.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics})
+			s = policy.New(policy.Deps{Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics, Dialer: p.guards.dialer})
 		case serviceNotifier:
 			s = notifier.New(notifier.Deps{
 				Bus: p.bus, Node: p.node, Log: p.log, Metrics: p.metrics, Webhooks: p.cfg.webhooks.config,

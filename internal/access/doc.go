@@ -26,8 +26,7 @@
 //     would change the site's own streams; a peer is granted each journal by name.
 //   - Who may create a consumer may have the server deliver to any subject (a push consumer).
 //     Services and operators may, and are trusted that far. Monitors may not: they read by
-//     number. A peer may, of the journals that it follows: what arrives so carries no fact that
-//     another stream would take for its own, see [Peer].
+//     number. A peer may, of the journals that it follows; see [Peer].
 //
 // # Inboxes
 //

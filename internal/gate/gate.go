@@ -22,8 +22,8 @@ type Server interface {
 	SetUsers(users []access.User) error
 }
 
-// settleTime is how long is waited for further facts before the server is told: a pool's
-// directories are often made one after the other.
+// settleTime is how long the server is left in peace after it was told: a pool's directories
+// are often made one after the other. What comes after a while is told at once.
 const settleTime = 20 * time.Millisecond
 
 // retryTime is how long is waited after the server did not take its users.
@@ -84,6 +84,7 @@ func (g *gate) run(ctx context.Context, known *sync.WaitGroup) error {
 	}
 	for {
 		wait := g.update()
+		settle(ctx)
 		timer := time.NewTimer(wait)
 		select {
 		case <-g.changed:
@@ -93,7 +94,6 @@ func (g *gate) run(ctx context.Context, known *sync.WaitGroup) error {
 			return nil
 		}
 		timer.Stop()
-		settle(ctx)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 )
 
 // listen starts a server that takes connections.
-func listen(ctx context.Context, cfg Config, own *keys.Key) (*server.Server, error) {
+func listen(ctx context.Context, cfg Config, own *keys.Key, door *door) (*server.Server, error) {
 	for try := 1; ; try++ {
 		opts, err := options(cfg, own)
 		if err != nil {
@@ -34,10 +34,14 @@ func listen(ctx context.Context, cfg Config, own *keys.Key) (*server.Server, err
 		if err := awaitAddress(ctx, cfg.Listen); err != nil {
 			return nil, err
 		}
+		if cfg.Auth {
+			opts.CustomClientAuthentication = door
+		}
 		srv, err := server.NewServer(opts)
 		if err != nil {
 			return nil, fmt.Errorf("set up NATS server: %w", err)
 		}
+		door.open(srv)
 		srv.SetLoggerV2(serverLog{cfg.Log}, false, false, false)
 		srv.Start() // has tried to listen when it returns
 		if srv.Addr() != nil {

@@ -30,6 +30,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -93,6 +94,7 @@ type Server struct {
 	server *server.Server
 	cfg    Config
 	own    *keys.Key // of this process's connections
+	door   *door
 	sync   SyncMode
 	files  *streamFiles
 	space  *space
@@ -145,14 +147,15 @@ func run(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	srv, err := listen(ctx, cfg, own)
+	door := newDoor(cfg, own)
+	srv, err := listen(ctx, cfg, own, door)
 	if err != nil {
 		return nil, err
 	}
 	store := filepath.Join(cfg.Dir, server.JetStreamStoreDir, account, "streams")
 	files := newStreamFiles(store, filepath.Join(cfg.Dir, promisedFolder))
 	files.fsync = cfg.fsync()
-	return &Server{server: srv, cfg: cfg, own: own, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
+	return &Server{server: srv, cfg: cfg, own: own, door: door, sync: cfg.Sync, files: files, space: newSpace(cfg.Dir)}, nil
 }
 
 // options goes through the server's own configuration language, because accounts that
@@ -180,6 +183,7 @@ func options(cfg Config, own *keys.Key) (*server.Options, error) {
 	opts.MaxPayload, opts.MaxPending, opts.MaxConn = maxPayload, maxPending, maxConnects
 	opts.SyncInterval, opts.SyncAlways = lazySync, cfg.Sync == SyncAlways
 	opts.TLSConfig, opts.TLS, opts.TLSTimeout = cfg.TLS.Clone(), cfg.TLS != nil, tlsTime.Seconds()
+	opts.AlwaysEnableNonce = cfg.Auth
 	opts.NoSigs = true
 	opts.NoLog = false
 	return opts, nil
@@ -243,7 +247,12 @@ func (l serverLog) Warnf(format string, v ...any) {
 }
 func (l serverLog) Fatalf(format string, v ...any) { l.Errorf(format, v...) }
 func (l serverLog) Errorf(format string, v ...any) {
-	l.log.Error("nats server", "detail", fmt.Sprintf(format, v...))
+	detail := fmt.Sprintf(format, v...)
+	if strings.Contains(detail, "authentication error") || strings.Contains(detail, "TLS handshake error") {
+		l.log.Warn("nats server refused a connection", "detail", detail) // a stranger is no failure of ours
+		return
+	}
+	l.log.Error("nats server", "detail", detail)
 }
 func (l serverLog) Debugf(string, ...any) {}
 func (l serverLog) Tracef(string, ...any) {}

@@ -134,6 +134,46 @@ func TestUsersChangeWhileOthersStay(t *testing.T) {
 	}
 }
 
+// TestChangesOfUsersDisturbNobody: requests to JetStream are answered all the while. The
+// server's own way to change users takes them from everybody for a moment.
+func TestChangesOfUsersDisturbNobody(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Auth = true
+	s := start(t, cfg)
+	c := connect(t, s)
+	done := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := c.stream.Info(t.Context()); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 100 {
+		key := newKey(t)
+		if err := s.SetUsers([]access.User{access.Operator("east").User(key.Public())}); err != nil {
+			t.Fatal(err)
+		}
+		v, err := visit(t, s, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.nc.Close()
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Errorf("a request while users were changed: %v", err)
+	}
+}
+
 // TestOwnConnectionOfALog appends as fast as makes a log take a connection of its own,
 // which has to sign the server's challenge.
 func TestOwnConnectionOfALog(t *testing.T) {

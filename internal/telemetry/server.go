@@ -32,7 +32,9 @@ type Config struct {
 	// then says where it is; it may be nil too.
 	Home      http.Handler
 	Elsewhere func(context.Context) string
-	Log       *slog.Logger
+	// Token is what a request must carry, but for those about health; empty: none.
+	Token string
+	Log   *slog.Logger
 }
 
 // Handler serves /metrics, /healthz, /readyz and /process, a page about this process, which is
@@ -93,7 +95,7 @@ func page(cfg Config) http.HandlerFunc {
 // finish for a moment.
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	srv := &http.Server{
-		Handler:           Handler(cfg),
+		Handler:           guarded(cfg.Token, Handler(cfg)),
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       answerTime,
 		WriteTimeout:      answerTime,

@@ -22,6 +22,9 @@ const (
 	// site knows are avoided.
 	joinTries  = 4
 	numbersMax = events.MaxSiteNumber
+	// A site's NATS may not know a token yet that was made a moment ago.
+	newTokenTries = 4
+	newTokenWait  = 250 * time.Millisecond
 )
 
 // peerImport brings this site to the site that created a token, as a peer of a pool.
@@ -143,7 +146,7 @@ func (s *Service) checkPeerName(pool string, p *Pool, uuid, name string) error {
 
 // join asks the token's site to be let in, under another number if ours is taken.
 func (s *Service) join(ctx context.Context, token bootstrap, r api.JoinRequest) (api.JoinReply, error) {
-	nc, err := s.reach(token)
+	nc, err := s.reach(ctx, token)
 	if err != nil {
 		return api.JoinReply{}, fault.New(fault.CodeOf(err), "import token: connect to site %s at %s: %w", token.Site, token.URL, err)
 	}
@@ -173,13 +176,24 @@ func (s *Service) join(ctx context.Context, token bootstrap, r api.JoinRequest) 
 }
 
 // reach connects to a token's site as the bearer of the token.
-func (s *Service) reach(token bootstrap) (*nats.Conn, error) {
+func (s *Service) reach(ctx context.Context, token bootstrap) (*nats.Conn, error) {
 	key, err := token.key()
 	if err != nil {
 		return nil, fault.New(fault.Usage, "the token's key: %w", err)
 	}
 	options := append(s.dialer.With(key), nats.Name("tidemark join"), nats.Timeout(dialTime), nats.NoReconnect(), nats.RetryOnFailedConnect(false))
 	nc, err := nats.Connect(token.URL, options...)
+	for range newTokenTries {
+		if !errors.Is(err, nats.ErrAuthorization) {
+			break
+		}
+		select {
+		case <-time.After(newTokenWait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		nc, err = nats.Connect(token.URL, options...)
+	}
 	if err != nil {
 		return nil, peers.Refused(err, "the token: it was used, has expired or is void, or that site has another NATS now")
 	}

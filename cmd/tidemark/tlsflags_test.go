@@ -50,11 +50,11 @@ func TestTLSFlags(t *testing.T) {
 		auth  tls.ClientAuthType
 		fails bool
 	}{
-		{flags: tlsFlags{cert, key, ""}, auth: tls.NoClientCert},
-		{flags: tlsFlags{cert, key, cert}, auth: tls.RequireAndVerifyClientCert},
-		{flags: tlsFlags{cert, key, key}, fails: true}, // a key is no authority
-		{flags: tlsFlags{cert, key, cert + ".missing"}, fails: true},
-		{flags: tlsFlags{key, cert, ""}, fails: true},
+		{flags: tlsFlags{"nbd", cert, key, ""}, auth: tls.NoClientCert},
+		{flags: tlsFlags{"nbd", cert, key, cert}, auth: tls.RequireAndVerifyClientCert},
+		{flags: tlsFlags{"nbd", cert, key, key}, fails: true}, // a key is no authority
+		{flags: tlsFlags{"nbd", cert, key, cert + ".missing"}, fails: true},
+		{flags: tlsFlags{"nbd", key, cert, ""}, fails: true},
 	} {
 		config, err := c.flags.config()
 		if (err != nil) != c.fails {
