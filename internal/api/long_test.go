@@ -33,15 +33,15 @@ func TestLong(t *testing.T) {
 		t.Errorf("a refusal: %v", err)
 	}
 	news := 0
-	got, err := api.CallLong[answer](within(t), nc, "test.copy", question{"disk", 1}, 1500*time.Millisecond, func(p api.Progress) {
+	got, err := api.CallLong[answer](within(t), nc, "test.copy", question{"disk", 1}, 4*time.Second, func(p api.Progress) {
 		if p.Objects != 3 || p.ObjectsTotal != 5 {
 			t.Errorf("progress %+v", p)
 		}
-		if news++; news == 2 { // by now more time has passed than it would wait in silence
+		if news++; news == 5 { // by now more time has passed than it would wait in silence
 			close(release)
 		}
 	})
-	if err != nil || got.Text != "copied disk" || news < 2 {
+	if err != nil || got.Text != "copied disk" || news < 5 {
 		t.Errorf("answered %+v, %v, after %d messages", got, err, news)
 	}
 	if got, err := api.Call[answer](within(t), nc, "test.copy", question{"x", 1}); err != nil || got.Text != "copied x" {

@@ -138,7 +138,7 @@ func fold(t *testing.T, b *bus.Bus) {
 	if diff := cmp.Diff([]string{"1p0", "2p1", "3p2", "caught up", "4later"}, seen); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := b.Conn().Request("tidemark.pool.rotten", []byte("no fact"), time.Second); err != nil {
+	if _, err := b.Conn().Request("tidemark.pool.rotten", []byte("no fact"), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Publish(within(t), events.StreamPools, &events.PoolCreated{Pool: "after"}); err != nil {

@@ -105,7 +105,7 @@ func TestUsersChangeWhileOthersStay(t *testing.T) {
 	}
 	select {
 	case <-gone.closed:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the connection of a user that is gone goes on")
 	}
 	if _, err := visit(t, s, goes); !errors.Is(err, nats.ErrAuthorization) {
@@ -120,7 +120,7 @@ func TestUsersChangeWhileOthersStay(t *testing.T) {
 	if err := c.nc.Publish("one", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := inbox.NextMsg(5 * time.Second); err != nil {
+	if _, err := inbox.NextMsg(time.Minute); err != nil {
 		t.Errorf("a subscription did not outlive the change: %v", err)
 	}
 	select {

@@ -156,7 +156,7 @@ func TestHeldBackMessages(t *testing.T) {
 		select {
 		case err := <-later(t, dev, data, 0, false):
 			wantNil(t, err)
-		case <-time.After(sitetest.Patience): // half of FlushAge
+		case <-time.After(55 * time.Second): // FlushAge is longer
 			t.Fatal("the first write is held back")
 		}
 		flush(t, dev)

@@ -27,8 +27,9 @@ import (
 // patience bounds every wait of a test.
 const patience = sitetest.Patience
 
-// silence is what the notifiers of tests take for death.
-const silence = 1500 * time.Millisecond
+// silence is what the notifiers of tests take for death: several heartbeats, because a busy
+// machine delays them.
+const silence = 4 * time.Second
 
 func testLog() *slog.Logger {
 	if os.Getenv("TIDEMARK_TEST_LOG") != "" {
