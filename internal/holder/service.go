@@ -17,6 +17,7 @@ import (
 	"tidemark/internal/overview"
 	"tidemark/internal/replica"
 	"tidemark/internal/site"
+	"tidemark/internal/turns"
 	"tidemark/internal/vfs"
 )
 
@@ -27,6 +28,7 @@ type Service struct {
 	Node    site.Node
 	Log     *slog.Logger
 	Clients *Clients
+	Notes   *turns.Outbox
 	// Standings describes what is held now, without asking anybody.
 	Standings func() []api.Standing
 	// Ended is told the incarnation whose tenure of a directory was found to have ended; nil
@@ -95,14 +97,20 @@ func (s Service) Remove(ctx context.Context, id events.DirectoryID, name events.
 	return nil
 }
 
-// Note publishes a turn in a directory's life. Nothing depends on it. It is published even
-// if ctx has ended: who heard of a failure may have told the directory to stop by now.
-func (s Service) Note(ctx context.Context, turn events.LifecycleNoted) {
+// Note has a turn in a directory's life noted, see [turns.Outbox]. Nothing depends on it.
+func (s Service) Note(turn events.LifecycleNoted) (stored <-chan struct{}) {
 	turn.Node, turn.At = s.Node.Name, events.InstantOf(time.Now())
-	_, err := s.Bus.Publish(context.WithoutCancel(ctx), events.StreamLifecycle, &turn)
+	return s.Notes.Note(turn)
+}
+
+// Lasts reports whether a turn was noted at this site and has not ended; it is not known
+// to last while the log cannot be asked.
+func (s Service) Lasts(ctx context.Context, turn events.LifecycleNoted) bool {
+	lasts, err := turns.Lasts(ctx, s.Bus, turn)
 	if err != nil && ctx.Err() == nil {
-		s.Log.Warn("lifecycle event not published", "what", turn.What, "error", err)
+		s.Log.Warn("whether a turn lasts is not known", "what", string(turn.What), "error", err)
 	}
+	return lasts
 }
 
 // Admit returns an error if a site may not follow the directories of a pool now.

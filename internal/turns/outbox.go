@@ -41,7 +41,7 @@ type Outbox struct {
 }
 
 type queued struct {
-	turn   events.LifecycleNoted
+	turn   events.LifecycleNoted // without What: nothing is stored
 	stored chan struct{} // closed when it is not in line any more
 }
 
@@ -52,7 +52,15 @@ func NewOutbox(b *bus.Bus, log *slog.Logger) *Outbox {
 
 // Note puts a note in line. The channel is closed when it is stored, or was given up.
 func (o *Outbox) Note(turn events.LifecycleNoted) (stored <-chan struct{}) {
-	q := queued{turn, make(chan struct{})}
+	return o.enqueue(queued{turn, make(chan struct{})})
+}
+
+// Flush returns a channel that is closed when nothing is in line that is now.
+func (o *Outbox) Flush() (stored <-chan struct{}) {
+	return o.enqueue(queued{stored: make(chan struct{})})
+}
+
+func (o *Outbox) enqueue(q queued) (stored <-chan struct{}) {
 	o.mu.Lock()
 	o.queue = append(o.queue, q)
 	var lost []queued
@@ -96,9 +104,11 @@ func (o *Outbox) Start(ctx context.Context) (stop func()) {
 func (o *Outbox) run(ctx context.Context, ending <-chan struct{}) {
 	for {
 		for q, ok := o.next(); ok; q, ok = o.next() {
-			if err := o.store(ctx, q.turn); err != nil {
-				o.giveUp(q, err)
-				continue
+			if q.turn.What != "" {
+				if err := o.store(ctx, q.turn); err != nil {
+					o.giveUp(q, err)
+					continue
+				}
 			}
 			close(q.stored)
 		}

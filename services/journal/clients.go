@@ -21,8 +21,11 @@ type clientCare struct {
 	life   *life
 	limits LagLimits
 	now    func() time.Time
-	// alarmed are the clients that an alarm was given about, by name.
+	// alarmed are the clients that an alarm was given about, by name; what is not in it was
+	// not seen yet.
 	alarmed map[string]bool
+	// gone are those that the journal does not wait for.
+	gone map[string]bool
 	// over is since when clients are behind by too many bytes, by name.
 	over map[string]time.Time
 }
@@ -31,7 +34,7 @@ func newClientCare(l *life) *clientCare {
 	deps := l.directory.service.deps
 	return &clientCare{
 		life: l, limits: deps.Lag.For(deps.JournalBytesMax), now: time.Now,
-		alarmed: map[string]bool{}, over: map[string]time.Time{},
+		alarmed: map[string]bool{}, gone: map[string]bool{}, over: map[string]time.Time{},
 	}
 }
 
@@ -63,8 +66,11 @@ func (c *clientCare) look(ctx context.Context) error {
 		if clients.Stranger(d.name.Pool, f) {
 			all = errors.Join(all, clients.Unregister(ctx, bus, d.id, f.Client))
 			delete(c.alarmed, f.Client)
+			delete(c.gone, f.Client)
 			continue
 		}
+		c.recall(ctx, f.Client)
+		c.heard(f)
 		lag, err := c.lag(ctx, f)
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("client %s: %w", f.Client, err))
@@ -76,24 +82,46 @@ func (c *clientCare) look(ctx context.Context) error {
 	return all
 }
 
+// recall learns, of a client that is seen for the first time, what listeners were told of it
+// by an earlier owner.
+func (c *clientCare) recall(ctx context.Context, client string) {
+	if _, seen := c.alarmed[client]; seen {
+		return
+	}
+	d := c.life.directory
+	c.alarmed[client] = d.lasts(ctx, client, events.Lagging)
+	c.gone[client] = d.lasts(ctx, client, events.Disconnected)
+}
+
+// heard notes that a client was let in again.
+func (c *clientCare) heard(f events.PositionCommitted) {
+	gone := f.State == events.ClientDisconnected
+	if c.gone[f.Client] && !gone {
+		c.life.directory.noteWith(f.Client, events.Reconnected, f.Mark, "")
+	}
+	c.gone[f.Client] = gone
+}
+
 // turn does what was decided about a client.
 func (c *clientCare) turn(ctx context.Context, f events.PositionCommitted, turn lagTurn, why string) error {
 	d := c.life.directory
 	switch turn {
 	case lagUnchanged:
 	case lagCalm:
-		delete(c.alarmed, f.Client)
+		if !c.gone[f.Client] { // one that is not waited for is not behind either
+			c.alarmed[f.Client] = false
+			d.noteWith(f.Client, events.CaughtUp, f.Mark, "")
+		}
 	case lagAlarm:
 		c.alarmed[f.Client] = true
 		d.log.Warn("a client of the journal lags", "client", f.Client, "detail", why)
-		d.note(ctx, events.Lagging, f.Mark, why)
+		d.noteWith(f.Client, events.Lagging, f.Mark, why)
 	case lagDisconnect:
 		if _, err := d.service.clients.Disconnect(ctx, d.service.deps.Bus, d.id, f.Client); err != nil {
 			return err
 		}
-		delete(c.alarmed, f.Client)
 		d.log.Error("the journal does not wait for a client any more", "client", f.Client, "detail", why)
-		d.note(ctx, events.Disconnected, f.Mark, why)
+		d.noteWith(f.Client, events.Disconnected, f.Mark, why)
 	}
 	return nil
 }

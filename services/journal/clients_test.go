@@ -19,8 +19,8 @@ import (
 	"tidemark/internal/vfs"
 )
 
-// turns listens to what is noted of directories.
-func turns(t *testing.T, at *sitetest.Site) func(events.Lifecycle) []events.LifecycleNoted {
+// lifeTurns listens to what is noted of directories.
+func lifeTurns(t *testing.T, at *sitetest.Site) func(events.Lifecycle) []events.LifecycleNoted {
 	t.Helper()
 	var mu sync.Mutex
 	var all []events.LifecycleNoted
@@ -80,7 +80,7 @@ func TestLaggyClientIsDisconnected(t *testing.T) {
 	stop := sitetest.Run(t, s.Run)
 	<-s.Ready()
 	d := acquire(t, s)
-	noted := turns(t, at)
+	noted := lifeTurns(t, at)
 	create(t, d, "disk0", 64<<20)
 	begin := d.life.tail.Marks().Logged
 	register(t, s, d, "east.slow", begin)
@@ -285,7 +285,7 @@ func TestLostTailIsNoted(t *testing.T) {
 	if err := at.Bus.RemoveLog(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
-	noted := turns(t, at)
+	noted := lifeTurns(t, at)
 	s, _ = start(t, at)
 	s.start(&events.AcquireRequested{Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 1}, Pool: "vms", Path: "/prod"})
 	sitetest.Eventually(t, "noted", func() bool { return len(noted(events.LostTail)) > 0 })

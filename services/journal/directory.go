@@ -43,6 +43,7 @@ type directory struct {
 	opened   int           // lives so far
 	changed  chan struct{} // closed and replaced when state changes
 	full     bool          // the log refuses for want of room
+	closing  *life         // whose end listeners were told of
 	// splits are the split brains that were seen, by the UUID of the other site.
 	splits map[string]*api.Split
 }
@@ -90,7 +91,7 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 			d.end(err)
 			return
 		case errors.Is(err, bus.ErrOvertaken), errors.Is(err, tail.ErrFenced):
-			d.fenced(ctx, err)
+			d.fenced(err)
 			<-ctx.Done()
 			return
 		}
@@ -98,7 +99,7 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 			failures, wait = 0, reopenFirst
 		}
 		failures++
-		d.failed(ctx, err, afterFailure(failures), wait)
+		d.failed(err, afterFailure(failures), wait)
 		reason = d.nextReason(reason)
 		if d.rest(ctx, wait, err) {
 			reason = events.TagLost
@@ -108,22 +109,22 @@ func (d *directory) lives(ctx context.Context, reason events.TagReason) {
 }
 
 // fenced notes that the directory is another's now.
-func (d *directory) fenced(ctx context.Context, err error) {
+func (d *directory) fenced(err error) {
 	if !errors.Is(err, tail.ErrFenced) {
 		err = fault.New(fault.Fenced, "another writer has taken the directory over: %w", err)
 	}
 	d.enter(Fenced, err)
 	d.log.Error("fenced", "error", err)
-	d.note(ctx, events.Fenced, events.Mark{}, err.Error())
+	d.note(events.Fenced, events.Mark{}, err.Error())
 }
 
 // failed notes that a life has ended with an error.
-func (d *directory) failed(ctx context.Context, err error, state State, wait time.Duration) {
+func (d *directory) failed(err error, state State, wait time.Duration) {
 	d.enter(state, err)
 	d.log.Error("directory failed; it will be opened again", "error", err, "wait", wait)
-	d.note(ctx, events.Failed, events.Mark{}, err.Error())
+	d.note(events.Failed, events.Mark{}, err.Error())
 	if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
-		d.note(ctx, events.LostTail, events.Mark{}, err.Error())
+		d.note(events.LostTail, events.Mark{}, err.Error())
 	}
 }
 
@@ -137,6 +138,7 @@ func (d *directory) end(err error) {
 	if state.serves() { // the last life failed just when it was told to end
 		d.enter(Stopping, nil)
 	}
+	defer d.announceClosed()
 	if state != Closing {
 		d.enter(Closing, nil)
 	}
@@ -156,6 +158,7 @@ func (d *directory) condition() (State, error) {
 // stopping notes that requests are no longer taken because the directory is to be closed.
 func (d *directory) stopping() {
 	if state, _ := d.condition(); state.serves() {
+		d.announceClosing()
 		d.enter(Stopping, nil)
 	}
 }
@@ -252,13 +255,6 @@ func (d *directory) current() (*life, error) {
 	return nil, fault.New(fault.NotReady, "directory %s is %s", d.name, d.state)
 }
 
-// note publishes a turn in the directory's life. Nothing depends on it.
-func (d *directory) note(ctx context.Context, what events.Lifecycle, mark events.Mark, detail string) {
-	d.service.shared.Note(ctx, events.LifecycleNoted{
-		Directory: d.id, Pool: d.name.Pool, Path: d.name.Path, What: what, Mark: mark, Detail: detail,
-	})
-}
-
 func (d *directory) becameReady(ctx context.Context, l *life) {
 	d.mu.Lock()
 	d.life = l
@@ -267,7 +263,7 @@ func (d *directory) becameReady(ctx context.Context, l *life) {
 	d.mu.Unlock()
 	d.enter(Ready, nil)
 	d.log.Info("directory is ready", "tag", l.claim.Load().Tag, "position", l.claim.Load().Mark.Position.String())
-	d.note(ctx, events.Opened, l.claim.Load().Mark, string(l.claim.Load().Reason))
+	d.note(events.Opened, l.claim.Load().Mark, string(l.claim.Load().Reason))
 }
 
 // becameFull notes that the log begins or ends to refuse for want of room.
@@ -279,9 +275,10 @@ func (d *directory) becameFull(ctx context.Context, full bool) {
 	switch {
 	case changed && full:
 		d.log.Error("journal is full; writers wait")
-		d.note(ctx, events.JournalFull, events.Mark{}, "")
+		d.note(events.JournalFull, events.Mark{}, "")
 	case changed:
 		d.log.Info("journal has room again")
+		d.note(events.JournalRoom, events.Mark{}, "")
 	}
 }
 

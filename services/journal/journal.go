@@ -19,6 +19,7 @@ import (
 	"tidemark/internal/peers"
 	"tidemark/internal/site"
 	"tidemark/internal/tail"
+	"tidemark/internal/turns"
 	"tidemark/internal/vfs"
 )
 
@@ -69,6 +70,7 @@ func New(deps Deps) *Service {
 		shared: holder.Service{
 			Name: events.ServiceJournal, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
 			Ended: make(chan string, 1),
+			Notes: turns.NewOutbox(deps.Bus, deps.Log),
 		},
 		clients:     clients,
 		started:     make(chan struct{}),
@@ -97,6 +99,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = ctx
 	s.mu.Unlock()
+	defer s.shared.Notes.Start(ctx)()
 	defer s.running.Wait()
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.shared.Run(inner, s, func() { close(s.started) }) })

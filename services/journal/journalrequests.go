@@ -53,7 +53,7 @@ func (l *life) disconnectClient(ctx context.Context, r api.JournalClientRequest)
 	}
 	gone, err := d.service.clients.Disconnect(ctx, d.service.deps.Bus, d.id, r.Client)
 	for _, f := range gone {
-		d.note(ctx, events.Disconnected, f.Mark, "by request")
+		d.noteWith(f.Client, events.Disconnected, f.Mark, "by request")
 	}
 	return err
 }
@@ -93,7 +93,7 @@ func (l *life) reset(ctx context.Context) error {
 	}
 	err := l.tail.BetweenTrims(ctx, func(events.Position) error { return l.log.Trim(ctx, l.tail.LastSequence()) })
 	if err == nil {
-		l.directory.note(ctx, events.JournalReset, l.claim.Load().Mark, "")
+		l.directory.note(events.JournalReset, l.claim.Load().Mark, "")
 	}
 	return err
 }

@@ -99,7 +99,7 @@ func (d *directory) giveUpLost(ctx context.Context) (err error) {
 	}
 	mark, _ := r.Committed()
 	d.log.Warn("the lost part of the journal was given up", "position", mark.Position.String())
-	d.note(ctx, events.JournalReset, mark, fmt.Sprintf("what was written behind %v was given up; the journal had been safe up to %v", mark.Position, noted.Position))
+	d.note(events.JournalReset, mark, fmt.Sprintf("what was written behind %v was given up; the journal had been safe up to %v", mark.Position, noted.Position))
 	return nil
 }
 

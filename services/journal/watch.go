@@ -147,7 +147,7 @@ func (w *watch) ask(ctx context.Context, conn *nats.Conn, s survey) error {
 	for _, d := range s.directories {
 		i := slices.IndexFunc(list, func(there api.Directory) bool { return there.Path == d.name.Path })
 		if i < 0 {
-			d.setSplit(ctx, s.peer.Peer, nil)
+			d.setSplit(ctx, s.peer, nil)
 			continue
 		}
 		at := holder.Holding{Conn: conn, Directory: list[i].ID, Peer: s.peer, Self: w.service.deps.Node.Site.UUID}
@@ -178,10 +178,10 @@ func (d *directory) compare(ctx context.Context, at holder.Holding, primary bool
 	}
 	parting.Relation = lineage.Compare(parting.Ours, theirs)
 	if !splitBrain(parting.Relation, parting.TheirsPrimary, self.UUID, at.Peer.Peer) {
-		d.setSplit(ctx, at.Peer.Peer, nil)
+		d.setSplit(ctx, at.Peer, nil)
 		return nil
 	}
-	d.setSplit(ctx, at.Peer.Peer, parting.Describe(ctx, at))
+	d.setSplit(ctx, at.Peer, parting.Describe(ctx, at))
 	return nil
 }
 
@@ -218,22 +218,22 @@ func handedOver(tags []events.TagClaimed, site string) bool {
 	return false
 }
 
-// setSplit notes what is so with a peer; nil: nothing is wrong. Listeners are told once.
-func (d *directory) setSplit(ctx context.Context, peer string, split *api.Split) {
+// setSplit notes what is so with a peer; nil: nothing is wrong. Listeners are told once as a
+// split brain begins and once as it ends, whatever owner saw it first.
+func (d *directory) setSplit(ctx context.Context, peer events.PeerAdded, split *api.Split) {
 	d.mu.Lock()
-	was := d.splits[peer]
-	if split == nil {
-		delete(d.splits, peer)
-	} else {
-		d.splits[peer] = split
-	}
+	was, seen := d.splits[peer.Peer]
+	d.splits[peer.Peer] = split
 	d.mu.Unlock()
 	switch {
 	case was == nil && split != nil:
 		d.log.Error("split brain", "site", split.Peer, "parted", split.Common.String())
-		d.note(ctx, events.Diverged, events.Mark{Position: split.Common}, holder.Summary(split))
+		d.noteWith(peer.Site, events.Diverged, events.Mark{Position: split.Common}, holder.Summary(split))
 	case was != nil && split == nil:
 		d.log.Info("the split brain is resolved", "site", was.Peer)
+		d.noteWith(peer.Site, events.Reunited, events.Mark{}, "")
+	case !seen && d.lasts(ctx, peer.Site, events.Diverged):
+		d.noteWith(peer.Site, events.Reunited, events.Mark{}, "")
 	}
 }
 
@@ -255,7 +255,7 @@ func (d *directory) split() *api.Split {
 	defer d.mu.Unlock()
 	var first *api.Split
 	for _, s := range d.splits {
-		if first == nil || s.Peer < first.Peer {
+		if s != nil && (first == nil || s.Peer < first.Peer) {
 			first = s
 		}
 	}

@@ -65,7 +65,8 @@ func (a alarms) next(s signs) (alarms, []turn) {
 func (f *follower) watch(ctx context.Context) {
 	tick := time.NewTicker(watchAge)
 	defer tick.Stop()
-	var raised alarms
+	// An earlier process may have raised some.
+	raised := alarms{rpo: f.lasts(ctx, "", events.RPOExceeded), stalled: f.lasts(ctx, "", events.Stalled)}
 	var done progressed
 	moved := time.Now()
 	for {
@@ -84,7 +85,7 @@ func (f *follower) watch(ctx context.Context) {
 		raised, turns = raised.next(s)
 		for _, t := range turns {
 			f.log.Warn("replication alarm", "what", string(t.what), "detail", t.detail)
-			f.note(ctx, t.what, t.detail)
+			f.note(t.what, t.detail)
 		}
 		f.mu.Lock()
 		f.raised = raised

@@ -20,7 +20,7 @@ func (f *follower) disconnect(ctx context.Context, own *ownCopy, why error) {
 	err := fmt.Errorf("%w; `tidemark mirror resync %s` brings it back", why, f.name)
 	f.enter(Disconnected, err)
 	f.log.Error("not following any more", "error", err)
-	f.note(ctx, events.Disconnected, err.Error())
+	f.noteWith(f.service.clients.Self(), events.Disconnected, err.Error())
 	if err := f.committed(ctx, own.tail.Marks().Committed); err != nil {
 		f.log.Warn("commit position not published", "error", err)
 	}

@@ -64,7 +64,7 @@ func (f *follower) copyAndRead(ctx context.Context, own *ownCopy, src *source) e
 		return fmt.Errorf("journal at site %s: %w", src.peer.Site, err)
 	}
 	f.enter(Replaying, nil)
-	f.resolved()
+	f.resolved(ctx, src.peer.Site)
 	f.log.Info("following", "site", src.peer.Site, "position", own.tail.Marks().Logged.Position.String())
 	return f.carry(ctx, own, src, from)
 }

@@ -46,27 +46,31 @@ type follower struct {
 	ended        chan struct{} // closed when run has returned
 	closeErr     error         // why the copy was not closed in order; known once ended
 
-	mu       sync.Mutex // over what is between here and the next empty line
-	own      *ownCopy   // nil while it is not open
-	state    State
-	err      error
-	source   *source    // nil while there is none
-	last     *source    // the one that was followed last
-	left     tail.Marks // how far the copy had come when it was closed
-	head     *events.HeadAdvanced
-	level    time.Time // when this copy was last seen to be level with its source
-	began    time.Time
-	headAt   time.Time // when the primary was heard last, perhaps by an earlier process; or when the following began
-	raised   alarms
-	headOf   string               // whose site's head it is
-	split    *api.Split           // how this copy's history and its source's have parted; nil: they have not
-	splitAt  time.Time            // when that was seen last
-	noted    State                // the state of which listeners were told last that only an operator can help
-	progress *meter               // of what is being copied, nil while nothing is
-	reading  bool                 // the source's journal is read, after what had to be copied
-	unread   *events.HeadAdvanced // the newest head of the source that is followed now
-	verified *verified            // nil: never since this process started
-	tally    tally
+	mu      sync.Mutex // over what is between here and the next empty line
+	own     *ownCopy   // nil while it is not open
+	state   State
+	err     error
+	source  *source    // nil while there is none
+	last    *source    // the one that was followed last
+	left    tail.Marks // how far the copy had come when it was closed
+	head    *events.HeadAdvanced
+	level   time.Time // when this copy was last seen to be level with its source
+	began   time.Time
+	headAt  time.Time // when the primary was heard last, perhaps by an earlier process; or when the following began
+	raised  alarms
+	headOf  string     // whose site's head it is
+	split   *api.Split // how this copy's history and its source's have parted; nil: they have not
+	splitAt time.Time  // when that was seen last
+	noted   State      // the state of which listeners were told last that only an operator can help
+	// splitFrom is the site that listeners were told last of a split brain with; recalled is set
+	// once it was looked what an earlier process told them.
+	splitFrom string
+	recalled  bool
+	progress  *meter               // of what is being copied, nil while nothing is
+	reading   bool                 // the source's journal is read, after what had to be copied
+	unread    *events.HeadAdvanced // the newest head of the source that is followed now
+	verified  *verified            // nil: never since this process started
+	tally     tally
 
 	// hold names what held the source's layers together when they were copied last; zero:
 	// nothing is known of it. Only follow uses it.
@@ -149,9 +153,9 @@ func (f *follower) run(ctx context.Context) {
 		}
 		f.log.Error("this node's copy failed", "error", err)
 		f.failed(err)
-		f.note(ctx, events.Failed, err.Error())
+		f.note(events.Failed, err.Error())
 		if errors.Is(err, tail.ErrLostTail) || errors.Is(err, bus.ErrRolledBack) {
-			f.note(ctx, events.LostTail, err.Error())
+			f.note(events.LostTail, err.Error())
 		}
 		if f.resyncBroken(ctx, err) {
 			f.enter(Stopped, nil)
@@ -172,7 +176,7 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) fenced(ctx context.Context, err error) {
 	f.enter(Errored, err)
 	f.log.Error("fenced", "error", err)
-	f.note(ctx, events.Fenced, err.Error())
+	f.note(events.Fenced, err.Error())
 	if f.everOpened() {
 		<-ctx.Done()
 	}

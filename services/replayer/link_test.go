@@ -172,8 +172,8 @@ func noise(size int) []byte {
 	return data
 }
 
-// turns gathers what a site's listeners are told of a directory.
-func turns(t *testing.T, p *party) func(events.Lifecycle) int {
+// gatherTurns gathers what a site's listeners are told of a directory.
+func gatherTurns(t *testing.T, p *party) func(events.Lifecycle) int {
 	t.Helper()
 	var mu sync.Mutex
 	told := map[events.Lifecycle]int{}
@@ -202,7 +202,7 @@ func turns(t *testing.T, p *party) func(events.Lifecycle) int {
 func TestLagGrowsWhileTheLinkIsDead(t *testing.T) {
 	t.Parallel()
 	l := newLinked(t)
-	told := turns(t, l.west)
+	told := gatherTurns(t, l.west)
 	if _, err := l.west.at.Bus.Publish(t.Context(), events.StreamDirectories,
 		&events.DirectoryConfigured{Directory: westID, Pool: "vms", TargetRPO: 4 * time.Second}); err != nil {
 		t.Fatal(err)

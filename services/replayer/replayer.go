@@ -15,6 +15,7 @@ import (
 	"tidemark/internal/holder"
 	"tidemark/internal/peers"
 	"tidemark/internal/site"
+	"tidemark/internal/turns"
 	"tidemark/internal/vfs"
 )
 
@@ -62,6 +63,7 @@ func New(deps Deps) *Service {
 		shared: holder.Service{
 			Name: events.ServiceReplayer, Bus: deps.Bus, Node: deps.Node, Log: deps.Log, Clients: clients,
 			Ended: make(chan string, 1),
+			Notes: turns.NewOutbox(deps.Bus, deps.Log),
 		},
 		clients:   clients,
 		started:   make(chan struct{}),
@@ -91,6 +93,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.ctx = inner
 	s.mu.Unlock()
+	defer s.shared.Notes.Start(ctx)()
 	defer s.running.Wait()
 	group.Go(func() error { return s.configured.follow(inner, s.deps.Bus) })
 	group.Go(func() error {

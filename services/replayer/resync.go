@@ -73,7 +73,7 @@ func ignoreEnd(ctx context.Context, err error) error {
 // take the place of that: errReplaced. It goes on until ctx ends.
 func (f *follower) resync(ctx context.Context, old *donor) error {
 	f.enter(Resyncing, nil)
-	f.note(ctx, events.ResyncStarted, fmt.Sprintf("request %d", f.asked.number))
+	f.note(events.ResyncStarted, fmt.Sprintf("request %d", f.asked.number))
 	wait := retryFirst
 	for ctx.Err() == nil {
 		err := f.resyncOnce(ctx, old)
@@ -234,7 +234,7 @@ func (f *follower) takePlace(ctx context.Context, old *donor, fresh *replica.Rep
 	if keep != "" {
 		detail += "; what is given up is kept in images named NAME.conflict-" + keep
 	}
-	f.note(ctx, events.ResyncEnded, detail)
+	f.note(events.ResyncEnded, detail)
 	return errReplaced
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/api"
@@ -56,6 +57,10 @@ func (p *party) shows(state State, why string) func() bool {
 // notes returns what a site noted of a kind, oldest first.
 func (p *party) notes(what events.Lifecycle) []string {
 	p.t.Helper()
+	select {
+	case <-p.follower.shared.Notes.Flush(): // what was said is stored
+	case <-time.After(3 * time.Second): // the follower does not run
+	}
 	state, err := p.at.Bus.State(p.t.Context(), events.StreamLifecycle)
 	if err != nil {
 		p.t.Fatal(err)

@@ -333,7 +333,7 @@ func TestAlarmIsToldOnce(t *testing.T) {
 	if n := p.told(events.Diverged); n != 1 {
 		t.Errorf("told %d times", n)
 	}
-	f.resolved()
+	f.resolved(t.Context(), "east")
 	try(2, parted)
 	try(2, errOtherLife)
 	if n, m := p.told(events.Diverged), p.told(events.Disconnected); n != 2 || m != 1 {

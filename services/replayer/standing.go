@@ -94,9 +94,21 @@ func (f *follower) marks() tail.Marks {
 	return left
 }
 
-// note publishes a turn in the directory's life. Nothing depends on it.
-func (f *follower) note(ctx context.Context, what events.Lifecycle, detail string) {
-	f.service.shared.Note(ctx, events.LifecycleNoted{
-		Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, What: what, Mark: f.marks().Applied, Detail: detail,
-	})
+// note has a turn in the directory's life noted. Nothing depends on it.
+func (f *follower) note(what events.Lifecycle, detail string) { f.noteWith("", what, detail) }
+
+// noteWith is note of a turn that is about another site, or a client of a journal.
+func (f *follower) noteWith(with string, what events.Lifecycle, detail string) {
+	turn := f.turn(with, what)
+	turn.Mark, turn.Detail = f.marks().Applied, detail
+	f.service.shared.Note(turn)
+}
+
+// lasts reports whether a turn was noted, perhaps by an earlier process, and has not ended.
+func (f *follower) lasts(ctx context.Context, with string, what events.Lifecycle) bool {
+	return f.service.shared.Lasts(ctx, f.turn(with, what))
+}
+
+func (f *follower) turn(with string, what events.Lifecycle) events.LifecycleNoted {
+	return events.LifecycleNoted{Directory: f.id, Pool: f.name.Pool, Path: f.name.Path, What: what, With: with}
 }

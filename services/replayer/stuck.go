@@ -21,7 +21,7 @@ func (f *follower) classify(ctx context.Context, err error, wait time.Duration) 
 	}
 	if !isStuck {
 		if len(f.service.clients.Peers.Receivable(f.name.Pool)) == 0 {
-			f.resolved() // there is nobody to have parted from
+			f.resolved(ctx, "") // there is nobody to have parted from
 		}
 		f.enter(Errored, err)
 		f.log.Warn("not following", "error", err)
@@ -29,7 +29,7 @@ func (f *follower) classify(ctx context.Context, err error, wait time.Duration) 
 	}
 	if f.parted(state, err) {
 		f.log.Error("not following", "state", state, "error", err)
-		f.note(ctx, turn, err.Error())
+		f.noteWith(f.partedFrom(turn), turn, err.Error())
 	}
 	f.enter(state, err)
 	return retryStuck
@@ -59,9 +59,37 @@ func (f *follower) parted(state State, err error) (news bool) {
 	return news
 }
 
-// resolved forgets a split brain: the source is followed.
-func (f *follower) resolved() {
+// partedFrom says whom the turn is about that an operator must help with.
+func (f *follower) partedFrom(turn events.Lifecycle) string {
+	if turn == events.Disconnected {
+		return f.service.clients.Self()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.noted, f.split = "", nil
+	switch {
+	case f.split != nil:
+		f.splitFrom = f.split.Peer
+	case f.last != nil:
+		f.splitFrom = f.last.peer.Site
+	}
+	return f.splitFrom
+}
+
+// resolved forgets a split brain: the source is followed, or there is none. Listeners are
+// told, also if it was an earlier process that told them of the trouble.
+func (f *follower) resolved(ctx context.Context, site string) {
+	f.mu.Lock()
+	noted, from, recalled := f.noted, f.splitFrom, f.recalled
+	f.noted, f.split, f.recalled = "", nil, true
+	f.mu.Unlock()
+	self := f.service.clients.Self()
+	if !recalled && noted == "" {
+		from = site
+	}
+	if noted == SplitBrain || !recalled && f.lasts(ctx, from, events.Diverged) {
+		f.noteWith(from, events.Reunited, "")
+	}
+	if noted == Disconnected || !recalled && f.lasts(ctx, self, events.Disconnected) {
+		f.noteWith(self, events.Reconnected, "")
+	}
 }

@@ -41,7 +41,7 @@ func (f *follower) firstSync(ctx context.Context, own *ownCopy, src *source) err
 	}
 	f.setProgress(nil)
 	done := run.meter.progress(time.Now())
-	f.note(ctx, events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", done.Objects, done.Bytes))
+	f.note(events.SyncEnded, fmt.Sprintf("%d objects, %d bytes", done.Objects, done.Bytes))
 	return nil
 }
 
@@ -70,7 +70,7 @@ func (f *follower) fill(ctx context.Context, own *ownCopy, run *copying) error {
 	f.hold = src.begin.Hold
 	run.donor.trust(holder.HistoryOf(own.replica))
 	if run.donor == nil {
-		f.note(ctx, events.SyncStarted, "from site "+src.peer.Site)
+		f.note(events.SyncStarted, "from site "+src.peer.Site)
 	}
 	if err := run.all(ctx, layers); err != nil {
 		return err

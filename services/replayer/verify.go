@@ -72,11 +72,11 @@ func (f *follower) verify(ctx context.Context, own *ownCopy, r api.VerifyRequest
 	}()
 	v := &verification{follower: f, own: own, repair: r.Repair, tell: tell}
 	v.found.Mismatches = []api.Mismatch{}
-	f.note(ctx, events.VerifyStarted, "")
+	f.note(events.VerifyStarted, "")
 	started := time.Now()
 	err := v.run(ctx)
 	v.found.Seconds = time.Since(started).Seconds()
-	f.note(ctx, events.VerifyEnded, v.summary(err))
+	f.note(events.VerifyEnded, v.summary(err))
 	if err != nil {
 		return api.Verified{}, fmt.Errorf("verify %s: %w", f.name, err)
 	}
@@ -216,7 +216,7 @@ func (v *verification) add(m api.Mismatch) {
 	v.follower.log.Error("the copy differs from its source", "image", m.Image, "snapshot", m.Snapshot,
 		"object", m.Object, "offset", m.Offset, "blocks", m.Blocks, "repaired", m.Repaired, "detail", m.Detail)
 	if first {
-		v.follower.note(v.follower.service.ctx, events.VerifyMismatched, fmt.Sprintf("image %q, object %d, %d blocks", m.Image, m.Object, m.Blocks))
+		v.follower.note(events.VerifyMismatched, fmt.Sprintf("image %q, object %d, %d blocks", m.Image, m.Object, m.Blocks))
 	}
 }
 

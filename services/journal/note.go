@@ -1,0 +1,66 @@
+package journal
+
+import (
+	"context"
+	"time"
+
+	"tidemark/events"
+)
+
+// closingTime is how long a directory waits, before it is closed for its clients, until
+// listeners can know.
+const closingTime = time.Second
+
+// note has a turn in the directory's life noted. Nothing depends on it.
+func (d *directory) note(what events.Lifecycle, mark events.Mark, detail string) {
+	d.noteWith("", what, mark, detail)
+}
+
+// noteWith is note of a turn that is about a client of the journal, or another site.
+func (d *directory) noteWith(with string, what events.Lifecycle, mark events.Mark, detail string) (stored <-chan struct{}) {
+	return d.service.shared.Note(events.LifecycleNoted{
+		Directory: d.id, Pool: d.name.Pool, Path: d.name.Path, What: what, With: with, Mark: mark, Detail: detail,
+	})
+}
+
+// lasts reports whether a turn was noted, perhaps by an earlier owner, and has not ended.
+func (d *directory) lasts(ctx context.Context, with string, what events.Lifecycle) bool {
+	return d.service.shared.Lasts(ctx, events.LifecycleNoted{Directory: d.id, What: what, With: with})
+}
+
+// announceClosing notes that the directory will be closed for its clients, once in each
+// life, and waits a moment for that to be stored: whoever listens knows it first.
+func (d *directory) announceClosing() {
+	d.mu.Lock()
+	l := d.life
+	news := l != nil && d.closing != l
+	d.closing = l
+	d.mu.Unlock()
+	if !news {
+		return
+	}
+	stored := d.noteWith("", events.Closing, d.committed(), "")
+	late := time.NewTimer(closingTime)
+	defer late.Stop()
+	select {
+	case <-stored:
+	case <-late.C:
+	}
+}
+
+// announceClosed notes that the directory is closed, if it was open.
+func (d *directory) announceClosed() {
+	if mark := d.committed(); mark != (events.Mark{}) {
+		d.note(events.Closed, mark, "")
+	}
+}
+
+// committed is how far the copy has come for good; zero before it was opened.
+func (d *directory) committed() events.Mark {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.life == nil {
+		return events.Mark{}
+	}
+	return d.life.tail.Marks().Committed
+}
