@@ -24,7 +24,7 @@ func (l *life) claimPatiently(ctx context.Context, reason events.TagReason) erro
 		case err == nil:
 			return l.tail.Drain(ctx)
 		case errors.Is(err, bus.ErrFull):
-			l.directory.becameFull(ctx, true)
+			l.directory.becameFull(true)
 			l.tail.Hurry()
 			pause(ctx, fullRetryTime)
 		case errors.Is(err, bus.ErrOvertaken):
@@ -146,7 +146,7 @@ func (l *life) newWriter(claim events.Mark) *writer {
 	w := newWriter(l.replica, l.log, l.tail, entries, deps.Settings, claim)
 	w.claim = l.nextTag
 	w.full = func(ctx context.Context, full bool) {
-		l.directory.becameFull(ctx, full)
+		l.directory.becameFull(full)
 		if full {
 			l.tail.Hurry()
 		}

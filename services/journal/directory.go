@@ -255,7 +255,7 @@ func (d *directory) current() (*life, error) {
 	return nil, fault.New(fault.NotReady, "directory %s is %s", d.name, d.state)
 }
 
-func (d *directory) becameReady(ctx context.Context, l *life) {
+func (d *directory) becameReady(l *life) {
 	d.mu.Lock()
 	d.life = l
 	d.opened++
@@ -267,7 +267,7 @@ func (d *directory) becameReady(ctx context.Context, l *life) {
 }
 
 // becameFull notes that the log begins or ends to refuse for want of room.
-func (d *directory) becameFull(ctx context.Context, full bool) {
+func (d *directory) becameFull(full bool) {
 	d.mu.Lock()
 	changed := d.full != full
 	d.full = full

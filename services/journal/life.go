@@ -213,7 +213,7 @@ func (l *life) takeRequests(ctx context.Context) (err error) {
 			return err
 		}
 		defer stop()
-		l.directory.becameReady(ctx, l)
+		l.directory.becameReady(l)
 		<-inner.Done()
 		return nil
 	})
