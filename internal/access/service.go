@@ -57,7 +57,7 @@ func process() Grant {
 
 // holder is what a service does that holds directories.
 func holder(site, service string) Grant {
-	closed := []string{events.StreamNotifications, events.StreamLifecycle, events.StreamDeliveries}
+	closed := []string{events.StreamNotifications, events.StreamDeliveries}
 	return Grant{
 		Publish: slices.Concat(
 			read(anyStream), change(anyStream),
@@ -73,7 +73,10 @@ func holder(site, service string) Grant {
 			},
 		),
 		// Who holds a directory fences nobody.
-		DenyPublish: slices.Concat(each(alter, siteStreams()...), each(readOnly, closed...), []string{events.FenceSubject("*")}),
+		DenyPublish: slices.Concat(each(alter, siteStreams()...), each(readOnly, closed...),
+			// The newest note of a turn says whether it was told; nobody here follows them.
+			follow(events.StreamLifecycle),
+			[]string{events.FenceSubject("*")}),
 		Subscribe: []string{
 			events.HeartbeatSubjects("*"), // a node that starts listens for its twin
 			events.RollCallSubject,
@@ -94,6 +97,7 @@ func policy() Grant {
 	return Grant{
 		Publish: slices.Concat(
 			each(read, events.StreamPools, events.StreamDirectories, events.StreamInstances, events.StreamNotifications, events.StreamPositions),
+			look(events.StreamLifecycle),
 			[]string{
 				events.PoolsSubject, events.DirectoriesSubject, events.NotifySubject, events.LifecyclesSubject,
 				api.HolderSubject("*", api.DirectoryStatus),

@@ -9,15 +9,20 @@ const anyStream = "*"
 
 // read lets a user read a stream from any position, and follow it.
 func read(stream string) []string {
-	return append(look(stream),
-		jsAPI+"CONSUMER.CREATE."+stream+".>",
-		jsAPI+"CONSUMER.INFO."+stream+".*",
-		jsAPI+"CONSUMER.MSG.NEXT."+stream+".*",
-		jsAPI+"CONSUMER.DELETE."+stream+".*",
-		"$JS.ACK."+stream+".>",
+	return append(look(stream), follow(stream)...)
+}
+
+// follow lets a user have the server deliver a stream.
+func follow(stream string) []string {
+	return []string{
+		jsAPI + "CONSUMER.CREATE." + stream + ".>",
+		jsAPI + "CONSUMER.INFO." + stream + ".*",
+		jsAPI + "CONSUMER.MSG.NEXT." + stream + ".*",
+		jsAPI + "CONSUMER.DELETE." + stream + ".*",
+		"$JS.ACK." + stream + ".>",
 		// The form that a later server uses: with its domain and the account.
-		"$JS.ACK.*.*."+stream+".>",
-	)
+		"$JS.ACK.*.*." + stream + ".>",
+	}
 }
 
 // look lets a user ask how a stream stands, and for single messages.

@@ -3,7 +3,7 @@
 // other streams hold as facts the notifier notes from those.
 //
 // Nothing waits for a note: they stand in line in memory, and each is tried until it is
-// stored. What is still in line when the process dies, or when more than 1024 are, is lost.
+// stored. What is still in line when the process dies, or when more than 32768 are, is lost.
 //
 // A turn that lasts (see [events.Lifecycle.EndedBy]) is noted when it begins and when it
 // ends, and not once more by a process that starts in between, or by the next node: the
@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	queueMax = 1024
+	queueMax = 1 << 15 // all directories of a large site, at once
 	// drainTime is how long a process that ends tries to store what is in line.
 	drainTime  = 2 * time.Second
 	retryFirst = 250 * time.Millisecond
@@ -42,7 +42,7 @@ type Outbox struct {
 
 type queued struct {
 	turn   events.LifecycleNoted // without What: nothing is stored
-	stored chan struct{} // closed when it is not in line any more
+	stored chan struct{}         // closed when it is not in line any more
 }
 
 // NewOutbox returns an outbox that stores nothing before Start.

@@ -145,7 +145,7 @@ func (l *life) newWriter(claim events.Mark) *writer {
 	entries := events.EntriesSubject(deps.Node.Site.Name, l.directory.id)
 	w := newWriter(l.replica, l.log, l.tail, entries, deps.Settings, claim)
 	w.claim = l.nextTag
-	w.full = func(ctx context.Context, full bool) {
+	w.full = func(full bool) {
 		l.directory.becameFull(full)
 		if full {
 			l.tail.Hurry()

@@ -159,6 +159,9 @@ func (s *Service) endFenced(id events.DirectoryID) {
 // stop ends a directory and waits for it. It returns an error if what was taken could not
 // be made safe.
 func (s *Service) stop(d *directory) error {
+	if state, _ := d.condition(); state.serves() {
+		d.announceClosing()
+	}
 	d.cancel()
 	<-d.ended
 	s.mu.Lock()

@@ -219,6 +219,13 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	noted := lifeTurns(t, at)
+	room := &roomWatch{life: d.life}
+	told := func(what events.Lifecycle) {
+		t.Helper()
+		wantNil(t, room.look(t.Context()))
+		sitetest.Eventually(t, string(what)+" is told", func() bool { return len(noted(what)) == 1 })
+	}
 	dev := open(t, s, "vms/prod/disk0")
 	want := make([]byte, 64<<20)
 	refused := 0
@@ -241,6 +248,8 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 	if status, err := d.status(t.Context()); err != nil || status.State != "full" {
 		t.Errorf("state %q, %v", status.State, err)
 	}
+	told(events.JournalFilling)
+	told(events.JournalFull)
 	// The follower is given up: the journal is trimmed and takes writes again.
 	gone := events.PositionCommitted{Directory: d.id, Client: "west.node", State: events.ClientDisconnected}
 	if _, err := at.Bus.Publish(t.Context(), events.StreamPositions, &gone); err != nil {
@@ -252,6 +261,8 @@ func TestFullJournalRefusesAndRecovers(t *testing.T) {
 		return <-result == nil
 	})
 	copy(want[12345:], data)
+	told(events.JournalDrained)
+	told(events.JournalRoom)
 	if !bytes.Equal(read(t, dev, 0, len(want)), want) {
 		t.Fatal("after recovery the image does not hold exactly what was acknowledged")
 	}

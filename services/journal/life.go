@@ -183,6 +183,7 @@ func (l *life) serve(ctx context.Context, reason events.TagReason) error {
 	defer stopSource()
 	group.Go(func() error { return l.tail.Heads(inner, l.sendHead) })
 	group.Go(func() error { return newClientCare(l).run(inner) })
+	group.Go(func() error { return (&roomWatch{life: l}).run(inner) })
 	group.Go(func() error { return l.compaction.Run(inner) })
 	group.Go(func() error {
 		l.directory.enter(Flushing, nil)

@@ -197,14 +197,14 @@ func (w *writer) whileFull(ctx context.Context, store func() error) error {
 		if !errors.Is(err, bus.ErrFull) {
 			if err == nil && !w.refusing.IsZero() {
 				w.refusing = time.Time{}
-				w.full(ctx, false)
+				w.full(false)
 			}
 			return err
 		}
 		if w.refusing.IsZero() {
 			w.refusing = w.now()
 		}
-		w.full(ctx, true)
+		w.full(true)
 		if w.now().Sub(w.refusing) >= w.fullTime {
 			return fault.New(fault.NoSpace, "the journal is full: %w", err)
 		}

@@ -31,7 +31,7 @@ type writer struct {
 	claim func(ctx context.Context, tag events.Tag, reason events.TagReason) (events.Mark, error)
 	// full is told when the log begins and ends to refuse for want of room, and each
 	// time that it refuses.
-	full     func(ctx context.Context, full bool)
+	full     func(full bool)
 	fullTime time.Duration
 	// maxEntry is the last entry of a tag.
 	maxEntry uint32
@@ -99,7 +99,7 @@ func newWriter(r *replica.Replica, log *bus.Log, t *tail.Tail, subject string, s
 		replica: r, log: log, tail: t, subject: subject, settings: settings,
 		tag: claim.Position.Tag(), mark: claim, next: 1,
 		now:      time.Now,
-		full:     func(context.Context, bool) {},
+		full:     func(bool) {},
 		fullTime: fullTime,
 		maxEntry: events.MaxEntry,
 		pending:  map[objectKey]events.Position{},

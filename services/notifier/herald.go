@@ -31,16 +31,18 @@ type herald struct {
 	// other for nothing.
 	publishing chan struct{}
 
-	mu      sync.Mutex
-	noted   map[string]events.Cause // the last one noted, by stream
-	read    uint64                  // last sequence of LIFECYCLE that was read
-	changed chan struct{}           // closed when one of both changes
+	mu    sync.Mutex
+	noted map[string]events.Cause // the last one noted, by stream
+	read  uint64                  // last sequence of LIFECYCLE that was read
+	// unmarked is what was noted last of a stream and not kept in DELIVERIES yet.
+	unmarked map[string]events.TurnDerived
+	changed  chan struct{} // closed when one of both changes
 }
 
 func newHerald(b *bus.Bus, log *slog.Logger) *herald {
 	h := &herald{
 		bus: b, log: log, publishing: make(chan struct{}, 1),
-		noted: map[string]events.Cause{}, changed: make(chan struct{}),
+		noted: map[string]events.Cause{}, unmarked: map[string]events.TurnDerived{}, changed: make(chan struct{}),
 	}
 	h.publishing <- struct{}{}
 	return h
@@ -75,6 +77,7 @@ func (h *herald) once(ctx context.Context) error {
 			return nil
 		})
 	})
+	g.Go(func() error { return h.mark(ctx) })
 	for _, stream := range TurnSources() {
 		g.Go(func() error { return h.derive(ctx, stream) })
 	}
@@ -95,6 +98,7 @@ func (h *herald) begin(ctx context.Context) (from uint64, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.noted)
+	clear(h.unmarked)
 	from = lifecycle.Last + 1
 	for _, stream := range TurnSources() {
 		f, known := derived[stream]
@@ -212,7 +216,9 @@ func (h *herald) note(ctx context.Context, turn events.LifecycleNoted) error {
 			return fmt.Errorf("note %s: %w", turn.What, err)
 		}
 		if err == nil {
-			h.mark(ctx, turn, seq)
+			h.mu.Lock()
+			h.unmarked[turn.Cause.Stream] = events.TurnDerived{Cause: *turn.Cause, Note: seq}
+			h.mu.Unlock()
 		}
 		if err := h.catchUp(ctx); err != nil {
 			return err
@@ -227,13 +233,38 @@ func (h *herald) isNoted(cause events.Cause) (is bool, read uint64) {
 	return !later(cause, h.noted[cause.Stream]), h.read
 }
 
-// mark keeps what was noted last of a stream. If it cannot be kept now, LIFECYCLE says the
-// same until it drops the note.
-func (h *herald) mark(ctx context.Context, turn events.LifecycleNoted, seq uint64) {
-	_, err := h.bus.Publish(ctx, events.StreamDeliveries, &events.TurnDerived{
-		Cause: *turn.Cause, Note: seq, At: events.InstantOf(time.Now()),
-	})
-	if err != nil && ctx.Err() == nil {
-		h.log.Warn("what was noted last is not kept", "error", err)
+// markAge is how often it is kept in DELIVERIES what was noted last. Until then LIFECYCLE
+// says it, which takes longer to drop a note.
+const markAge = time.Second
+
+// mark keeps what was noted last of each stream, until ctx ends.
+func (h *herald) mark(ctx context.Context) error {
+	tick := time.NewTicker(markAge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := h.markAll(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), markAge)
+			defer cancel()
+			return h.markAll(last)
+		}
 	}
+}
+
+func (h *herald) markAll(ctx context.Context) error {
+	h.mu.Lock()
+	unmarked := h.unmarked
+	h.unmarked = map[string]events.TurnDerived{}
+	h.mu.Unlock()
+	for _, mark := range unmarked {
+		mark.At = events.InstantOf(time.Now())
+		if _, err := h.bus.Publish(ctx, events.StreamDeliveries, &mark); err != nil {
+			return fmt.Errorf("keep what was noted last: %w", err)
+		}
+	}
+	return nil
 }

@@ -176,6 +176,7 @@ func (s *Service) plan(ids []events.DirectoryID, fenced map[events.DirectoryID]u
 			s.stale[id] = true // somebody else is gone since: another step
 			continue
 		}
+		s.noteStalled(id, d.Stalled)
 		delete(s.wakes, id)
 		if d.Wake > 0 {
 			s.wakes[id] = d.Wake

@@ -14,6 +14,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/peers"
 	"tidemark/internal/site"
+	"tidemark/internal/turns"
 )
 
 // Deps is what the service needs from outside.
@@ -53,6 +54,10 @@ type Service struct {
 	// is when that must be looked at again; zero is never.
 	uneven    bool
 	rebalance events.Instant
+	// unassigned holds the directories of which listeners were told that no live node can
+	// hold them.
+	unassigned map[events.DirectoryID]bool
+	notes      *turns.Outbox
 }
 
 // New returns a service that does nothing before Run.
@@ -68,6 +73,8 @@ func New(d Deps) *Service {
 		changed:    make(chan struct{}),
 		stale:      map[events.DirectoryID]bool{},
 		wakes:      map[events.DirectoryID]events.Instant{},
+		unassigned: map[events.DirectoryID]bool{},
+		notes:      turns.NewOutbox(d.Bus, d.Log),
 	}
 	s.metrics = newMetrics(d.Metrics, s.count)
 	s.publishing <- struct{}{}
@@ -91,6 +98,7 @@ func streams() []string {
 //	                                              │
 //	                                              └─► import: the other site
 func (s *Service) Run(ctx context.Context) error {
+	defer s.notes.Start(ctx)()
 	if err := s.bus.EnsureStreams(ctx, events.SiteStreams()); err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
