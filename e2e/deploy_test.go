@@ -100,8 +100,8 @@ func (i *installation) visit(t *testing.T, key *keys.Key) *visitor {
 	t.Helper()
 	v := &visitor{t: t, refused: make(chan string, 64)}
 	var err error
-	v.nc, err = nats.Connect(i.url(), append(key.Options(), nats.NoReconnect(), nats.ErrorHandler(
-		func(_ *nats.Conn, _ *nats.Subscription, err error) { v.refused <- err.Error() }))...)
+	v.nc, err = nats.Connect(i.url(), slices.Concat(key.Options(), i.trust(), []nats.Option{nats.NoReconnect(), nats.ErrorHandler(
+		func(_ *nats.Conn, _ *nats.Subscription, err error) { v.refused <- err.Error() })})...)
 	if err != nil {
 		t.Fatal(err)
 	}

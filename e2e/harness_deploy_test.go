@@ -1,14 +1,26 @@
 package e2e_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"tidemark/deploy"
 	"tidemark/internal/keys"
@@ -26,9 +38,12 @@ type installation struct {
 	*site
 	etc     string // what /etc/tidemark is
 	monitor string // HOST:PORT of the NATS server's monitoring
-	server  *process
-	gate    *process // lets peers in
-	parts   map[string]*process
+	// primaries and replicas are the sockets of journal and replayer: site.socket is the one of
+	// the role in which the site is looked at.
+	primaries, replicas string
+	server              *process
+	gate                *process // lets peers in
+	parts               map[string]*process
 }
 
 // natsServer returns the path of the NATS server, of the version in go.mod.
@@ -45,7 +60,7 @@ var natsServer = sync.OnceValues(func() (string, error) {
 func install(t *testing.T, name string) *installation {
 	t.Helper()
 	i := &installation{site: newSite(t, name), monitor: freePort(t), parts: map[string]*process{}}
-	i.etc = filepath.Join(i.dir, "etc")
+	i.etc, i.primaries, i.replicas = filepath.Join(i.dir, "etc"), i.socket, i.socket+"-ro"
 	if err := os.CopyFS(filepath.Join(i.etc, "nats"), os.DirFS(filepath.Join(deployFolder, "nats"))); err != nil {
 		t.Fatal(err)
 	}
@@ -130,13 +145,10 @@ func (i *installation) address(unit, flag string) string {
 	case flag == "--http":
 		return freePort(i.t)
 	case strings.Contains(unit, "replayer"):
-		return "unix:" + i.readOnly()
+		return "unix:" + i.replicas
 	}
-	return "unix:" + i.socket
+	return "unix:" + i.primaries
 }
-
-// readOnly is the socket of the replicas.
-func (i *installation) readOnly() string { return i.socket + "-ro" }
 
 // variables are those of the environment files.
 func (i *installation) variables() map[string]string {
@@ -154,7 +166,8 @@ func (i *installation) variables() map[string]string {
 	for name, value := range map[string]string{
 		"TIDEMARK_SITE": i.name, "TIDEMARK_NODE": i.name + "-1", "TIDEMARK_NATS_URL": i.url(),
 		"TIDEMARK_NATS_MONITOR_URL": "http://" + i.monitor,
-		"TIDEMARK_NATS_NAME":        i.name + "-nats", "TIDEMARK_NATS_LISTEN": i.nats, "TIDEMARK_NATS_MONITOR": i.monitor,
+		"TIDEMARK_NATS_CA":          i.ca, "TIDEMARK_NATS_CERT": i.certificate(), "TIDEMARK_NATS_KEY": i.certificate(),
+		"TIDEMARK_NATS_NAME": i.name + "-nats", "TIDEMARK_NATS_LISTEN": i.nats, "TIDEMARK_NATS_MONITOR": i.monitor,
 	} {
 		if _, known := all[name]; !known {
 			i.t.Fatalf("no environment file in %s has %s", deployFolder, name)
@@ -190,8 +203,77 @@ func (i *installation) runUnit(name string) *process {
 	command, environment := i.unit(name)
 	part := strings.TrimSuffix(name, ".service")
 	log := filepath.Join(i.dir, part+".log")
-	i.logs = append(i.logs, log)
+	if !slices.Contains(i.logs, log) {
+		i.logs = append(i.logs, log)
+	}
 	return startProcess(i.t, i.name+"/"+part, log, append(append([]string{"env"}, environment...), command...)...)
+}
+
+// installWithTLS is install with a NATS server that speaks TLS, as between hosts.
+func installWithTLS(t *testing.T, name string) *installation {
+	t.Helper()
+	i := install(t, name)
+	text, err := os.ReadFile(filepath.Join(i.etc, "nats/listen-tls.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.write("nats/listen.conf", string(text))
+	writeCertificate(t, i.certificate())
+	return i
+}
+
+// certificate is the file of the NATS server's certificate and key.
+func (i *installation) certificate() string { return filepath.Join(i.etc, "nats/server.pem") }
+
+// trustEachOther has sites, and those who say commands there, trust all their certificates.
+func trustEachOther(all ...*installation) {
+	var certificates []byte
+	for _, i := range all {
+		text, err := os.ReadFile(i.certificate())
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		certificates = append(certificates, text...)
+	}
+	for _, i := range all {
+		i.ca = filepath.Join(i.etc, "ca.pem")
+		i.write("ca.pem", string(certificates))
+	}
+}
+
+// trust is how a connection by hand trusts the server.
+func (i *installation) trust() []nats.Option {
+	if i.ca == "" {
+		return nil
+	}
+	return []nats.Option{nats.RootCAs(i.ca)}
+}
+
+// writeCertificate makes a certificate for this host that is signed by itself.
+func writeCertificate(t *testing.T, file string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: filepath.Base(filepath.Dir(filepath.Dir(filepath.Dir(file))))},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startNATS runs the NATS server and waits until it is healthy.
@@ -219,6 +301,15 @@ func (i *installation) startAll() {
 	for _, p := range i.parts {
 		p.awaitReady(i.t)
 	}
+}
+
+// killAll ends the whole site as a power cut would, but for its disk.
+func (i *installation) killAll() {
+	for _, p := range i.parts {
+		p.kill()
+	}
+	i.gate.kill()
+	i.server.kill()
 }
 
 // stopAll stops the whole site in order.

@@ -30,6 +30,7 @@ type site struct {
 	logs   []string
 	within []string // what its processes are run by, if not directly
 	creds  string   // file that commands come in with; empty: everybody is let in
+	ca     string   // file with whom they trust; empty: whom the system trusts
 	*process
 }
 
@@ -165,7 +166,7 @@ func runCommand(t testing.TB, stdin []byte, args ...string) result {
 // run runs a command against the site.
 func (s *site) run(args ...string) result {
 	s.t.Helper()
-	return runCommand(s.t, nil, append([]string{"--nats-url", s.url(), "--creds", s.creds, "--timeout", "60s"}, args...)...)
+	return runCommand(s.t, nil, append([]string{"--nats-url", s.url(), "--creds", s.creds, "--nats-ca", s.ca, "--timeout", "60s"}, args...)...)
 }
 
 // must runs a command that is to succeed, and returns what it printed.
@@ -224,7 +225,7 @@ func query[T any](s *site, args ...string) T {
 func try[T any](s *site, args ...string) (T, error) {
 	s.t.Helper()
 	var v T
-	r := runCommand(s.t, nil, append([]string{"--nats-url", s.url(), "--creds", s.creds, "--timeout", "10s", "-o", "json"}, args...)...)
+	r := runCommand(s.t, nil, append([]string{"--nats-url", s.url(), "--creds", s.creds, "--nats-ca", s.ca, "--timeout", "10s", "-o", "json"}, args...)...)
 	if r.code != 0 {
 		return v, fmt.Errorf("%s", r)
 	}
