@@ -180,7 +180,7 @@ func judgeLog(t testing.TB, file string) {
 		t.Error(err)
 		return
 	}
-	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "impossible transition"} {
+	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: ", "impossible transition", "NATS refuses what this user may not do"} {
 		if at := bytes.Index(text, []byte(bad)); at >= 0 {
 			t.Errorf("%s says %q:\n%s", filepath.Base(file), bad, text[at:min(len(text), at+logShown)])
 		}
