@@ -43,7 +43,7 @@ type directory struct {
 	opened   int           // lives so far
 	changed  chan struct{} // closed and replaced when state changes
 	full     bool          // the log refuses for want of room
-	closing  *life         // whose end listeners were told of
+	closing  closing
 	// splits are the split brains that were seen, by the UUID of the other site.
 	splits map[string]*api.Split
 }
@@ -158,7 +158,7 @@ func (d *directory) condition() (State, error) {
 // stopping notes that requests are no longer taken because the directory is to be closed.
 func (d *directory) stopping() {
 	if state, _ := d.condition(); state.serves() {
-		d.announceClosing()
+		d.awaitAnnounced()
 		d.enter(Stopping, nil)
 	}
 }
@@ -261,9 +261,9 @@ func (d *directory) becameReady(l *life) {
 	d.opened++
 	d.full = false
 	d.mu.Unlock()
+	d.note(events.Opened, l.claim.Load().Mark, string(l.claim.Load().Reason))
 	d.enter(Ready, nil)
 	d.log.Info("directory is ready", "tag", l.claim.Load().Tag, "position", l.claim.Load().Mark.Position.String())
-	d.note(events.Opened, l.claim.Load().Mark, string(l.claim.Load().Reason))
 }
 
 // becameFull notes that the log begins or ends to refuse for want of room.

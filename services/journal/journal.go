@@ -159,9 +159,7 @@ func (s *Service) endFenced(id events.DirectoryID) {
 // stop ends a directory and waits for it. It returns an error if what was taken could not
 // be made safe.
 func (s *Service) stop(d *directory) error {
-	if state, _ := d.condition(); state.serves() {
-		d.announceClosing()
-	}
+	d.announceClosing()
 	d.cancel()
 	<-d.ended
 	s.mu.Lock()

@@ -29,17 +29,31 @@ func (d *directory) lasts(ctx context.Context, with string, what events.Lifecycl
 }
 
 // announceClosing notes that the directory will be closed for its clients, once in each
-// life, and waits a moment for that to be stored: whoever listens knows it first.
-func (d *directory) announceClosing() {
+// life. The channel is closed when that is stored, nil if there is nothing to say.
+func (d *directory) announceClosing() (stored <-chan struct{}) {
 	d.mu.Lock()
-	l := d.life
-	news := l != nil && d.closing != l
-	d.closing = l
-	d.mu.Unlock()
-	if !news {
+	defer d.mu.Unlock()
+	if !d.state.serves() || d.life == nil {
+		return nil
+	}
+	if d.closing.life != d.life {
+		d.closing = closing{d.life, d.noteWith("", events.Closing, d.life.tail.Marks().Committed, "")}
+	}
+	return d.closing.stored
+}
+
+// closing is a life whose end listeners were told of.
+type closing struct {
+	life   *life
+	stored <-chan struct{} // closed when the note is stored, or was given up
+}
+
+// awaitAnnounced waits a moment until listeners can know that the directory will be closed.
+func (d *directory) awaitAnnounced() {
+	stored := d.announceClosing()
+	if stored == nil {
 		return
 	}
-	stored := d.noteWith("", events.Closing, d.committed(), "")
 	late := time.NewTimer(closingTime)
 	defer late.Stop()
 	select {
