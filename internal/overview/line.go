@@ -63,6 +63,9 @@ func (d Line) Pool() string {
 	return pool
 }
 
+// Or stands between the things of which one is to be done.
+const Or = ", or "
+
 // Attention is something that an operator should look at.
 type Attention struct {
 	What    string `json:"what"`
@@ -137,7 +140,7 @@ func (d Line) wrong() (Worry, bool) {
 // resolution is what resolves a split brain.
 func (d Line) resolution() string {
 	if d.Split != nil && len(d.Split.Resolve) > 0 {
-		return strings.Join(d.Split.Resolve, ", or ")
+		return strings.Join(d.Split.Resolve, Or)
 	}
 	return "at the site that gives its changes up: tidemark mirror resync " + d.Directory
 }

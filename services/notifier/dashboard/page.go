@@ -91,6 +91,7 @@ const (
 	Warning Level = "warning"
 	Alarm   Level = "alarm"
 	Unknown Level = "unknown"
+	Plain   Level = "plain" // nothing is asked
 )
 
 // Verdict is the one sentence.
@@ -101,9 +102,10 @@ type Verdict struct {
 
 // Concern is one thing that needs attention.
 type Concern struct {
-	Level             Level
-	What, Message, Do string
-	Since             Moment
+	Level         Level
+	What, Message string
+	Do            []string // one of them
+	Since         Moment
 }
 
 // Moment is a time and its age.
@@ -196,13 +198,40 @@ func (s *State) verdict(now time.Time) Verdict {
 		if n == 0 {
 			return Verdict{Good, "Nothing to guard yet", "There is no directory: tidemark image create POOL/DIR/IMAGE --size SIZE"}
 		}
-		return Verdict{Good, "Everything is safe", plural(n, "directory is", "directories are") + " held, and replicas keep up."}
+		return Verdict{Good, "Everything is safe", plural(n, "directory is", "directories are") + " held, and replicas keep up." + s.alone()}
 	}
 	worst := all[0].Level
 	return Verdict{
 		worst, plural(len(all), "thing needs", "things need") + " attention",
 		"Of " + plural(n, "directory", "directories") + ", " + count(s.unusual()) + " " + isAre(s.unusual()) + " not as they should be.",
 	}
+}
+
+// alone tells of primaries that nobody follows.
+func (s *State) alone() string {
+	n := 0
+	for _, r := range s.rows {
+		if r.Role == events.Master {
+			if _, replicas := behindPrimary(r.Line); replicas == 0 {
+				n++
+			}
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return " " + plural(n, "primary has", "primaries have") + " no replica."
+}
+
+// behindPrimary returns how many bytes the worst replica of a primary has not committed, and
+// how many there are.
+func behindPrimary(l overview.Line) (worst uint64, replicas int) {
+	for _, c := range l.Nodes {
+		if c.Role == events.Slave && c.State != events.ClientRemoved {
+			worst, replicas = max(worst, c.Bytes), replicas+1
+		}
+	}
+	return worst, replicas
 }
 
 func isAre(n int) string {
@@ -241,7 +270,7 @@ func (s *State) concerns(now time.Time) []Concern {
 	}
 	var all []ranked
 	add := func(w overview.Worry, since time.Time) {
-		all = append(all, ranked{w.Rank, Concern{levelOf(w.Rank), w.What, w.Message, w.Do, moment(since, now)}})
+		all = append(all, ranked{w.Rank, Concern{levelOf(w.Rank), w.What, w.Message, choices(w.Do), moment(since, now)}})
 	}
 	if len(s.last.Map.Site.Instances) == 0 {
 		add(overview.Worry{Rank: overview.Grave, Attention: overview.Attention{
@@ -271,6 +300,14 @@ func (s *State) concerns(now time.Time) []Concern {
 		out[i] = r.Concern
 	}
 	return out
+}
+
+// choices are the commands of which one is to be chosen.
+func choices(do string) []string {
+	if do == "" {
+		return nil
+	}
+	return strings.Split(do, overview.Or)
 }
 
 // facts are the figures of the whole site.
@@ -342,7 +379,7 @@ func (s *State) list(p *Page) {
 		}
 	}
 	pages := max(1, (len(found)+rowsMax-1)/rowsMax)
-	page := min(q.Page, pages)
+	page := max(1, min(q.Page, pages))
 	from := (page - 1) * rowsMax
 	for _, r := range found[from:min(from+rowsMax, len(found))] {
 		p.Rows = append(p.Rows, s.directoryRow(r))
@@ -366,7 +403,10 @@ func (s *State) directoryRow(r row) DirectoryRow {
 		Lag: shortSeconds(r.Lag.Seconds), Backlog: overview.Size(r.Lag.Bytes), Journal: overview.Size(r.Bytes),
 	}
 	if r.Role == events.Master {
-		d.Role, d.Lag, d.Backlog = "primary", "–", "–"
+		d.Role, d.Lag, d.Backlog = "primary", "–", "no replica"
+		if worst, replicas := behindPrimary(r.Line); replicas > 0 {
+			d.Backlog = overview.Size(worst)
+		}
 	} else if kept := s.lags[r.Directory]; kept != nil {
 		d.Chart = kept.chart(lagFullScale)
 	}
@@ -401,5 +441,5 @@ func turnLevel(what events.Lifecycle) Level {
 	case events.Promoted, events.Demoted, events.JournalReset, events.ResyncStarted, events.ResyncAsked:
 		return Notice
 	}
-	return Good
+	return Plain
 }

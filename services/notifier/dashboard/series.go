@@ -74,6 +74,6 @@ func (s *series) chart(floor float64) *Chart {
 	return &Chart{
 		Points: points.String(),
 		Area:   left + "," + strconv.Itoa(chartHeight) + " " + points.String() + " " + strconv.Itoa(chartWidth) + "," + strconv.Itoa(chartHeight),
-		Label:  fmt.Sprintf("lag over the last %s: at most %s, now %s", span, shortSeconds(float64(highest)), shortSeconds(float64(values[len(values)-1]))),
+		Label:  fmt.Sprintf("lag over the last %s: at most %s, now %s", age(span), shortSeconds(float64(highest)), shortSeconds(float64(values[len(values)-1]))),
 	}
 }
