@@ -47,6 +47,7 @@ type composedService struct {
 		Disable           bool
 	}
 	Pid         string
+	Ports       []string
 	Command     []string
 	Environment map[string]string
 	Secrets     []struct{ Source, Target string }
@@ -127,14 +128,21 @@ func TestComposeRunsEachServiceOnce(t *testing.T) {
 		if err := accepts(s.Command...); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		for flag, value := range map[string]string{"--services": name, "--data": "/data", "--site": "east", "--creds": "/run/secrets/nats.seed"} {
+		for flag, value := range map[string]string{
+			"--services": name, "--data": "/data", "--site": "east",
+			"--creds": "/run/secrets/nats.seed", "--http-token-file": "/run/secrets/http.token",
+		} {
 			if i := slices.Index(s.Command, flag); i < 0 || s.Command[i+1] != value {
 				t.Errorf("%s: %s is not %s: %q", name, flag, value, s.Command)
 			}
 		}
 		nodes = append(nodes, s.Command[slices.Index(s.Command, "--node")+1])
-		if len(s.Secrets) != 1 || c.Secrets[s.Secrets[0].Source].File != "./keys/"+name+".seed" || s.Secrets[0].Target != "nats.seed" {
-			t.Errorf("%s has the secrets %+v", name, s.Secrets)
+		secrets := map[string]string{}
+		for _, secret := range s.Secrets {
+			secrets[secret.Target] = c.Secrets[secret.Source].File
+		}
+		if len(secrets) != 2 || secrets["nats.seed"] != "./keys/"+name+".seed" || secrets["http.token"] != "./keys/http.token" {
+			t.Errorf("%s has the secrets %v", name, secrets)
 		}
 		if s.Volumes[0].Source != "./data/node" || s.Volumes[0].Target != "/data" {
 			t.Errorf("%s keeps its data in %+v", name, s.Volumes)
@@ -160,6 +168,11 @@ func TestComposeGivesNothingAway(t *testing.T) {
 	for name, s := range composed(t).Services {
 		if s.User != single(t, "USER") || !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) {
 			t.Errorf("%s is user %s, read only %v, without %q, with %q", name, s.User, s.ReadOnly, s.CapDrop, s.SecurityOpt)
+		}
+		for _, port := range s.Ports {
+			if !strings.HasPrefix(port, "127.0.0.1:") {
+				t.Errorf("%s can be reached from other hosts: %s", name, port)
+			}
 		}
 		if !slices.Equal(s.Networks, []string{"site"}) {
 			t.Errorf("%s is in the networks %q", name, s.Networks)

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -73,33 +74,29 @@ func TestComposeServes(t *testing.T) {
 	}
 	d := runConfiguration(t, roomy)
 	root := emptyRoot(t, user)
+	giveFolder(t, filepath.Join(root, "run/tidemark"), user)
 	var processes []*run
 	for _, name := range access.Services() {
 		s := c.Services[name]
-		secrets := filepath.Join(root, "run/secrets/"+name)
-		sockets := filepath.Join(root, "run/tidemark")
-		if err := errors.Join(os.MkdirAll(secrets, 0o755), os.MkdirAll(sockets, 0o755), os.Chown(sockets, user, user)); err != nil { //nolint:gosec // as in a container
-			t.Fatal(err)
-		}
+		command := moved(s, map[string]string{
+			"nats://nats:4222": d.server.ClientURL(),
+			"http://nats:8222": "http://" + d.server.MonitorAddr().String(),
+			"0.0.0.0:8080":     "0.0.0.0:0",
+		})
 		seed, err := d.keys[name].Seed()
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join(secrets, s.Secrets[0].Target)
-		if err := errors.Join(os.WriteFile(file, []byte(seed), 0o400), os.Chown(file, user, user)); err != nil {
-			t.Fatal(err)
+		for target, text := range map[string]string{"nats.seed": seed, "http.token": "a-token-of-the-test"} {
+			inside := "/run/secrets/" + name + "/" + target
+			giveFile(t, filepath.Join(root, inside), text, user)
+			command[slices.Index(command, "/run/secrets/"+target)] = inside
 		}
-		command := moved(s, map[string]string{
-			"/run/secrets/" + s.Secrets[0].Target: strings.TrimPrefix(file, root),
-			"nats://nats:4222":                    d.server.ClientURL(),
-			"http://nats:8222":                    "http://" + d.server.MonitorAddr().String(),
-			"127.0.0.1:8080":                      "127.0.0.1:0",
-		})
 		p := start(t, inContainer(t, root, user, append(execForm(t, single(t, "ENTRYPOINT")), command...)...))
 		processes = append(processes, p)
-		http := valueOf(p.awaitReady(t), "http")
+		_, port, _ := net.SplitHostPort(valueOf(p.awaitReady(t), "http"))
 		probe := slices.Clone(s.Healthcheck.Test[1:])
-		probe[slices.Index(probe, "127.0.0.1:8080")] = http
+		probe[slices.Index(probe, "127.0.0.1:8080")] = "127.0.0.1:" + port
 		if out, err := output(t, inContainer(t, root, user, probe...)); err != nil {
 			t.Errorf("%s: the probe: %v\n%s", name, err, out)
 		}
@@ -110,5 +107,22 @@ func TestComposeServes(t *testing.T) {
 		if strings.Contains(p.messages.String(), "NATS refuses") {
 			t.Errorf("%s wants more than it may:\n%s", p.cmd, &p.messages)
 		}
+	}
+}
+
+// giveFolder makes a folder for a container's user.
+func giveFolder(t *testing.T, path string, user int) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(path, 0o755), os.Chown(path, user, user)); err != nil { //nolint:gosec // as in a container
+		t.Fatal(err)
+	}
+}
+
+// giveFile makes a file that a container's user alone can read.
+func giveFile(t *testing.T, path, text string, user int) {
+	t.Helper()
+	giveFolder(t, filepath.Dir(path), user)
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o400), os.Chown(path, user, user)); err != nil {
+		t.Fatal(err)
 	}
 }
