@@ -236,6 +236,9 @@ func fixtures() []fixture {
 			Pool: "vms", Peer: "00ff", Site: "west", URL: "tls://west:4222", Direction: ReceiveAndSend,
 			Number: 4095, Token: "t1", At: sampleTime, Key: "UDEF", Auth: true,
 		}),
+		factFixture("acquire_requested_elsewhere", &AcquireRequested{
+			Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", At: sampleTime, Elsewhere: true,
+		}),
 		factFixture("head_heard_source", &HeadHeard{
 			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
 		}),
@@ -349,21 +352,22 @@ func TestGolden(t *testing.T) {
 // fixture a kind.
 func TestGoldenIsComplete(t *testing.T) {
 	want := map[string]bool{
-		"acquire_resync":      true,
-		"batch":               true,
-		"batch_all":           true,
-		"head_heard_source":   true,
-		"head_passed_on":      true,
-		"head_passed_on_site": true,
-		"lifecycle_derived":   true,
-		"object":              true,
-		"object_layer":        true,
-		"object_same":         true,
-		"part":                true,
-		"peer_added_key":      true,
-		"position_held":       true,
-		"tag":                 true,
-		"token_created_key":   true,
+		"acquire_resync":              true,
+		"acquire_requested_elsewhere": true,
+		"batch":                       true,
+		"batch_all":                   true,
+		"head_heard_source":           true,
+		"head_passed_on":              true,
+		"head_passed_on_site":         true,
+		"lifecycle_derived":           true,
+		"object":                      true,
+		"object_layer":                true,
+		"object_same":                 true,
+		"part":                        true,
+		"peer_added_key":              true,
+		"position_held":               true,
+		"tag":                         true,
+		"token_created_key":           true,
 	}
 	for _, f := range everyFact() {
 		want[f.Kind()] = true

@@ -25,6 +25,9 @@ type AcquireRequested struct {
 	Resync      uint64  `json:"resync,omitempty"`
 	KeepRefused bool    `json:"keep_refused,omitempty"`
 	At          Instant `json:"at"`
+	// Elsewhere is set when another node of the site has held the directory too: a slave's copy
+	// that does not fit the site's journal is then an old one, and is replaced.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
 // ReleaseRequested says that policy wants a node to let go of a directory.

@@ -15,8 +15,10 @@ type Assignments struct {
 	// Owned is set while the site owns the directory: from the first acquire as master
 	// to a release that demoted, or an acquire as slave.
 	Owned bool
-	// Held is set once any acquire succeeded: there is a copy.
-	Held bool
+	// Held is set once any acquire succeeded: there is a copy. Copies are the nodes that have
+	// acquired the directory and did not delete their copy since.
+	Held   bool
+	Copies map[string]bool
 	// Removed is set once a release that removes the copy succeeded.
 	Removed bool
 	// Failure is the newest failed operation; nil once one succeeded.
@@ -56,7 +58,7 @@ type Failure struct {
 }
 
 func newAssignments() *Assignments {
-	return &Assignments{Holders: map[Seat]Holder{}, Pending: map[string]Request{}}
+	return &Assignments{Holders: map[Seat]Holder{}, Pending: map[string]Request{}, Copies: map[string]bool{}}
 }
 
 func seatOf(a events.Assignment) Seat {
@@ -109,6 +111,7 @@ func (a *Assignments) acquired(f *events.AcquireAcknowledged) {
 	}
 	a.Failure = nil
 	a.Held, a.Removed = true, false
+	a.Copies[f.Node] = true
 	a.Owned = f.Role == events.Master
 	if current {
 		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true, Resync: r.Resync}
@@ -125,7 +128,7 @@ func (a *Assignments) released(f *events.ReleaseAcknowledged) {
 	case code == fault.NotFound:
 		// Nothing was held. That is no demotion: it is tried again after an acquire.
 		delete(a.Holders, seatOf(f.Assignment))
-		a.Removed = a.Removed || r.Remove
+		a.removed(r)
 		return
 	case code == "" && !f.Quiesced:
 		code, message = fault.Timeout, "the directory was let go, but is still in motion"
@@ -137,7 +140,15 @@ func (a *Assignments) released(f *events.ReleaseAcknowledged) {
 	delete(a.Holders, seatOf(f.Assignment))
 	a.Failure = nil
 	a.Owned = a.Owned && !r.Demote
-	a.Removed = a.Removed || r.Remove
+	a.removed(r)
+}
+
+// removed notes that a release deleted the copy, if it was to.
+func (a *Assignments) removed(r Request) {
+	if r.Remove {
+		a.Removed = true
+		delete(a.Copies, r.Assignment.Node)
+	}
 }
 
 func (a *Assignments) fail(r Request, code fault.Code, message string, at events.Instant) {

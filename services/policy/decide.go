@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -93,11 +94,12 @@ func table() []rule {
 		{Shuffling, "release asked", func(v *view) bool { return v.askedTo(true) }, nil, false},
 
 		{Unassociated, "forgotten", func(v *view) bool {
-			return v.forgotten && (v.keepsCopy() || v.anyHolder() == nil && !v.copyIsReachable())
+			return v.forgotten && (v.keepsCopy() || v.anyHolder() == nil && !v.copyIsReachable() && !v.hasOtherCopy())
 		}, nil, false},
 		{Disassociating, "removal refused", func(v *view) bool { return v.d.Removing && v.keepsCopy() }, (*view).refuseRemoval, false},
 		{Disassociating, "remove from holder", func(v *view) bool { return v.d.Removing && v.anyHolder() != nil }, (*view).removeFromHolder, false},
 		{Disassociating, "remove copy", func(v *view) bool { return v.d.Removing && v.copyIsReachable() }, (*view).removeCopy, false},
+		{Disassociating, "remove other copy", func(v *view) bool { return v.d.Removing && v.hasOtherCopy() }, (*view).removeOtherCopy, false},
 		{Disassociating, "forget", func(v *view) bool { return v.d.Removing }, (*view).forget, false},
 
 		{Shuffling, "superseded holder", func(v *view) bool { return v.stray() != nil }, (*view).releaseStray, false},
@@ -225,6 +227,36 @@ func first(holders []Holder) *Holder {
 
 // copyIsReachable reports whether the mapped node lives and may still have a copy.
 func (v *view) copyIsReachable() bool { return !v.a.Removed && v.targetLives() }
+
+// heldElsewhere reports whether another node has a copy too, or may have one.
+func (v *view) heldElsewhere(node string) bool {
+	for other := range v.a.Copies {
+		if other != node {
+			return true
+		}
+	}
+	return false
+}
+
+// otherCopy is a live service of a node that has a copy and that nothing is mapped to: the
+// directory was there before. Of a directory that is removed if it is empty, it goes after
+// the copy that was looked at.
+func (v *view) otherCopy() (seat Seat, role events.Role, ok bool) {
+	if v.d.IfEmpty && !v.a.Removed {
+		return Seat{}, "", false
+	}
+	for _, node := range slices.Sorted(maps.Keys(v.a.Copies)) {
+		for _, role := range []events.Role{events.Slave, events.Master} {
+			k := Key{node, events.ServiceOf(role)}
+			if i, lives := v.s.Instances[k]; lives && node != v.d.Mapping.Node {
+				return Seat{k.Node, k.Service, i.Incarnation}, role, true
+			}
+		}
+	}
+	return Seat{}, "", false
+}
+
+func (v *view) hasOtherCopy() bool { _, _, ok := v.otherCopy(); return ok }
 
 // keepsCopy reports whether the removal of an empty directory failed for good: it holds
 // images, or whether it does cannot be known.

@@ -45,6 +45,7 @@
 //	disassociating  removal refused            it failed for good: not empty                    RemovalRefused
 //	disassociating  remove from holder         removing, a holder                           ReleaseRequested (remove)
 //	disassociating  remove copy                removing, the mapped node lives              ReleaseRequested (remove)
+//	disassociating  remove other copy          removing, a node that had it before lives    ReleaseRequested (remove)
 //	disassociating  forget                     removing                                     DirectoryForgotten
 //	shuffling       superseded holder          a holder not the target, or replaced once    ReleaseRequested
 //	shuffling       change of role refused     it failed for good                           RoleChangeRefused

@@ -34,6 +34,7 @@ func (v *view) acquire() events.Fact {
 			f.Promote = events.TagForced
 		}
 	}
+	f.Elsewhere = f.Role == events.Slave && v.heldElsewhere(seat.Node)
 	if r := v.d.Resync; v.d.Mapping.Role == events.Slave && r.Wanted > 0 {
 		f.Resync, f.KeepRefused = r.Wanted, r.KeepRefused
 	}
@@ -82,6 +83,14 @@ func (v *view) removeCopy() events.Fact {
 	seat, _ := v.target()
 	f := v.release(seat, v.d.Mapping.Role)
 	f.Remove, f.IfEmpty = true, v.d.IfEmpty
+	return f
+}
+
+// removeOtherCopy asks a node that had the directory before, and kept its copy, to delete it.
+func (v *view) removeOtherCopy() events.Fact {
+	seat, role, _ := v.otherCopy()
+	f := v.release(seat, role)
+	f.Remove = true
 	return f
 }
 

@@ -397,3 +397,52 @@ func (f *fleet) checkBalanced(by events.Balance) {
 		}
 	}
 }
+
+// A node that a replica has left keeps its copy, and deletes it when the directory is removed:
+// at once if it lives, else when it is back.
+func TestCopiesLeftBehind(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		s := held(t, tracked())
+		s.fold(up("b", "1")...)
+		s.fold(&events.DirectoryMapped{Directory: "d", Pool: "p", Node: "b", Role: events.Slave, Epoch: 2})
+		s.acknowledge(s.step("superseded holder"), "")
+		acquire := s.step("acquire").(*events.AcquireRequested)
+		if acquire.Node != "b" || !acquire.Elsewhere {
+			t.Errorf("acquire %+v", acquire)
+		}
+		s.acknowledge(acquire, "")
+		s.step("held")
+		if dead {
+			s.fold(down("a", "1")...)
+		}
+		s.fold(removed())
+		s.acknowledge(s.step("remove from holder"), "")
+		if dead {
+			s.step("forget")
+			s.step("forgotten")
+			s.fold(up("a", "2")...)
+		}
+		release := s.step("remove other copy").(*events.ReleaseRequested)
+		if release.Node != "a" || !release.Remove || release.Demote {
+			t.Errorf("release %+v", release)
+		}
+		s.acknowledge(release, "")
+		if !dead {
+			s.step("forget")
+		}
+		s.step("forgotten")
+	}
+	// Who alone has had it is told that nobody else has.
+	s := held(t, tracked())
+	s.fold(up("a", "2")...)
+	for {
+		f := Decide(s.state, "d", s.now, "op").Fact
+		if a, ok := f.(*events.AcquireRequested); ok {
+			if a.Elsewhere {
+				t.Errorf("acquire %+v", a)
+			}
+			return
+		}
+		s.fold(f)
+	}
+}

@@ -93,7 +93,7 @@ func newFollower(s *Service, r *events.AcquireRequested) *follower {
 		service: s,
 		id:      r.Directory,
 		name:    name,
-		asked:   request{r.Resync, r.KeepRefused},
+		asked:   request{r.Resync, r.KeepRefused, r.Elsewhere},
 		log:     s.deps.Log.With("directory", name.String()),
 		tenure:  s.shared.Tenure(r.Assignment),
 		opened:  make(chan struct{}),

@@ -22,6 +22,9 @@ import (
 type request struct {
 	number uint64
 	keep   bool // what is given up, as conflict images
+	// elsewhere: another node has held the directory too, so that a copy which does not fit the
+	// journal is an old one.
+	elsewhere bool
 }
 
 // errReplaced ends a life whose copy is to be replaced by the one beside it.
@@ -239,9 +242,11 @@ func (f *follower) takePlace(ctx context.Context, old *donor, fresh *replica.Rep
 }
 
 // resyncBroken is a resync whose old copy failed, and cannot be served: the new one is
-// prepared all the same. It returns false if none was asked for.
+// prepared all the same. It returns false if none was asked for, unless the copy is outdated:
+// another node went on with the site's journal, or began one anew.
 func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
-	if !broken(cause) {
+	outdated := f.asked.elsewhere && !f.everOpened() && (broken(cause) || errors.Is(cause, bus.ErrGap))
+	if !broken(cause) && !outdated {
 		return false
 	}
 	old, err := replica.Open(f.service.deps.FS, f.folder())
@@ -249,10 +254,10 @@ func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
 		return false // nobody knows which requests it has seen
 	}
 	defer func() { _ = old.Close() }() // it was only read
-	if !f.resyncDue(old) {
+	if !f.resyncDue(old) && !outdated {
 		return false
 	}
-	if f.asked.keep {
+	if f.asked.keep && !outdated {
 		f.enter(Errored, errors.Join(cause, errNotKept))
 		return false
 	}
