@@ -249,3 +249,13 @@ func (c *holderCheck) checkPositions() {
 		}
 	}
 }
+
+// Fence publishes what policy does before a directory is given on: whoever holds it in an
+// epoch up to this one is gone.
+func (s *Site) Fence(t testing.TB, id events.DirectoryID, epoch uint64) {
+	t.Helper()
+	fence := &events.PositionsFenced{Directory: id, Epoch: epoch, At: events.InstantOf(time.Now())}
+	if _, err := s.Bus.Publish(t.Context(), events.StreamPositions, fence); err != nil {
+		t.Fatalf("fence: %v", err)
+	}
+}

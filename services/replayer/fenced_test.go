@@ -1,0 +1,66 @@
+package replayer
+
+import (
+	"errors"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
+	"tidemark/internal/tail"
+)
+
+// directories 80, 82, 143: a follower that was fenced finds that out when it says how far it
+// has come, applies and says nothing more, at either site. Asked again in
+// a later epoch it goes on where it stood, and ends as the origin is.
+//
+// By hand it was seen to fail when the tail only warns of a refused position.
+func TestFencedFollower(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.random(50)
+	o.settle()
+	s, at, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	f := s.followers[westID]
+	at.Fence(t, westID, 1)
+	o.random(50)
+	o.settle()
+	sitetest.Eventually(t, "west is fenced", func() bool {
+		if own := f.copy(); own != nil {
+			own.tail.Hurry()
+		}
+		return f.tenure.Over() && f.copy() == nil
+	})
+	stood, there := f.marks(), o.lastWord()
+	o.random(100)
+	o.settle()
+	if err := f.failure(); !errors.Is(err, tail.ErrFenced) {
+		t.Errorf("it says %v", err)
+	}
+	r := &events.AcquireRequested{
+		Assignment: events.Assignment{Operation: "2", Directory: westID, Role: events.Slave, Epoch: 1}, Pool: "vms", Path: "/prod",
+	}
+	if _, err := s.Acquire(t.Context(), r); fault.CodeOf(err) != fault.Fenced {
+		t.Errorf("acquired in a fenced epoch: %v", err)
+	}
+	if now := f.marks(); now != stood || f.copy() != nil {
+		t.Errorf("a fenced follower went on from %+v to %+v", stood, now)
+	}
+	if said := o.lastWord(); *said != *there {
+		t.Errorf("a fenced follower told the source %+v", said)
+	}
+	m, err := at.Bus.Last(t.Context(), events.StreamPositions, events.PositionSubject(westID, s.clients.Self()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence, err := at.Bus.Last(t.Context(), events.StreamPositions, events.FenceSubject(westID))
+	if err != nil || m.Sequence > fence.Sequence {
+		t.Errorf("a fenced follower published message %d, behind the fence %d: %v", m.Sequence, fence.Sequence, err)
+	}
+	r.Operation, r.Epoch = "3", 2
+	if _, err := s.Acquire(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	sitetest.Eventually(t, "west goes on", s.level(o.mark()))
+}
