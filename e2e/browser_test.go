@@ -129,6 +129,8 @@ func TestDashboard(t *testing.T) {
 
 	east.terminate()
 	b.awaitText("#verdict", "connect to NATS")
+	b.awaitText("#verdict", "lagging")
+	b.check("cut")
 	b.calm("after east was stopped")
 	west.terminate()
 	b.awaitText("#feed", "not connected")

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -11,30 +14,39 @@ import (
 	"tidemark/internal/sitetest"
 	"tidemark/internal/sitetest/largesite"
 	"tidemark/services/notifier"
+	"tidemark/services/notifier/dashboard"
 	"tidemark/services/policy"
 )
 
 // largeSite is a site whose policy and notifier run in the test's process, and whose nodes
 // are simulated.
-func largeSite(t *testing.T, directories, nodes int) (*largesite.Site, string) {
+func largeSite(t *testing.T, directories, nodes int) (large *largesite.Site, at string, page http.Handler) {
 	t.Helper()
 	s := sitetest.Start(t, "east")
 	start := time.Now()
-	large := largesite.New(t, s, directories, nodes)
+	large = largesite.New(t, s, directories, nodes)
 	t.Logf("%d directories on %d nodes are in the log after %s", directories, nodes, time.Since(start))
-	for _, service := range []service{
-		policy.New(policy.Deps{Bus: s.Bus, Node: s.Node, Log: s.Log}), notifier.New(notifier.Deps{Bus: s.Bus, Node: s.Node, Log: s.Log}),
-	} {
+	board, err := dashboard.New(dashboard.Deps{Bus: s.Bus, Node: s.Node, Log: s.Log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(run func(context.Context) error) {
 		done := make(chan error, 1)
-		go func() { done <- service.Run(t.Context()) }()
+		go func() { done <- run(t.Context()) }()
 		t.Cleanup(func() {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
 		})
+	}
+	for _, service := range []service{
+		policy.New(policy.Deps{Bus: s.Bus, Node: s.Node, Log: s.Log}), notifier.New(notifier.Deps{Bus: s.Bus, Node: s.Node, Log: s.Log}),
+	} {
+		run(service.Run)
 		<-service.Ready()
 	}
-	return large, s.Server.URL()
+	run(board.Run)
+	return large, s.Server.URL(), board.Handler()
 }
 
 // rivals 18; journal 207; directories 146: a site of many directories is told in a moment: what is unusual in
@@ -44,7 +56,7 @@ func TestManyDirectoriesAreTold(t *testing.T) {
 	if os.Getenv("TIDEMARK_NUMBERS") != "" {
 		directories, bound = 10_000, 200*time.Millisecond
 	}
-	large, at := largeSite(t, directories, 50)
+	large, at, page := largeSite(t, directories, 50)
 	run := func(args ...string) (out string, took time.Duration) {
 		t.Helper()
 		best := time.Hour
@@ -72,6 +84,25 @@ func TestManyDirectoriesAreTold(t *testing.T) {
 			t.Errorf("%v names %d directories", args, n)
 		}
 	}
+	look := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(testTime); ; {
+			w, start := httptest.NewRecorder(), time.Now()
+			page.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			took := time.Since(start)
+			if strings.Contains(w.Body.String(), want) {
+				t.Logf("the dashboard of %d directories: %s, %d bytes", directories, took, w.Body.Len())
+				if took > bound || w.Body.Len() > 100<<10 {
+					t.Errorf("the dashboard took %s and has %d bytes", took, w.Body.Len())
+				}
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the dashboard does not show %q", want)
+			}
+		}
+	}
+	look("Everything is safe")
 	large.Change(77, func(s *api.Standing) { s.State, s.Error = "error", "the disk is on fire" })
 	large.Change(78, func(s *api.Standing) { s.Lag = api.Lag{Entries: 9, Bytes: 1 << 20, Seconds: 99} })
 	out, took = run("status")
@@ -90,6 +121,7 @@ func TestManyDirectoriesAreTold(t *testing.T) {
 	if strings.Contains(out, "vms/d00079") {
 		t.Errorf("a directory that is well is shown:\n%s", out)
 	}
+	look("2 things need attention")
 	code, _, messages := tidemark(t, "", "status", "--check", "--nats-url", at)
 	if code != 5 || !strings.Contains(messages, "2 things need attention, first vms/d00077: error: the disk is on fire") {
 		t.Errorf("--check: exit code %d: %s", code, messages)

@@ -11,6 +11,8 @@ const (
 	// samplesMax are kept of each series, one for each sampleAge: ten minutes.
 	samplesMax = 120
 	sampleAge  = 5 * time.Second
+	// drawnMin is how many make a picture.
+	drawnMin = 4
 )
 
 // series is a ring of samples, oldest first from next.
@@ -48,10 +50,10 @@ type Chart struct {
 }
 
 // chart draws a series so that a lag of floor seconds or more takes the whole height. A series
-// of less than two samples has no picture.
+// of fewer than drawnMin samples has no picture.
 func (s *series) chart(floor float64) *Chart {
 	values := s.values()
-	if len(values) < 2 {
+	if len(values) < drawnMin {
 		return nil
 	}
 	highest := values[0]
