@@ -20,8 +20,10 @@ type fleet struct {
 	log   map[string][]events.Fact // by stream
 	now   events.Instant
 	ops   int
-	alive map[string]int // number of the incarnation
-	begun int
+	// stirred is set when something has happened that any directory may depend on.
+	stirred bool
+	alive   map[string]int // number of the incarnation
+	begun   int
 	// moves counts mappings of replicas away from a node that lived; releases and acquires
 	// count what was asked.
 	moves, releases, acquires int
@@ -44,7 +46,13 @@ func newFleet(t testing.TB, nodes ...string) *fleet {
 	return f
 }
 
+// publish is something that happens besides what policy decides: all is looked at anew.
 func (f *fleet) publish(stream string, fact events.Fact) {
+	f.stirred = true
+	f.fold(stream, fact)
+}
+
+func (f *fleet) fold(stream string, fact events.Fact) {
 	f.log[stream] = append(f.log[stream], fact)
 	f.state.Evolve(uint64(len(f.log[stream])), fact)
 }
@@ -86,19 +94,28 @@ func (f *fleet) step(id events.DirectoryID) bool {
 		return false
 	case *events.DirectoryMapped:
 		f.checkMove(fact)
-		f.publish(d.Stream, fact)
+		f.fold(d.Stream, fact)
 	case *events.AcquireRequested:
-		f.publish(d.Stream, fact)
+		f.fold(d.Stream, fact)
 		f.acquire(fact)
 	case *events.ReleaseRequested:
-		f.publish(d.Stream, fact)
+		f.fold(d.Stream, fact)
 		f.releases++
 		delete(f.owners[id], seatOf(fact.Assignment))
-		f.publish(events.StreamNotifications, &events.ReleaseAcknowledged{Assignment: fact.Assignment, Quiesced: true, At: f.now})
+		f.fold(events.StreamNotifications, &events.ReleaseAcknowledged{Assignment: fact.Assignment, Quiesced: true, At: f.now})
 	default:
-		f.publish(d.Stream, fact)
+		f.fold(d.Stream, fact)
 	}
 	return true
+}
+
+// finish takes all steps of a directory that can be taken now.
+func (f *fleet) finish(id events.DirectoryID) {
+	for {
+		if !f.step(id) {
+			return
+		}
+	}
 }
 
 // checkMove demands that a replica leaves a node that lives only when its throttle is over,
@@ -131,21 +148,22 @@ func (f *fleet) acquire(r *events.AcquireRequested) {
 		f.owners[r.Directory] = map[Seat]bool{seat: true}
 		delete(f.failed, r.Directory)
 	}
-	f.publish(events.StreamNotifications, &events.AcquireAcknowledged{Assignment: r.Assignment, Code: string(code), At: f.now})
+	f.fold(events.StreamNotifications, &events.AcquireAcknowledged{Assignment: r.Assignment, Code: string(code), At: f.now})
 }
 
 // settle lets everything happen that happens now, and returns when the next thing will.
 func (f *fleet) settle() (wake events.Instant) {
 	for {
-		busy := false
-		for _, id := range slices.Sorted(maps.Keys(f.state.Directories)) {
-			for f.step(id) {
-				busy = true
-			}
-		}
-		move, next := f.state.Rebalance(f.now)
-		if wake = next; !busy && len(move) == 0 {
+		due, next := f.state.Rebalance(f.now)
+		if wake = next; !f.stirred && len(due) == 0 {
 			return wake
+		}
+		if f.stirred {
+			f.stirred = false
+			due = slices.Sorted(maps.Keys(f.state.Directories))
+		}
+		for _, id := range due {
+			f.finish(id)
 		}
 	}
 }

@@ -300,6 +300,7 @@ func TestFailingNodeIsLeft(t *testing.T) {
 	for range 40 {
 		f.settle()
 		f.now += events.Instant(30 * time.Second)
+		f.stirred = true
 	}
 	if n := f.counts(func(d *Directory) bool { return newView(f.state, d.ID, f.now, "").settled() }); n[1] < 2 || n[0] != 0 {
 		t.Errorf("held by the nodes: %v", n)
