@@ -55,7 +55,7 @@ func Decide(s *State, id events.DirectoryID, now events.Instant, operation strin
 	if v == nil {
 		return Decision{Rule: "unknown", Status: Unassociated}
 	}
-	for _, r := range table() {
+	for _, r := range transitions {
 		if !r.when(v) {
 			continue
 		}
@@ -83,6 +83,9 @@ type rule struct {
 	then    func(*view) events.Fact // nil: wait for a fact
 	stalled bool
 }
+
+// transitions is the table, made once: it is walked for each directory at each turn.
+var transitions = table()
 
 // table is the transition table: the first row whose condition holds decides. It is the
 // one in the package comment.

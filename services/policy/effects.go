@@ -18,6 +18,9 @@ import (
 // to the log together, and a command waits for one batch at most.
 const batchMax = 128
 
+// balanceEvery is how often it is looked at most how directories are spread.
+const balanceEvery = time.Second
+
 // steer carries decisions out until ctx ends.
 func (s *Service) steer(ctx context.Context) {
 	timer := time.NewTimer(0)
@@ -66,8 +69,12 @@ func (s *Service) due(at events.Instant) (due []events.DirectoryID, next events.
 		slices.Sort(due)
 		return slices.Compact(due), next
 	}
-	if s.uneven || s.rebalance > 0 && s.rebalance <= at {
+	if s.uneven {
 		s.uneven = false
+		s.rebalance = earlier(s.rebalance, max(at, s.balanced+events.Instant(balanceEvery)))
+	}
+	if s.rebalance > 0 && s.rebalance <= at {
+		s.balanced = at
 		due, s.rebalance = s.state.Rebalance(at)
 	}
 	return due, earlier(next, s.rebalance)

@@ -51,9 +51,10 @@ type Service struct {
 	stale map[events.DirectoryID]bool
 	wakes map[events.DirectoryID]events.Instant
 	// uneven is set when directories may have to move for the sake of balance, and rebalance
-	// is when that must be looked at again; zero is never.
-	uneven    bool
-	rebalance events.Instant
+	// is when that must be looked at again; zero is never. It was looked at last when balanced
+	// says.
+	uneven              bool
+	rebalance, balanced events.Instant
 	// unassigned holds the directories of which listeners were told that no live node can
 	// hold them.
 	unassigned map[events.DirectoryID]bool

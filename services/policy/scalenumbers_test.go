@@ -182,7 +182,7 @@ func (s *scaled) commandTimes(subject string, during func()) time.Duration {
 func (s *scaled) allMapped() {
 	s.t.Helper()
 	deadline := time.Now().Add(5 * time.Minute)
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for gauge(s.t, s.registry, "mapped") != s.size.directories {
 		if time.Now().After(deadline) {
