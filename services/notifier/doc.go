@@ -1,5 +1,5 @@
-// Package notifier owns two things: which instances live, and that what policy asks of
-// them is delivered and answered.
+// Package notifier owns three things: which instances live, that what policy asks of
+// them is delivered and answered, and that listeners are told what happened.
 //
 //	in   tidemark.heartbeat.NODE.SERVICE   Heartbeat (not stored)
 //	     tidemark.notify.NODE              AcquireRequested, ReleaseRequested
@@ -8,6 +8,7 @@
 //	     tidemark.control.NODE.SERVICE     the requests, as NATS requests
 //	     tidemark.ack.NODE                 AcquireAcknowledged, ReleaseAcknowledged
 //	     tidemark.rollcall                 asks for heartbeats, once at a start
+//	     tidemark.lifecycle.DIRECTORY.WHAT LifecycleNoted, derived from the streams
 //
 // # Liveness
 //
@@ -23,6 +24,17 @@
 // place of does so only once that one is gone, and only if it goes on beating: it is
 // then another process by the same name, and all that is left of the node. A notifier that starts, was stopped, or lost its connection gives
 // everybody a fresh grace: it could not have heard them.
+//
+// # Listeners
+//
+// The herald derives turns from the facts of DIRECTORIES, INSTANCES and NOTIFICATIONS and
+// notes them in LIFECYCLE ([Turns]): what is a fact in another log need not be noted by who
+// brought it about, and is not lost while nobody can note it. Each note names its cause.
+// Which causes are noted is a fold of LIFECYCLE; because that drops its oldest notes, the
+// last cause of each stream stands in DELIVERIES too. A note is published on the condition
+// that LIFECYCLE ends where this herald has read it to, so that two notifiers note it once.
+// What nobody can derive (an alarm, a closing, a fence) the holders note themselves, see
+// package turns. Programs that want to be told by HTTP: package webhook.
 //
 // # Delivery
 //
