@@ -121,7 +121,7 @@ func call[Reply any](ctx context.Context, s *client, subject string, request any
 	if err != nil {
 		return none, err
 	}
-	reply, err := api.Call[Reply](ctx, b.Conn(), subject, request)
+	reply, err := api.CallTaken[Reply](ctx, b.Conn(), subject, request)
 	if err != nil {
 		return none, s.policyError(ctx, subject, err)
 	}

@@ -27,7 +27,7 @@ func Monitor(string) Grant {
 	return Grant{
 		Name: "monitor",
 		Publish: slices.Concat(each(look, siteStreams()...), reports(), []string{
-			jsAPI + "STREAM.NAMES", jsAPI + "STREAM.LIST", jsAPI + "INFO",
+			jsAPI + "STREAM.NAMES", jsAPI + "STREAM.LIST", jsAPI + "INFO", api.PaceSubjects,
 		}),
 		Subscribe: []string{events.HeadsSubject, events.HeartbeatSubjects("*"), events.LifecyclesSubject},
 	}

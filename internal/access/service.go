@@ -105,7 +105,7 @@ func policy() Grant {
 				events.FenceSubject("*"),
 			},
 		),
-		Subscribe: api.PolicySubjects(),
+		Subscribe: append(api.PolicySubjects(), api.PaceSubjects),
 	}
 }
 
@@ -118,9 +118,10 @@ func notifier() Grant {
 				events.InstancesSubject, events.AckSubject, events.LifecyclesSubject, events.DeliveriesSubject,
 				events.ControlSubjects("*"),
 				events.RollCallSubject,
+				api.PaceSubjects,
 			},
 		),
-		Subscribe: append(api.NotifierSubjects(), events.HeartbeatSubjects("*"), api.Dashboard),
+		Subscribe: append(api.NotifierSubjects(), events.HeartbeatSubjects("*"), api.Dashboard, api.PaceSubjects),
 	}
 }
 

@@ -21,7 +21,7 @@ const (
 	partLast = 'e'
 )
 
-// CallParts is [Call] for an answer that may be larger than a message: it comes in parts. A
+// CallParts is [CallTaken] for an answer that may be larger than a message: it comes in parts. A
 // service that knows no parts answers as it does to Call.
 func CallParts[Reply any](ctx context.Context, nc *nats.Conn, subject string, request any) (Reply, error) {
 	var none Reply
@@ -30,7 +30,7 @@ func CallParts[Reply any](ctx context.Context, nc *nats.Conn, subject string, re
 		return none, fault.New(fault.Internal, "encode request: %w", err)
 	}
 	answer, err := askParts(ctx, nc, &nats.Msg{
-		Subject: subject, Reply: nc.NewInbox(), Data: body, Header: nats.Header{partsHeader: {"yes"}},
+		Subject: subject, Data: body, Header: nats.Header{partsHeader: {"yes"}},
 	})
 	if err != nil {
 		return none, unanswered(nc, subject, body, err)
@@ -51,22 +51,17 @@ func CallParts[Reply any](ctx context.Context, nc *nats.Conn, subject string, re
 
 // askParts returns the parts of an answer as one.
 func askParts(ctx context.Context, nc *nats.Conn, question *nats.Msg) ([]byte, error) {
-	sub, err := nc.SubscribeSync(question.Reply)
+	a, err := askOne(nc, question)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only with the connection
-	if err := nc.PublishMsg(question); err != nil {
-		return nil, err
-	}
+	defer a.close()
 	var answer []byte
 	for {
-		msg, err := sub.NextMsgWithContext(ctx)
+		msg, err := a.next(ctx)
 		switch {
 		case err != nil:
 			return nil, err
-		case isNobody(msg):
-			return nil, nats.ErrNoResponders
 		case len(msg.Data) > 0 && msg.Data[0] == partMore:
 			answer = append(answer, msg.Data[1:]...)
 		case len(msg.Data) > 0 && msg.Data[0] == partLast:

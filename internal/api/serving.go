@@ -60,6 +60,9 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 			ctx, cancel = context.WithTimeout(s.ctx, requestTime)
 		}
 		defer cancel()
+		if !take(ctx, s.nc, msg) {
+			return
+		}
 		if err := h.respond(ctx, s.nc, msg); err != nil {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
