@@ -13,8 +13,6 @@ import (
 // directories 80, 82, 143: a follower that was fenced finds that out when it says how far it
 // has come, applies and says nothing more, at either site. Asked again in
 // a later epoch it goes on where it stood, and ends as the origin is.
-//
-// By hand it was seen to fail when the tail only warns of a refused position.
 func TestFencedFollower(t *testing.T) {
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
