@@ -214,7 +214,7 @@ func (c *holderCheck) asked(s Stored, a events.Assignment) {
 			c.fault(s, "%+v is asked while this one may hold it: %+v", a, other)
 		}
 	}
-	if a.Epoch <= d.fenced {
+	if d.fenced > 0 && a.Epoch <= d.fenced {
 		c.fault(s, "epoch %d is asked for, and %d is fenced", a.Epoch, d.fenced)
 	}
 	d.holds[seatOf(a)], d.pending[a.Operation] = a, a

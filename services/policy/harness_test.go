@@ -64,6 +64,11 @@ func newLoggedWorld(t *testing.T, name string, log *slog.Logger) *world {
 	t.Cleanup(server.Stop)
 	w := &world{t: t, server: server, log: log, read: map[string]uint64{}, known: map[string][]events.Fact{}}
 	w.bus = w.connect()
+	t.Cleanup(func() { // all that runs has ended by then
+		if w.bus.Conn().IsConnected() { // else the test ended the server
+			sitetest.DemandOneHolder(t, w.bus.Conn())
+		}
+	})
 	if err := w.bus.EnsureStreams(t.Context(), events.SiteStreams()); err != nil {
 		t.Fatal(err)
 	}
