@@ -103,7 +103,10 @@ func TestRateFollowsItsSetting(t *testing.T) {
 	if least := 16<<20 - rateBurst - (1<<20)*time.Since(backlog.began).Seconds(); float64(behind) < least {
 		t.Errorf("%d bytes behind at a rate that was far too low, at least %.0f expected", behind, least)
 	}
-	sitetest.Eventually(t, "the journal comes", func() bool { return l.west.lag().Bytes < behind })
+	sitetest.Eventually(t, "the journal comes", func() bool {
+		left := l.west.lag().Bytes
+		return left == 0 || left < behind // a slow machine has had the time to receive all
+	})
 	l.limit(t, 0)
 	l.west.sameAs(l.east)
 }
