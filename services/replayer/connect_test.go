@@ -44,6 +44,7 @@ func TestDemotedDuringFirstSync(t *testing.T) {
 
 // journal 225: a copy whose own journal is gone says so, and does not go on without it.
 func TestOwnJournalMissing(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	east.write("disk0", []byte("more"), 1<<20)
 	west.sameAs(east)
@@ -89,6 +90,7 @@ func TestCopyIsGone(t *testing.T) {
 // journal 229, journal 238: a source that does not answer as it should, refuses, or is not
 // mirrored any more: the reason is shown, it is asked again, and all goes on when it answers.
 func TestSourceRefuses(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()
@@ -112,6 +114,7 @@ func TestSourceRefuses(t *testing.T) {
 // created under its name. What is here is of the former: nothing is applied, it is no split
 // brain, and a copy made anew follows.
 func TestOtherLifeIsNoSplitBrain(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)
@@ -140,6 +143,7 @@ func TestOtherLifeIsNoSplitBrain(t *testing.T) {
 
 // journal 237, journal 241: the source's journal is gone: nothing is followed, and that is shown.
 func TestSourceJournalMissing(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()
@@ -158,6 +162,7 @@ func TestSourceJournalMissing(t *testing.T) {
 
 // journal 239: a release while the source is being asked, which never answers, ends at once.
 func TestStoppedWhileConnecting(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // a black hole: nobody accepts
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +179,7 @@ func TestStoppedWhileConnecting(t *testing.T) {
 // journal 240, rivals 3: the source's journal was reset: the history that the copy lacks is
 // gone. That is no split brain; a copy made anew follows.
 func TestResetIsNoSplitBrain(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	west.release()
 	east.write("disk0", []byte("lost to the journal"), 1<<20)

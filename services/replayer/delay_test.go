@@ -53,6 +53,7 @@ func delayedPair(t *testing.T) (east, west *party, level events.Mark) {
 
 // journal 249: delayed replay, its lag, and what a restart and another delay make of it.
 func TestDelayedFollower(t *testing.T) {
+	t.Parallel()
 	east, west, level := delayedPair(t)
 	began := time.Now()
 	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
@@ -78,6 +79,7 @@ func TestDelayedFollower(t *testing.T) {
 
 // journal 250: a release is prompt although the rest is due in an hour.
 func TestDelayedFollowerIsReleasedAtOnce(t *testing.T) {
+	t.Parallel()
 	east, west, level := delayedPair(t)
 	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
 	west.holdsBack(east, level)
@@ -89,6 +91,7 @@ func TestDelayedFollowerIsReleasedAtOnce(t *testing.T) {
 // The source is lost with everything on it. What was received is not: the copy that is
 // promoted applies all of it first.
 func TestDelayedFollowerIsPromotedByForce(t *testing.T) {
+	t.Parallel()
 	east, west, level := delayedPair(t)
 	for i := range 20 {
 		east.write("disk0", bytes.Repeat([]byte{byte(2 + i)}, 4096), uint64(i)<<12)
@@ -105,6 +108,7 @@ func TestDelayedFollowerIsPromotedByForce(t *testing.T) {
 
 // An orderly fail-over to a delayed copy, and back to one that is not.
 func TestDelayedFollowerIsPromoted(t *testing.T) {
+	t.Parallel()
 	east, west, level := delayedPair(t)
 	east.write("disk0", bytes.Repeat([]byte{2}, 4096), 4096)
 	west.holdsBack(east, level)
@@ -125,6 +129,7 @@ func TestDelayedFollowerIsPromoted(t *testing.T) {
 
 // A new copy is complete at once, whatever the delay: only what comes later is held back.
 func TestDelayedFirstSync(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	west.configure(time.Hour)
 	east.own("")

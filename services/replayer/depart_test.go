@@ -48,6 +48,7 @@ func (s *Service) acquire(t *testing.T) {
 // before its source heard so, that word is not said of the new registration, neither by this
 // process nor by one that was killed when it had sent it.
 func TestDepartureEndsNoLaterRegistration(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)

@@ -23,6 +23,7 @@ func (s *Service) is(t *testing.T, state State, why string) func() bool {
 // journal 246: live replay stops on notification, a start is refused again and again, and
 // after a new sync all is well; without automatic resync.
 func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)
@@ -68,6 +69,7 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 
 // One that was disconnected while it was away is told so when it registers.
 func TestFollowerIsToldThatItWasDisconnectedWhileAway(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()

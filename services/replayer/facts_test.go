@@ -184,6 +184,7 @@ func TestFirstSyncCopiesLayers(t *testing.T) {
 
 // What a layer hides of the one below stays hidden in a copy.
 func TestFirstSyncCopiesWhatALayerHides(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.entry(o.images[0], events.Written{Image: 1, Data: bytes.Repeat([]byte{1}, 64<<10)}, 0, bytes.Repeat([]byte{1}, 64<<10))

@@ -13,6 +13,7 @@ import (
 // what was received. It is known after a restart too, when the source is gone; who never
 // heard anything says so.
 func TestWhatAForcedPromotionLoses(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)
@@ -57,6 +58,7 @@ func TestWhatAForcedPromotionLoses(t *testing.T) {
 }
 
 func TestNothingHeardIsNothingKnown(t *testing.T) {
+	t.Parallel()
 	p := newParty(t, "west", westID)
 	p.follow() // there is no peer
 	if a := p.status().Ahead; a == nil || a.Known || a.Entries != 0 || a.Heard != 0 {

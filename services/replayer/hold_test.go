@@ -14,6 +14,7 @@ import (
 // While a copying asks its source for nothing, because all is here, it has the source go on
 // holding its layers together.
 func TestHoldIsRenewedWhileNothingIsAskedFor(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	const id = events.DirectoryID("d")
 	asked := make(chan uint64)

@@ -87,6 +87,7 @@ func (l *linked) mustResume(t *testing.T, heal func()) {
 //
 // journal 242: start, then write, both equal. rivals 6: what was applied is not sent again.
 func TestReplayGoesOnSoonAfterTheLinkIsBack(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		fail func(*sitetest.Link)

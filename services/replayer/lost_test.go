@@ -54,6 +54,7 @@ func (p *party) loseTail() {
 // replica that is level with what is left may not go on, and a resync takes nothing by its
 // version from a copy that is older than that, in either direction.
 func TestLostTailIsNotFollowedByVersion(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	west.release()
 	east.loseTail()
@@ -67,6 +68,7 @@ func TestLostTailIsNotFollowedByVersion(t *testing.T) {
 
 // The torn copy is as little trusted when it is the one that is given up.
 func TestLostTailIsNotKeptByVersion(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	west.release()
 	west.own(events.TagForced)

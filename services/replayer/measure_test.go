@@ -11,6 +11,7 @@ import (
 
 // Who spreads directories over nodes learns what a copy amounts to, and that it is complete.
 func TestCopyIsMeasured(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 16<<20)
 	o.random(100)

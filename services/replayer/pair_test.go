@@ -257,6 +257,7 @@ func (p *party) sameAs(owner *party) holding {
 }
 
 func TestPairFollowsWrites(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})

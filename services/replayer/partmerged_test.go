@@ -91,6 +91,7 @@ func goesOn(t *testing.T, o *origin, at *sitetest.Site) {
 // A first sync whose source has merged a part of two layers meanwhile cannot tell what of
 // them it lacks, whichever of them it has: it starts over.
 func TestInterruptedFirstSyncWhileLayersAreMerged(t *testing.T) {
+	t.Parallel()
 	for _, have := range []replica.LayerID{1, 2} {
 		t.Run(fmt.Sprintf("has layer %d", have), func(t *testing.T) {
 			o := overlaid(t)
@@ -107,6 +108,7 @@ func TestInterruptedFirstSyncWhileLayersAreMerged(t *testing.T) {
 // A source that was killed may have forgotten a merge that it had told a follower of: then
 // it has a layer that the follower does not wait for.
 func TestInterruptedFirstSyncWhenItsSourceHasForgottenAMerge(t *testing.T) {
+	t.Parallel()
 	o := overlaid(t)
 	at := sitetest.Start(t, "west")
 	start, err := o.replica.SyncStart()

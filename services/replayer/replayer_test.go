@@ -112,6 +112,7 @@ func content(t testing.TB, s *Service, image string, size int) []byte {
 }
 
 func TestFollowerIsSyncedAndThenFollows(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 16<<20)
 	o.random(200)
@@ -136,6 +137,7 @@ func TestFollowerIsSyncedAndThenFollows(t *testing.T) {
 }
 
 func TestNothingIsKeptBeforeItsOriginReportsItSafe(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()
@@ -154,6 +156,7 @@ func TestNothingIsKeptBeforeItsOriginReportsItSafe(t *testing.T) {
 // A power failure at the origin takes what was not synced there. A follower that had
 // received it goes on with what the origin writes instead: no split brain.
 func TestOriginLosesItsUnsafeTail(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(50)
@@ -174,6 +177,7 @@ func TestOriginLosesItsUnsafeTail(t *testing.T) {
 
 // A copy that is promoted without its origin goes on to everything that it received.
 func TestReleaseForPromotionKeepsWhatWasReceived(t *testing.T) {
+	t.Parallel()
 	for _, keepAll := range []bool{false, true} {
 		o := newOrigin(t)
 		o.create("disk0", 4<<20)
@@ -213,6 +217,7 @@ func TestReleaseForPromotionKeepsWhatWasReceived(t *testing.T) {
 }
 
 func TestFollowerGoesOnAfterRestart(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 16<<20)
 	o.random(300)
@@ -230,6 +235,7 @@ func TestFollowerGoesOnAfterRestart(t *testing.T) {
 }
 
 func TestDivergedHistoryIsNeverApplied(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)
@@ -259,6 +265,7 @@ func TestDivergedHistoryIsNeverApplied(t *testing.T) {
 // journal 253: a message that does not decode is not stored; the directory stops, visibly, and
 // the rest of the copy is as it was.
 func TestDamagedMessageStopsTheFollower(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)
@@ -281,6 +288,7 @@ func TestDamagedMessageStopsTheFollower(t *testing.T) {
 }
 
 func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.settle()

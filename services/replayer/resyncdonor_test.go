@@ -12,6 +12,7 @@ import (
 // An object is taken from the old copy only if version and bitmaps are those of the source:
 // compaction changes the one and not the other.
 func TestDonorHasTheVerySameOnly(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 8<<20)
 	data := bytes.Repeat([]byte{1}, 8192)

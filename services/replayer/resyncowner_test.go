@@ -14,6 +14,7 @@ import (
 // A copy that a resync was preparing, and that was killed while it followed, may have in its
 // files what only the owner of that time had. It goes on with that owner and no other.
 func TestPreparedCopyGoesOnWithItsOwner(t *testing.T) {
+	t.Parallel()
 	east, west := levelPair(t)
 	left := filepath.Join(t.TempDir(), "left") // as it would be after a kill
 	copied := func() *replica.Replica {

@@ -73,6 +73,7 @@ func (p *party) random(rng *rand.Rand, image string) {
 // holds in the end what the other does: every image and every snapshot. Then the
 // other one gives up.
 func TestResyncOfRandomHistories(t *testing.T) {
+	t.Parallel()
 	for seed := range sitetest.Rounds(uint64(4)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
@@ -119,6 +120,7 @@ func TestResyncOfRandomHistories(t *testing.T) {
 // The decision that the new copy takes the old one's place holds, whoever opens the directory
 // next: here it is promoted.
 func TestPromotionCarriesOutWhatWasDecided(t *testing.T) {
+	t.Parallel()
 	const size = 1 << 20
 	east, west, rng := splitBrain(t, 1, size)
 	east.scribble(rng, "disk0", size, 20)

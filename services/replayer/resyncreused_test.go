@@ -11,6 +11,7 @@ import (
 // A directory that was created again gives out the same tags, and so the same versions of
 // other content. A resync to it takes nothing by its version from the copy of the former.
 func TestResyncToAnotherLife(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	write := func(value byte) {
 		data := bytes.Repeat([]byte{value}, 8192)

@@ -49,6 +49,7 @@ func (p *party) beside() bool {
 // is; it goes on by itself. journal 244, journal 298: also if it was asked for while the
 // replayer was away.
 func TestResyncWaitsForAPrimary(t *testing.T) {
+	t.Parallel()
 	east, west, _ := splitBrain(t, 1, 1<<20)
 	east.write("disk0", []byte("east"), 0)
 	west.write("disk0", []byte("west"), 0)
@@ -79,6 +80,7 @@ func TestResyncWaitsForAPrimary(t *testing.T) {
 // journal 244: a resync that was asked for before there was a copy is none: the first sync
 // makes what it would. So does one that is asked for while the first sync runs.
 func TestResyncOfNothing(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})
@@ -166,6 +168,7 @@ func TestResyncAfterBothSidesChangedEverything(t *testing.T) {
 // The copy that is to be given up can be promoted by force as long as it is there; what was
 // prepared is void then.
 func TestOldCopyIsPromotedWhileAResyncRuns(t *testing.T) {
+	t.Parallel()
 	const size = 16 << 20
 	east, west, rng := splitBrain(t, 1, size)
 	east.scribble(rng, "disk0", size, 400)
@@ -333,6 +336,7 @@ func TestResyncOfADisconnectedReplica(t *testing.T) {
 // A copy whose journal lost what it had acknowledged cannot be opened; a resync replaces it
 // all the same, but does not pretend to keep it.
 func TestResyncOfACopyThatFailed(t *testing.T) {
+	t.Parallel()
 	const size = 4 << 20
 	east, west := newPair(t)
 	east.own("")
@@ -364,6 +368,7 @@ func TestResyncOfACopyThatFailed(t *testing.T) {
 // journal 231: a copy that is gone, while the owner still knows its client, is made anew; the
 // resync that was asked for meanwhile is done with it.
 func TestCopyThatIsGoneIsSyncedAnew(t *testing.T) {
+	t.Parallel()
 	east, west, rng := splitBrain(t, 1, 1<<20)
 	west.release()
 	west.acquire(1, false)
@@ -388,6 +393,7 @@ func TestCopyThatIsGoneIsSyncedAnew(t *testing.T) {
 // was received is told, once; every other step was done all the same, so the copy opens
 // again and goes on.
 func TestCopyIsNotClosedInOrder(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 8 << 20})

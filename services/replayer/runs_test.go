@@ -40,6 +40,7 @@ func heir(t *testing.T, o *origin) *party {
 // A copy that is promoted while a change of several entries is on its way holds all of the
 // change or nothing of it.
 func TestPromotedCopyHoldsWholeRunsOnly(t *testing.T) {
+	t.Parallel()
 	for name, arrived := range map[string]int{"all but the last part": 1, "every part": 2} {
 		t.Run(name, func(t *testing.T) {
 			o := newOrigin(t)
@@ -74,6 +75,7 @@ func TestPromotedCopyHoldsWholeRunsOnly(t *testing.T) {
 // A follower that is restarted inside of a change stores the parts as they come, serves the
 // copy as it was before, and applies the change when it is complete.
 func TestFollowerRestartsInsideARun(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.random(20)

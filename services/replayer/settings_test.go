@@ -10,6 +10,7 @@ import (
 
 // Settings are followed live, and are known before anything is acquired after a restart.
 func TestSettingsAreFollowedLive(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "west")
 	run := func() (*Service, func()) {
 		s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log})

@@ -14,6 +14,7 @@ import (
 // A source that is started again between a request and its answer never answers, and the
 // connection to it goes on: a first sync must not wait for ever.
 func TestLostAnswerEndsTheListingOfObjects(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	asked, err := at.Bus.Conn().Subscribe(api.HolderSubject(eastID, api.SyncObjects), func(*nats.Msg) {})
 	if err != nil {

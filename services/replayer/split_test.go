@@ -316,6 +316,7 @@ func TestSessionsEndWithTheRole(t *testing.T) {
 // What only an operator can help with is told once, however often it is tried, and again
 // only after it was resolved.
 func TestAlarmIsToldOnce(t *testing.T) {
+	t.Parallel()
 	p, _ := newPair(t)
 	f := newFollower(p.follower, &events.AcquireRequested{
 		Assignment: events.Assignment{Directory: eastID, Role: events.Slave}, Pool: "vms", Path: "/prod",

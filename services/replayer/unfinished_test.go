@@ -63,6 +63,7 @@ func outcomes(messages []events.JournalMessage) (ended map[events.Position]strin
 // A copy that is promoted finishes what its origin had begun: it comes to be, or it fails
 // with the code that says why.
 func TestPromotedCopyFinishesOperations(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	o.create("disk1", 4<<20)
@@ -100,6 +101,7 @@ func TestPromotedCopyFinishesOperations(t *testing.T) {
 
 // An orderly demotion finishes them before it ends the ownership.
 func TestDemotionLeavesNothingUnfinished(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t)
 	o.create("disk0", 4<<20)
 	started := o.started(events.ImageRenamed{Image: 1, From: "disk0", To: "other"})

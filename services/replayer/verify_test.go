@@ -105,6 +105,7 @@ func TestVerifyUnderWritesFindsNothing(t *testing.T) {
 // The same objects are written over and over, so that the copy never has one as the source
 // just said.
 func TestVerifyOfObjectsThatAlwaysChange(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 4 << 20, ObjectSize: 1 << 20})
@@ -179,6 +180,7 @@ func damaged(t *testing.T) (east, west *party) {
 }
 
 func TestVerifyFindsAndRepairs(t *testing.T) {
+	t.Parallel()
 	east, west := damaged(t)
 	stop := meanwhile(t, func(i int) { east.write("busy", bytes.Repeat([]byte{byte(i)}, 4096), uint64(i%2048)<<12) })
 	cases := []struct {
@@ -224,6 +226,7 @@ func TestVerifyFindsAndRepairs(t *testing.T) {
 // Blocks that a disk cannot read, or a file that was cut, are mismatches like any other. What the
 // source cannot read ends the comparison with its error.
 func TestVerifyOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 4 << 20, ObjectSize: 1 << 20})
@@ -260,6 +263,7 @@ func (p *party) cut(size int64) {
 
 // A copy is compared with the one that it follows, whoever that is.
 func TestVerifyAlongAChain(t *testing.T) {
+	t.Parallel()
 	c := newChain(t)
 	stop := meanwhile(t, func(i int) { c.east.write("disk0", bytes.Repeat([]byte{byte(i + 1)}, 4096), uint64(i%1024)<<12) })
 	c.west.sound(nil)
@@ -282,6 +286,7 @@ func fullName(n events.ImageName) string {
 
 // What is damaged is repaired while it is written all the time.
 func TestRepairOfAnObjectThatAlwaysChanges(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	must[api.Image](east, api.ImageCreate, api.ImageCreateRequest{Image: "disk0", Size: 1 << 20, ObjectSize: 1 << 20})
@@ -349,6 +354,7 @@ func TestVerifyAcrossInterruptions(t *testing.T) {
 }
 
 func TestVerifyRefused(t *testing.T) {
+	t.Parallel()
 	east, west := newPair(t)
 	east.own("")
 	if _, err := east.verify(false, nil); fault.CodeOf(err) != fault.Busy {
