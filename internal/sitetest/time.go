@@ -1,7 +1,10 @@
 package sitetest
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -26,6 +29,18 @@ func Rounds[N ~int | ~uint64](n N) N {
 		return (n + raceRounds - 1) / raceRounds
 	}
 	return n
+}
+
+// SideBySide lets a number of parallel tests run at a time for each processor, unless
+// -parallel says otherwise: tests of sites wait for links, disks and retries far more than
+// they compute. TestMain calls it.
+func SideBySide(perProcessor int) error {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() != parallel.DefValue {
+		return nil
+	}
+	return parallel.Value.Set(strconv.Itoa(perProcessor * runtime.GOMAXPROCS(0)))
 }
 
 // Prompt fails the test if something that began at a time took longer than its limit. On a

@@ -67,6 +67,7 @@ func (f *slowFile) Sync() error {
 // journal 31: nothing is committed before it is time or asked for; then it is at once,
 // and announced. journal 30: what is committed is the contiguous prefix that is applied.
 func TestCommit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	disk := slow(r, vfs.OpSync)
 	var announced atomic.Uint64
@@ -127,6 +128,7 @@ func TestCommit(t *testing.T) {
 
 // TestAwaitApplied: who waits for a position does not wait for the sync's own time.
 func TestAwaitApplied(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	stop := r.run()
@@ -162,6 +164,7 @@ func TestAwaitApplied(t *testing.T) {
 // TestMemoryIsBounded: a writer that is faster than the disk waits; at no moment is more
 // unapplied than the bound. What is staged is the same memory, and none of it stays.
 func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	disk := slow(r, vfs.OpWrite)
 	r.open(func(cfg *Config) { cfg.Stage = true })

@@ -71,6 +71,7 @@ func (r *rig) beginHeld() {
 // A message is applied when its time has come, and no sooner, however many come; what is held
 // back takes no memory. journal 249: nothing earlier than the delay.
 func TestHeldBackUntilDue(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := delayed(400 * time.Millisecond)
 	r.start(s)
@@ -131,6 +132,7 @@ func TestHeldBackTakesNoMemory(t *testing.T) {
 
 // A delay that is raised and lowered while messages are held back counts for them.
 func TestDelayChangesLive(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := delayed(0)
 	r.start(s)
@@ -159,6 +161,7 @@ func TestDelayChangesLive(t *testing.T) {
 
 // journal 250: with a long delay a stop is prompt.
 func TestStopWhileHeldBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := delayed(600 * time.Second)
 	stop := r.start(s)
@@ -193,6 +196,7 @@ func (r *rig) killed(stop func() error) {
 
 // After a kill what had been applied is applied again, due or not, and nothing else is.
 func TestKilledWhileHeldBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := delayed(time.Hour)
 	stop := r.start(s)
@@ -247,6 +251,7 @@ func TestKilledWhileHeldBack(t *testing.T) {
 
 // A run whose parts are due at different times is applied when the last one is.
 func TestRunHeldBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	s := delayed(time.Hour)
 	r.start(s)
@@ -271,6 +276,7 @@ func TestRunHeldBack(t *testing.T) {
 
 // While a first sync is made up for, nothing is held back: until then the copy is of no use.
 func TestCatchingUpIsNotHeldBack(t *testing.T) {
+	t.Parallel()
 	m := &events.Batch{Tag: 5, First: 7}
 	r := newRig(t)
 	s := delayed(time.Hour)

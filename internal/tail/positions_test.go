@@ -13,6 +13,7 @@ import (
 )
 
 func TestPositions(t *testing.T) {
+	t.Parallel()
 	site := sitetest.Start(t, "east")
 	p := NewPositions()
 	if p.Needed("d", "east.n", everybody) != 0 {
@@ -181,6 +182,7 @@ func TestManyClients(t *testing.T) {
 // TestForgottenState: a fold that begins anew knows of a client only its last word. When
 // the owner has said again what it decided, that is still it.
 func TestForgottenState(t *testing.T) {
+	t.Parallel()
 	site := sitetest.Start(t, "east")
 	say := func(f events.PositionCommitted) {
 		t.Helper()

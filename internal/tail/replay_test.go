@@ -42,6 +42,7 @@ func (r *rig) history(n uint64) {
 // journal 69, journal 70, journal 71: everything behind the position is replayed, nothing when there is
 // nothing, all when there is no position yet. journal 75: a hole is never passed over.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.history(20)
 	if err := r.replayed(); err != nil {
@@ -78,6 +79,7 @@ func TestReplay(t *testing.T) {
 }
 
 func TestReplayOfAnEmptyLog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if err := r.replayed(); err != nil {
 		t.Fatal(err)
@@ -87,6 +89,7 @@ func TestReplayOfAnEmptyLog(t *testing.T) {
 // TestLostTail restores an older copy of the log's store under a replica that has come
 // further.
 func TestLostTail(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		more uint64 // messages that are appended to the restored log
@@ -147,6 +150,7 @@ func again(t *testing.T, r *rig, site *sitetest.Site) *rig {
 // tag that does not begin at its beginning, a duplicate and damage are each refused, not
 // passed over.
 func TestReplayRefusesStrangers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		msg  func(r *rig) []byte
@@ -182,6 +186,7 @@ func TestReplayRefusesStrangers(t *testing.T) {
 // journal 72, journal 83: the entries of several tags are replayed in their order; a newer tag
 // ends the one before wherever that stands.
 func TestReplayOfSeveralTags(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.history(3)
 	last := uint64(5)
@@ -200,6 +205,7 @@ func TestReplayOfSeveralTags(t *testing.T) {
 
 // TestFind looks for the continuation of histories that stand at different points.
 func TestFind(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	marks := []events.Mark{{}} // before each message
 	last := uint64(0)
@@ -275,6 +281,7 @@ func TestFind(t *testing.T) {
 // TestFindInAPromotedLog: the log of a follower that was promoted begins where its own
 // copy stood, with a tag that names its predecessor.
 func TestFindInAPromotedLog(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if got, err := Find(r.ctx(), r.log, events.Mark{Position: 77}); got != 1 || err != nil {
 		t.Errorf("empty log: %d, %v", got, err)
@@ -308,6 +315,7 @@ func TestFindInAPromotedLog(t *testing.T) {
 // A log that was put back to an older state is noticed even where it still holds all that
 // was checkpointed: the replica has noted how far it was safe; rivals 13.
 func TestLogOlderThanWhatWasSafe(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.noteSafe = true
 	r.history(5)

@@ -85,6 +85,7 @@ func TestCheckpointBounds(t *testing.T) {
 // What a restart replays is read once it is applied, and all of it when the restart has
 // drained; what is logged behind it is read at once, as ever.
 func TestReplayStagesNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.history(0)
 	if err := r.replayed(); err != nil {

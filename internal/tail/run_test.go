@@ -51,6 +51,7 @@ func (r *rig) drain() {
 // TestRunIsOneStep: the messages of a run wait for its last one, in everything but the
 // log: readers, the copy and checkpoints see all of it or none.
 func TestRunIsOneStep(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var inside atomic.Pointer[events.Mark]
 	r.open(func(cfg *Config) {
@@ -102,6 +103,7 @@ func TestRunIsOneStep(t *testing.T) {
 // TestBrokenRun: a run that the next message breaks off is passed with it, and readers
 // never see it.
 func TestBrokenRun(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		next func(r *rig) []byte
@@ -145,6 +147,7 @@ func marksOf(t *testing.T, msg []byte) events.Mark {
 // TestReplayOfABrokenRun: a log may end inside a run, however often it is replayed; the
 // claim that follows voids it.
 func TestReplayOfABrokenRun(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.history(3)
 	last, good := uint64(5), r.mark
@@ -174,6 +177,7 @@ func TestReplayOfABrokenRun(t *testing.T) {
 // TestLargestRun: a run as large as any goes through a tail together with others, and
 // one by its side does not starve it.
 func TestLargestRun(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	r.run()

@@ -21,6 +21,7 @@ import (
 // what is safe here, in order, each once; committed only what is applied; announced only
 // what is committed.
 func TestStations(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	var next uint64 // sequence of the next message to be applied
 	var announced atomic.Uint64
@@ -76,6 +77,7 @@ func TestStations(t *testing.T) {
 // TestHeldSync: while the log cannot be synced, writes are logged and readable and
 // nothing more; then everything moves on.
 func TestHeldSync(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(func(cfg *Config) { cfg.Stage = true })
 	r.run()
@@ -118,6 +120,7 @@ func TestHeldSync(t *testing.T) {
 
 // TestUnflushed: what nobody flushes becomes safe soon all the same.
 func TestUnflushed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	r.run()
@@ -130,6 +133,7 @@ func TestUnflushed(t *testing.T) {
 // TestFailures: a step that fails ends the tail with its error, and everybody who waits
 // or comes later gets it.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken disk")
 	cases := []struct {
 		name string
@@ -200,6 +204,7 @@ func failing(kind vfs.OpKind, err error) func(*rig) {
 
 // TestWaitersAreNotForgotten: those who wait for a sync when the tail ends are told.
 func TestWaitersAreNotForgotten(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	stop := r.run()
@@ -232,6 +237,7 @@ func TestWaitersAreNotForgotten(t *testing.T) {
 // TestFailureAtTheEnd: a message that the replica refuses is reported also when the
 // tail is told to end at the same time.
 func TestFailureAtTheEnd(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	for _, msg := range [][]byte{r.claim(1), r.claim(1)} {
@@ -253,6 +259,7 @@ func TestFailureAtTheEnd(t *testing.T) {
 
 // TestCheckpointAtTheEnd: what is applied when the tail is told to end is committed.
 func TestCheckpointAtTheEnd(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	stop := r.run()
@@ -270,6 +277,7 @@ func TestCheckpointAtTheEnd(t *testing.T) {
 
 // TestRebase: a tail that begins anew asks for no sync of what it does not have.
 func TestRebase(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	stop := r.run()

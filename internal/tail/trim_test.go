@@ -15,6 +15,7 @@ import (
 // beginning, somewhere in the middle, and is disconnected. What it or the replica needs
 // is never cut; the log shrinks as soon as they do not, without another write.
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	positions := NewPositions()
 	close(positions.known)
@@ -84,6 +85,7 @@ func (r *rig) replayedFrom(end uint64) error {
 
 // TestNothingToTrim: without somebody to ask nothing is cut.
 func TestNothingToTrim(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(owner)
 	if r.tail.trimmer.moved() {

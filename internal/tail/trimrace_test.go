@@ -25,6 +25,7 @@ func (r *rig) mib(n uint64) map[uint64]events.Mark {
 // journal 68: a trim that dies behind the purge, or before what must follow it, is made
 // up for by the next: nothing more goes, and what is left is replayed.
 func TestTrimIsCutShort(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.open(func(cfg *Config) { cfg.TrimBelow = func() events.Position { return Everything } })
 	stop := r.run()
@@ -65,6 +66,7 @@ func TestTrimIsCutShort(t *testing.T) {
 // TestRegistrationAgainstTrim: while the log is trimmed again and again, a client that is
 // let in at the commit position finds what follows it in the log, until it lets go.
 func TestRegistrationAgainstTrim(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	positions := said()
 	r.open(func(cfg *Config) {

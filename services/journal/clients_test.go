@@ -75,6 +75,7 @@ func stateOf(s *Service, d *directory, name string) events.ClientState {
 // journal is trimmed; one that keeps up is not touched. It stays out, whatever it says,
 // also after a restart of the owner.
 func TestLaggyClientIsDisconnected(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 96 << 20, Lag: LagLimits{grace: 300 * time.Millisecond}})
 	stop := sitetest.Run(t, s.Run)
@@ -156,6 +157,7 @@ func headNames(t *testing.T, at *sitetest.Site, d *directory, name string) {
 // A client that stood at the head for long is not late the moment that something comes;
 // one that leaves it lying is.
 func TestAgeCountsFromWhatIsLacking(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -195,6 +197,7 @@ func TestAgeCountsFromWhatIsLacking(t *testing.T) {
 
 // journal 11, journal 14, journal 15, journal 16, journal 17, journal 66, journal 299: what a command may do to clients.
 func TestDisconnectAndUnregister(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -251,6 +254,7 @@ func TestDisconnectAndUnregister(t *testing.T) {
 
 // A client of a site that is no peer any more is removed.
 func TestStrangersAreRemoved(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -274,6 +278,7 @@ func TestStrangersAreRemoved(t *testing.T) {
 
 // A journal that lost what it had acknowledged is noted, and said with positions.
 func TestLostTailIsNoted(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -300,6 +305,7 @@ func TestLostTailIsNoted(t *testing.T) {
 // What was lost can be given up: the directory goes on from its last checkpoint, in a tag
 // that was never given out, and waits for no client.
 func TestLostTailIsGivenUp(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -338,6 +344,7 @@ func TestLostTailIsGivenUp(t *testing.T) {
 // Whoever dies after it gave up what was lost says so all the same when it opens, or demotes,
 // the directory again: what is in its images is told from what others have by that.
 func TestLostTailIsGivenUpBeforeAKill(t *testing.T) {
+	t.Parallel()
 	for _, demote := range []bool{false, true} {
 		at := sitetest.Start(t, "east")
 		s, stop := start(t, at)

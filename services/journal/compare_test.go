@@ -15,6 +15,7 @@ import (
 // journal 103, journal 119: only one of several comparisons with the same value succeeds, and one
 // that fails leaves nothing in the log.
 func TestCompareAndWrite(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -60,6 +61,7 @@ func TestCompareAndWrite(t *testing.T) {
 // journal 118: a fill, also one of several entries, and of a pattern that no entry's end
 // meets.
 func TestFill(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)

@@ -15,6 +15,7 @@ import (
 // journal 163, journal 164, journal 165: whatever comes when the directory is closed, or another writer has
 // it, is refused and changes nothing.
 func TestNothingIsTakenAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, fenced := range []bool{false, true} {
 		at := sitetest.Start(t, "east")
 		s, _ := start(t, at)
@@ -69,6 +70,7 @@ func (c *countingSync) Sync(ctx context.Context, stream string) error {
 
 // journal 46: flushes that come while one is under way share the next.
 func TestFlushesShareASync(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	syncer := &countingSync{Syncer: at.Server}
 	guarded(t, at, nil, syncer)

@@ -55,6 +55,7 @@ func asMaster() *events.AcquireRequested {
 // journal 90, journal 114: what fails while a directory is opened is returned as it is; it can be
 // closed, and opened when the cause is gone.
 func TestOpenFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	b := &breakable{}
 	s, _ := startOn(t, at, b)
@@ -80,6 +81,7 @@ func TestOpenFails(t *testing.T) {
 // while they are replayed, loses nothing: what could not be applied is not committed, the
 // directory is opened again until it can be, and holds what was acknowledged.
 func TestDiskErrorWhileReplaying(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	b := &breakable{}
 	s, _ := startOn(t, at, b)
@@ -116,6 +118,7 @@ func TestDiskErrorWhileReplaying(t *testing.T) {
 // journal 93: a message of the log that does not decode is never passed over. The
 // directory is opened again and again, and says why it cannot be.
 func TestCorruptMessage(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -152,6 +155,7 @@ func (b *badSync) Sync(ctx context.Context, stream string) error {
 // sessions once, and is the error of a close that cannot make safe what was taken; the
 // directory is closed all the same.
 func TestSyncFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	syncer := &badSync{Syncer: at.Server}
 	guarded(t, at, nil, syncer)
@@ -184,6 +188,7 @@ func TestSyncFails(t *testing.T) {
 
 // journal 94: the error of a close is returned by it.
 func TestStopFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	syncer := &badSync{Syncer: at.Server}
 	guarded(t, at, nil, syncer)
@@ -213,6 +218,7 @@ func TestStopFails(t *testing.T) {
 // journal 100: a write whose entry cannot be logged gets that error and changes nothing;
 // so does what waits behind it. The directory is opened again.
 func TestAppendFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	var bad atomic.Bool
 	guarded(t, at, func() error {
@@ -245,6 +251,7 @@ func TestAppendFails(t *testing.T) {
 
 // journal 110: listeners are told of a promotion, with its tag.
 func TestPromotionIsTold(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -280,6 +287,7 @@ func notes(t testing.TB, at *sitetest.Site) []events.LifecycleNoted {
 
 // A log that lost what it had acknowledged is not opened, and listeners are told so.
 func TestLostTailIsTold(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)

@@ -14,6 +14,7 @@ import (
 
 // Exports are images under all their names, and snapshots, read-only.
 func TestExports(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -60,6 +61,7 @@ func TestExports(t *testing.T) {
 // journal 107: an image with the feature read-only takes no write, from a session that was
 // open before either, until it is turned off.
 func TestReadOnlyFeature(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -93,6 +95,7 @@ func TestReadOnlyFeature(t *testing.T) {
 // that error once there is room: it has changed nothing, and the next one and writes work
 // (journal 167).
 func TestFullLogInTheMiddleOfAnOperation(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}
 	guarded(t, at, cut.guard, nil)

@@ -57,6 +57,7 @@ func holdFlatten(t *testing.T, s *Service, at *sitetest.Site, d *directory, cont
 // While a flatten copies, which may take hours, other operations and an import are carried
 // out, and the operation is seen to be unfinished.
 func TestOperationsGoOnWhileAFlattenCopies(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -99,6 +100,7 @@ func TestOperationsGoOnWhileAFlattenCopies(t *testing.T) {
 
 // A flatten whose image is removed while it copies fails, and so says the journal.
 func TestFlattenOfAnImageThatIsRemovedMeanwhile(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -125,6 +127,7 @@ func TestFlattenOfAnImageThatIsRemovedMeanwhile(t *testing.T) {
 // The finish of an operation is checked against what came between, also when that was
 // answered before it was applied: it names the versions that are then the newest.
 func TestFinishSeesWhatCameBetween(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)

@@ -59,6 +59,7 @@ func exported(all []logEntry, names map[events.ImageID]string, snapshots map[eve
 // journal 105, journal 193: a journal's entries since a snapshot, executed again after a rollback
 // to it, make the image what it was; other writers wait meanwhile.
 func TestImportMakesTheImageWhatItWas(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -123,6 +124,7 @@ func TestImportMakesTheImageWhatItWas(t *testing.T) {
 
 // An import does not wait for the room that writers hold who wait for its end.
 func TestImportGoesAheadOfWaitingWriters(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -144,6 +146,7 @@ func importOf(e api.ImportEntry, event events.Event) api.ImportEntry {
 // Events whose effect is there already are ignored where librbd's replay ignores them, and
 // no others.
 func TestImportIgnores(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -206,6 +209,7 @@ func TestImportIgnores(t *testing.T) {
 // journal 106: the first event that cannot be executed ends the import; what is behind it
 // is not executed, and the directory goes on.
 func TestImportEndsAtARefusal(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -235,6 +239,7 @@ func TestImportEndsAtARefusal(t *testing.T) {
 // A log that becomes full during an import refuses it there, and what was executed before
 // is what is in the log.
 func TestImportIntoAFullLog(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}
 	guarded(t, at, cut.guard, nil)
@@ -270,6 +275,7 @@ func TestImportIntoAFullLog(t *testing.T) {
 // A reset drops history and clients, keeps the content, and may be said
 // again.
 func TestReset(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -309,6 +315,7 @@ func TestReset(t *testing.T) {
 // journal 104, journal 187, journal 191: each write is one entry, and status shows where the journal and its
 // clients stand.
 func TestJournalStatus(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)

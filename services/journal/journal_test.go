@@ -83,6 +83,7 @@ func read(t testing.TB, dev nbd.Device, off uint64, n int) []byte {
 }
 
 func TestWriteIsReadBackAtOnceAndAfterRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := sitetest.StartIn(t, "east", dir)
 	s, stop := start(t, at)
@@ -129,6 +130,7 @@ func overtake(t *testing.T, at *sitetest.Site, d *directory) {
 
 // journal 32: a writer that another has overtaken is fenced.
 func TestOvertakenWriterIsFenced(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -155,6 +157,7 @@ func TestOvertakenWriterIsFenced(t *testing.T) {
 }
 
 func TestImageOperations(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -205,6 +208,7 @@ func TestImageOperations(t *testing.T) {
 // A full journal refuses writes and nothing else, and takes them again when there is
 // room: what was refused has left no trace in positions or versions.
 func TestFullJournalRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 64 << 20, Lag: LagLimits{Bytes: -1}})
 	sitetest.Run(t, s.Run)

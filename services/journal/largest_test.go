@@ -13,6 +13,7 @@ import (
 // row: what its messages hold in memory, and not only what they say, is within the bound
 // of a run.
 func TestLargestWrites(t *testing.T) {
+	t.Parallel()
 	at := sitetest.StartIn(t, "east", t.TempDir())
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -30,6 +31,7 @@ func TestLargestWrites(t *testing.T) {
 // TestRunThatCouldNotBeApplied: a change that is longer than what is applied as one step
 // is refused before any of it is logged, where it would stay for ever.
 func TestRunThatCouldNotBeApplied(t *testing.T) {
+	t.Parallel()
 	at := sitetest.StartIn(t, "east", t.TempDir())
 	s, _ := start(t, at)
 	d := acquire(t, s)

@@ -10,6 +10,7 @@ import (
 // journal 108: listeners are told once that a directory closes, before it is closed for its
 // clients, and once that it is closed; a directory that was not open says neither.
 func TestClosingIsTold(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(s *Service, d *directory, stop func()){
 		"released": func(s *Service, d *directory, _ func()) { wantNil(t, s.stop(d)) },
 		"stopped":  func(_ *Service, _ *directory, stop func()) { stop() },

@@ -12,6 +12,7 @@ import (
 // one large write: the write is not there, the next owner's messages are taken for its own
 // only, and its writes are read back.
 func TestLogEndsInsideARun(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	at := sitetest.StartIn(t, "east", dir)
 	s, stop := start(t, at)

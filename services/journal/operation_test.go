@@ -54,6 +54,7 @@ func prepare(t *testing.T, s *Service, at *sitetest.Site, d *directory, was []by
 // restart, and another one works then. The same holds for one whose finish was lost with
 // its owner: the next one finishes it.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	was := pattern(5, 200_000)
 	for _, c := range operationCases(was) {
 		t.Run(c.name, func(t *testing.T) {
@@ -123,6 +124,7 @@ func unfinished(t *testing.T, c operationCase, was []byte, demote bool) {
 // finished with the error, and changes nothing. journal 128: a finish without a start
 // changes nothing.
 func TestUnfinishedOperationFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -154,6 +156,7 @@ func TestUnfinishedOperationFails(t *testing.T) {
 
 // A refused operation leaves nothing in the log; each refusal has its code.
 func TestRefusedOperations(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -209,6 +212,7 @@ func TestRefusedOperations(t *testing.T) {
 
 // One operation at a time: those that wait beyond a bound are refused, not queued.
 func TestOperationsWaitInABoundedLine(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -247,6 +251,7 @@ func TestOperationsWaitInABoundedLine(t *testing.T) {
 // An operation that was refused because the log was full in its middle stays refused: what
 // is written and flushed afterwards is not undone by a restart that finds only its start.
 func TestRefusedOperationStaysRefused(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}
 	guarded(t, at, cut.guard, nil)
@@ -277,6 +282,7 @@ func TestRefusedOperationStaysRefused(t *testing.T) {
 // An operation whose work is cut short by the end of its life is no failure: the next life
 // finishes it.
 func TestOperationThatEndsWithItsLifeIsLeftToTheNext(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)

@@ -15,6 +15,7 @@ import (
 // A directory is removed as empty only if its log says so after it was let go of: whether it
 // is held or not, and however little of the log its copy has.
 func TestOnlyWhatIsEmptyIsRemoved(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)

@@ -111,6 +111,7 @@ func differing(a, b []byte) int {
 // never see it, and the directory goes on (journal 45, journal 48, journal 56, journal 61: what is behind a
 // refused message gets its error, in order, and nothing else does).
 func TestRunRefusedInTheMiddle(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}
 	guarded(t, at, cut.guard, nil)
@@ -163,6 +164,7 @@ func TestRunRefusedInTheMiddle(t *testing.T) {
 // A run stands in the log without anything between its parts, in messages of its own when
 // it takes several, whatever else is written.
 func TestRunStandsByItself(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := with(t, at, func(d *Deps) {
 		d.Settings = DefaultSettings()
@@ -201,6 +203,7 @@ func TestRunStandsByItself(t *testing.T) {
 // The largest request that a client may send fits, however it is divided: what its
 // messages take in memory is bounded too.
 func TestLargestWrite(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ flush, payload int }{
 		{events.BatchBytesMax, events.PayloadMax},
 		{1, events.PayloadMax},
@@ -230,6 +233,7 @@ func TestLargestWrite(t *testing.T) {
 // What was logged of a large write before the log was full does not keep the next one
 // waiting for its room.
 func TestLargeWriteBehindABrokenOne(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	cut := &breakAt{refused: func() {}}
 	guarded(t, at, cut.guard, nil)

@@ -102,6 +102,7 @@ func messagesOfWrites(t *testing.T, at *sitetest.Site, d *directory) []int {
 }
 
 func TestHeldBackMessages(t *testing.T) {
+	t.Parallel()
 	data := pattern(1, 4096)
 	t.Run("journal 49, journal 50: the second write sends both", func(t *testing.T) {
 		at := sitetest.Start(t, "east")
@@ -170,6 +171,7 @@ func TestHeldBackMessages(t *testing.T) {
 
 // journal 61: while one message is under way what arrives gathers in the next.
 func TestOneMessageInFlight(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	var gate sync.RWMutex
 	guarded(t, at, func() error {
@@ -206,6 +208,7 @@ func TestOneMessageInFlight(t *testing.T) {
 // sent by itself; flushes without a change between them are one, and one before any
 // change is none.
 func TestFlushedMarker(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)

@@ -17,6 +17,7 @@ import (
 // exactly what was acknowledged before it was asked for, and nothing that was sent after
 // it was answered. A group snapshot is of one position for all images.
 func TestSnapshotUnderLoad(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)

@@ -33,6 +33,7 @@ func (g *gated) Sync(ctx context.Context, stream string) error {
 // let in before would be checked against the size that is about to change, and be logged
 // as an entry that no replica can apply.
 func TestOperationKeepsTheDirectoryUntilItIsApplied(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	g := &gated{Syncer: at.Server}
 	b, err := bus.Connect(bus.Config{Name: "gated", Syncer: g, Log: at.Log, Dial: at.Server.Dial, Options: []nats.Option{at.Server.InProcess()}})
@@ -107,6 +108,7 @@ func failures(t testing.TB, at *sitetest.Site) int {
 // What was demoted takes no writes again without a promotion, however often the map says
 // that this node holds it: the other site may be primary by now.
 func TestDemotedDirectoryIsNotOpened(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -128,6 +130,7 @@ func TestDemotedDirectoryIsNotOpened(t *testing.T) {
 // A promotion that is refused stays refused: trying again must not turn it into an
 // ordinary opening.
 func TestRefusedPromotionStaysRefused(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	d := acquire(t, s)
@@ -146,6 +149,7 @@ func TestRefusedPromotionStaysRefused(t *testing.T) {
 // journal 28: a tag whose entries run out is followed by another, and clients notice
 // nothing.
 func TestUsedUpTagIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, stop := start(t, at)
 	d := acquire(t, s)
@@ -182,6 +186,7 @@ func TestUsedUpTagIsFollowedByAnother(t *testing.T) {
 // A log that has no room for a tag either answers its followers all the same: they are
 // the ones who can make room.
 func TestBrimfulJournalServesItsFollowers(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	run := func() (*Service, func()) {
 		s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 8 << 20})

@@ -22,6 +22,7 @@ func claimed(site string, reason events.TagReason) events.TagClaimed {
 // journal 302, journal 288: what a primary takes for a split brain, and what it does not: a peer that lags, was
 // demoted in time, gives up its own claims, or has another directory of the name.
 func TestWhatIsASplitBrain(t *testing.T) {
+	t.Parallel()
 	demoted, opened, forced := events.TagDemoted, events.TagOpened, events.TagForced
 	for _, c := range []struct {
 		name     string
@@ -53,6 +54,7 @@ func TestWhatIsASplitBrain(t *testing.T) {
 // journal 213, journal 214, journal 216, journal 217: what fails in a promotion is returned as it is, the directory
 // is closed, and once the cause is gone the promotion succeeds. One without tags left never does.
 func TestPromotionFails(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	syncer, b := &badSync{Syncer: at.Server}, &breakable{}
 	guarded(t, at, nil, syncer)
@@ -112,6 +114,7 @@ func exhaust(t *testing.T, at *sitetest.Site, d *directory) {
 
 // journal 213: there is no copy to promote, or none that is complete.
 func TestNothingToPromote(t *testing.T) {
+	t.Parallel()
 	at := sitetest.Start(t, "east")
 	s, _ := start(t, at)
 	r := asMaster()
