@@ -24,9 +24,14 @@
 //   - A wildcard stands for a whole token of a subject, and a journal's stream is named by its
 //     directory. So a service that makes journals may do so under any name, and is denied what
 //     would change the site's own streams; a peer is granted each journal by name.
+//
 //   - Who may create a consumer may have the server deliver to any subject (a push consumer).
 //     Services and operators may, and are trusted that far. Monitors may not: they read by
 //     number. A peer may, of the journals that it follows; see [Peer].
+//
+//   - The server does not look at where a reply is to go: who may ask it for anything can have
+//     the answer stored in a stream. So what a user can choose the content of must not be
+//     something that it can also be answered with; SECURITY.md says what is left.
 //
 // # Inboxes
 //

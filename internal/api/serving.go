@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -39,6 +40,10 @@ func newServing(ctx context.Context, nc *nats.Conn, log *slog.Logger) *serving {
 
 // answer starts a request's handler. The subscription's own goroutine waits for a slot.
 func (s *serving) answer(h Handler, msg *nats.Msg) {
+	if !answerable(msg.Reply) {
+		s.log.Warn("request not answered: its reply would go to where facts are", "subject", h.subject)
+		return
+	}
 	slots := s.slots
 	if h.long != nil {
 		slots = s.longSlots
@@ -67,6 +72,13 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
 	})
+}
+
+// answerable reports whether an answer may go to a subject: not where facts, requests or the
+// server's own commands are. The server lets a user name any subject for the reply, also one
+// that the user may not publish to, and the service may.
+func answerable(reply string) bool {
+	return !strings.HasPrefix(reply, "tidemark.") && !strings.HasPrefix(reply, "$")
 }
 
 // paced reports whether a receiver decides how long a request takes.

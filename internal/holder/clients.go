@@ -91,8 +91,12 @@ func (c *Clients) Stranger(pool string, f events.PositionCommitted) bool {
 func (c *Clients) Disconnected(id events.DirectoryID) []string { return c.positions.Disconnected(id) }
 
 // Register makes a client of a directory's journal known before anything that it needs
-// can be trimmed.
+// can be trimmed. [fault.Denied]: it calls itself this node's own copy, of which nobody else
+// may speak.
 func (c *Clients) Register(ctx context.Context, b *bus.Bus, f events.PositionCommitted) error {
+	if f.Client == c.Self() {
+		return fault.New(fault.Denied, "client %q is this node's own copy", f.Client)
+	}
 	release := c.positions.Hold(f.Directory, f.Client, f.Mark.Position)
 	defer release()
 	f.Role, f.Registered = events.Slave, true
