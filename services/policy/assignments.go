@@ -16,9 +16,10 @@ type Assignments struct {
 	// to a release that demoted, or an acquire as slave.
 	Owned bool
 	// Held is set once any acquire succeeded: there is a copy. Copies are the nodes that have
-	// acquired the directory and did not delete their copy since.
+	// acquired the directory and did not delete their copy since, with the epoch in which they
+	// did so last.
 	Held   bool
-	Copies map[string]bool
+	Copies map[string]uint64
 	// Removed is set once a release that removes the copy succeeded.
 	Removed bool
 	// Failure is the newest failed operation; nil once one succeeded.
@@ -58,7 +59,7 @@ type Failure struct {
 }
 
 func newAssignments() *Assignments {
-	return &Assignments{Holders: map[Seat]Holder{}, Pending: map[string]Request{}, Copies: map[string]bool{}}
+	return &Assignments{Holders: map[Seat]Holder{}, Pending: map[string]Request{}, Copies: map[string]uint64{}}
 }
 
 func seatOf(a events.Assignment) Seat {
@@ -111,7 +112,7 @@ func (a *Assignments) acquired(f *events.AcquireAcknowledged) {
 	}
 	a.Failure = nil
 	a.Held, a.Removed = true, false
-	a.Copies[f.Node] = true
+	a.Copies[f.Node] = f.Epoch
 	a.Owned = f.Role == events.Master
 	if current {
 		a.Holders[seat] = Holder{Assignment: f.Assignment, Acquired: true, Resync: r.Resync}

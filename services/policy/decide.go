@@ -124,6 +124,7 @@ func table() []rule {
 		{Unassociated, "map", func(v *view) bool { return !v.targetLives() }, (*view).place, false},
 		{Shuffling, "rebalance", (*view).mustMove, (*view).rebalance, false},
 		{Associated, "held", (*view).settled, nil, false},
+		{Associating, "return to the copy", (*view).belongsToACopy, (*view).placeAtCopy, false},
 		{Associating, "move elsewhere", (*view).failsHere, (*view).placeElsewhere, false},
 		{Associating, "acquire", func(*view) bool { return true }, (*view).acquire, false},
 	}
@@ -337,7 +338,32 @@ func (v *view) choose(role events.Role) string {
 			return node
 		}
 	}
+	if role == events.Master {
+		if node := v.copyFor(role); node != "" {
+			return node
+		}
+	}
 	return v.pick(role, "")
+}
+
+// copyFor is the live node with the newest copy that could hold the directory in a role, ""
+// if there is none: a master's data lies there and, but for its journal, nowhere else.
+func (v *view) copyFor(role events.Role) string {
+	best := ""
+	for node, epoch := range v.a.Copies {
+		_, lives := v.s.Instances[Key{node, events.ServiceOf(role)}]
+		if lives && (best == "" || epoch > v.a.Copies[best] || epoch == v.a.Copies[best] && node < best) {
+			best = node
+		}
+	}
+	return best
+}
+
+// belongsToACopy reports whether a master failed at a node that never had it, while one lives
+// that has a copy: it was away when the directory was mapped.
+func (v *view) belongsToACopy() bool {
+	f := v.failure()
+	return v.d.Mapping.Role == events.Master && f != nil && !f.Release && v.a.Copies[v.d.Mapping.Node] == 0 && v.copyFor(events.Master) != ""
 }
 
 func (v *view) canPlace(role events.Role) bool { return v.choose(role) != "" }

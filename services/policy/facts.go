@@ -11,6 +11,7 @@ func (v *view) mapTo(node string, role events.Role) events.Fact {
 
 func (v *view) place() events.Fact       { return v.mapTo(v.choose(v.d.Intent.Role), v.d.Intent.Role) }
 func (v *view) placeMaster() events.Fact { return v.mapTo(v.choose(events.Master), events.Master) }
+func (v *view) placeAtCopy() events.Fact { return v.mapTo(v.copyFor(events.Master), events.Master) }
 func (v *view) placeElsewhere() events.Fact {
 	return v.mapTo(v.pick(events.Slave, v.d.Mapping.Node), events.Slave)
 }

@@ -447,3 +447,38 @@ func TestCopiesLeftBehind(t *testing.T) {
 		s.fold(f)
 	}
 }
+
+// A master whose node dies goes where a copy is, if one is anywhere; where it went to a node
+// without one, and cannot be opened there, it goes back as soon as its node does.
+func TestMasterGoesToACopy(t *testing.T) {
+	s := held(t, created())
+	s.fold(down("a", "1")...)
+	s.fold(up("c", "1")...)
+	s.step("fence")
+	if f := s.step("map").(*events.DirectoryMapped); f.Node != "c" {
+		t.Fatalf("mapped %+v", f)
+	}
+	s.acknowledge(s.step("acquire"), fault.Corrupt) // its journal begins too late
+	s.fold(up("a", "2")...)
+	if f := s.step("return to the copy").(*events.DirectoryMapped); f.Node != "a" || f.Role != events.Master {
+		t.Fatalf("mapped %+v", f)
+	}
+	s.acknowledge(s.step("acquire"), "")
+	s.step("held")
+	// A replica was at b, and is promoted at a: when a dies, b has the next best copy.
+	s = held(t, tracked())
+	s.fold(up("b", "1")...)
+	s.fold(&events.DirectoryMapped{Directory: "d", Pool: "p", Node: "b", Role: events.Slave, Epoch: 2})
+	s.acknowledge(s.step("superseded holder"), "")
+	s.acknowledge(s.step("acquire"), "")
+	s.fold(promote(false))
+	s.acknowledge(s.step("let go of the old role"), "")
+	s.step("map in the new role")
+	s.acknowledge(s.step("acquire"), "")
+	s.fold(up("A", "1")...) // has nothing, and would be first
+	s.fold(down("b", "1")...)
+	s.step("fence")
+	if f := s.step("map").(*events.DirectoryMapped); f.Node != "a" {
+		t.Fatalf("mapped %+v", f)
+	}
+}

@@ -105,7 +105,7 @@ func (m *model) checkMove(t *rapid.T, rule string, to *events.DirectoryMapped) {
 		t.Fatalf("mapped to a dead node: %+v", to)
 	}
 	m.intended[to.Directory] = to.Node
-	if from.Epoch == 0 || from.Node == to.Node || from.Role != to.Role || m.alive[from.key()] == "" || rule == "move elsewhere" {
+	if from.Epoch == 0 || from.Node == to.Node || from.Role != to.Role || m.alive[from.key()] == "" || rule == "move elsewhere" || rule == "return to the copy" {
 		return
 	}
 	placement := m.state.Placement
