@@ -2,6 +2,7 @@
 // them, and in which role; the pools that they lie in, and the sites that share a pool.
 //
 //	in   tidemark.pool.>       its own facts, and the site's identity
+//	     tidemark.position.*.*.measured  DirectoryMeasured (of the replayers)
 //	     tidemark.directory.>  its own facts
 //	     tidemark.instance.>   InstanceAdded, InstanceRemoved (of the notifier)
 //	     tidemark.ack.>        AcquireAcknowledged, ReleaseAcknowledged (of the notifier)
@@ -76,6 +77,41 @@
 // that will not pass (split_brain, busy, …), or at the fifth of any kind: the directory
 // then returns to the role that it had.
 //
+// # Placement
+//
+// Where a replica goes is decided by what the nodes have (placement.go): to the live node
+// with the least, of equals the one with fewer of the same pool, then the first by name. A
+// node is given up for balance only by its surplus, to the node with the least, and only by
+// a replica that is held, complete, and has been there for the throttle (300 s, or what
+// PlacementConfigured says). The moment at which a throttle ends is known, so the service
+// looks again then; nothing has to happen for it. A node's death ignores the throttle.
+//
+// What counts is the number of directories, or the size or the write rate of each. Those are
+// facts of the log: a holder tells what its copy amounts to when that has doubled or halved,
+// once in 10 minutes at most (DirectoryMeasured). A move must leave its node heavier than the
+// one it goes to by a fifth of the mean; so no wavering of a measure moves anything back.
+//
+// A move is one mapping: DirectoryMapped says the new intention first, then the old node is
+// asked to let go, and when it has done so, quiesced, the new one is asked to acquire. So the
+// log always names the last intended owner, whatever dies in between.
+//
+// A master is never moved for balance: its data lies at its node. When that dies it goes to a
+// node that has a copy too, if there is one, else to any: that opens it only if the journal
+// still holds all of it, and gives it back as soon as a node with a copy lives.
+//
+// A node that a replica has left keeps its copy, as long as the directory is there: it is the
+// only one that is complete until the new one is, and when the replica comes back it goes on
+// from there, if it still fits the site's journal; else it is served until a new one has taken
+// its place, as by a resync (AcquireRequested.Elsewhere). When the directory is removed, every
+// node that has a copy deletes it.
+//
+// # Many at a time
+//
+// Directories are decided about in batches. What a batch maps, its later decisions see; its
+// facts go to their stream together, each on the condition that the one before it is the last
+// message. Where another writer was faster, the rest is decided again. A command waits for
+// one batch at most.
+//
 // # Invariants
 //
 //   - A node is asked to acquire a directory only when every other instance that may hold
@@ -94,6 +130,8 @@
 //     site has of the directory must be here: the demotion that the journal ends with here
 //     may not be the last one.
 //   - What the log shows as requested or acknowledged is never requested again.
+//   - A replica that is held leaves a node that lives only for balance, never within the
+//     throttle, and never more of them than an even spread needs.
 //   - Of a token's secret only the hash is kept. It is in no log line, error or fact.
 //
 // # Peers, and what is no loop
