@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -84,7 +86,7 @@ func (s scrape) selects(v *parser.VectorSelector) bool {
 	for _, series := range s[v.Name] {
 		all := true
 		for _, m := range v.LabelMatchers {
-			all = all && (m.Name == labels.MetricName || m.Matches(series.Get(m.Name)))
+			all = all && (m.Name == model.MetricNameLabel || m.Matches(series.Get(m.Name)))
 		}
 		if all {
 			return true
@@ -97,7 +99,18 @@ func (s scrape) selects(v *parser.VectorSelector) bool {
 // name is exported by sites that run, with those labels; counters only rise, gauges are what
 // there is, and nothing is left of a directory that is gone.
 func TestMetricsOfAPair(t *testing.T) {
-	p := mirroredPair(t, "vms/prod")
+	takes := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer takes.Close()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &twoSites{
+		t:    t,
+		east: startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "e1", "--webhook", takes.URL, "--webhook-secret-file", secret, "--webhook-allow-private"),
+		west: startServe(t, "--data", t.TempDir(), "--site", "west", "--node", "w1"),
+	}
+	p.mirror("vms/prod")
 	p.must(p.west, "", "mirror", "set", "vms/prod", "--target-rpo", "5s")
 	p.must(p.west, "", "mirror", "verify", "vms/prod")
 	all := scrape{}
@@ -193,7 +206,7 @@ func checkRules(t *testing.T, all scrape) {
 		}
 	}
 	for _, name := range []string{
-		"RPOExceeded", "ReplicaStalled", "SplitBrain", "JournalNearlyFull", "VerifyMismatch", "HistoryShrinking", "NodeSilent", "DirectoryStalled",
+		"RPOExceeded", "ReplicaStalled", "SplitBrain", "JournalNearlyFull", "VerifyMismatch", "HistoryShrinking", "NodeSilent", "DirectoryStalled", "DeadLetters",
 	} {
 		if !found[name] {
 			t.Errorf("there is no rule %s", name)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"tidemark/events"
 	"tidemark/internal/api"
 )
 
@@ -118,7 +119,7 @@ func (d Line) wrong() (Worry, bool) {
 	case d.State == SplitBrain:
 		return d.worry(Grave, d.resolution(), "split_brain: %s", d.Error), true
 	case d.State == Errored:
-		return d.worry(Grave, "", "error: %s", d.Error), true
+		return d.worry(Grave, d.retried(), "error: %s", d.Error), true
 	case d.State == Disconnected:
 		return d.worry(Broken, "tidemark mirror resync "+d.Directory, "disconnected: %s", d.Error), true
 	case d.State == Stalled && d.Primary != "":
@@ -135,6 +136,17 @@ func (d Line) wrong() (Worry, bool) {
 		return d.worry(Moving, "", "it is not where it should be yet: %s", d.Mapping), true
 	}
 	return Worry{}, false
+}
+
+// retried says what becomes of an error by itself, and where to look if it stays.
+func (d Line) retried() string {
+	switch d.Role {
+	case events.Slave:
+		return "it is tried again by itself; if it stays, look at what it names and the link"
+	case events.Master:
+		return "it is opened again by itself; if it stays, look at the disk and the log of node " + d.Node
+	}
+	return ""
 }
 
 // resolution is what resolves a split brain.

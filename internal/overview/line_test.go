@@ -3,6 +3,7 @@ package overview
 import (
 	"testing"
 
+	"tidemark/events"
 	"tidemark/internal/api"
 )
 
@@ -31,7 +32,11 @@ func TestAttention(t *testing.T) {
 			line("split_brain", "parted at 5.7"),
 			[]want{{0, "split_brain: parted at 5.7", "at the site that gives its changes up: tidemark mirror resync vms/a"}},
 		},
-		"an error":     {line("error", "the disk is full"), []want{{0, "error: the disk is full", ""}}},
+		"an error": {line("error", "the disk is full"), []want{{0, "error: the disk is full", ""}}},
+		"an error of a replica": {
+			with(line("error", "cannot connect"), func(l *Line) { l.Role = events.Slave }),
+			[]want{{0, "error: cannot connect", "it is tried again by itself; if it stays, look at what it names and the link"}},
+		},
 		"disconnected": {line("disconnected", "too old"), []want{{1, "disconnected: too old", "tidemark mirror resync vms/a"}}},
 		"a silent primary": {
 			line("stalled", "not heard for 8s"), []want{{1, "stalled: not heard for 8s", "look at site west and the link to it"}},

@@ -98,6 +98,8 @@ func (s *Service) measure(ctx context.Context) {
 	for {
 		for _, h := range s.webhooks(ctx) {
 			s.metrics.backlog.WithLabelValues(h.Webhook, h.Host).Set(float64(h.Backlog))
+			s.metrics.deliveries.WithLabelValues(h.Webhook, h.Host) // both are 0 before the first
+			s.metrics.failures.WithLabelValues(h.Webhook, h.Host)
 		}
 		select {
 		case <-tick.C:
