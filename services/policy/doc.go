@@ -79,7 +79,7 @@
 //
 // # Placement
 //
-// Where a replica goes is decided by what the nodes have (placement.go): to the live node
+// Where a replica goes is decided by what the nodes have (placement.go, spread.go): to the live node
 // with the least, of equals the one with fewer of the same pool, then the first by name. A
 // node is given up for balance only by its surplus, to the node with the least, and only by
 // a replica that is held, complete, and has been there for the throttle (300 s, or what
