@@ -111,6 +111,7 @@ func TestNATSConfigurationSaysWhatTidemarkNeeds(t *testing.T) {
 
 // deployed is a NATS server that runs the configuration, with users whose seeds are here.
 type deployed struct {
+	dir    string
 	server *server.Server
 	keys   map[string]*keys.Key
 }
@@ -126,7 +127,7 @@ func runConfiguration(t *testing.T, maxFile string) deployed {
 	if err := os.CopyFS(dir, os.DirFS(natsFolder)); err != nil {
 		t.Fatal(err)
 	}
-	d := deployed{keys: map[string]*keys.Key{}}
+	d := deployed{dir: dir, keys: map[string]*keys.Key{}}
 	files := []string{"access", "key"}
 	for _, user := range append(access.Services(), access.Node, "operator", "monitor", "gate") {
 		files = append(files, filepath.Join(dir, user+".seed"))

@@ -113,7 +113,7 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: js, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, key: cfg.Key, log: cfg.Log, pullBytes: pullBytes}
+	b := &Bus{nc: nc, js: takenBy{js}, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, key: cfg.Key, log: cfg.Log, pullBytes: pullBytes}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
 	}

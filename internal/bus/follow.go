@@ -328,12 +328,14 @@ func (b *Bus) Last(ctx context.Context, stream, subject string) (Message, error)
 
 // Streams returns the names of all streams, in no order.
 func (b *Bus) Streams(ctx context.Context) ([]string, error) {
-	names := b.js.StreamNames(ctx)
-	var all []string
-	for name := range names.Name() {
-		all = append(all, name)
-	}
-	return all, names.Err()
+	return taken(ctx, func() ([]string, error) {
+		names := b.js.StreamNames(ctx)
+		var all []string
+		for name := range names.Name() {
+			all = append(all, name)
+		}
+		return all, names.Err()
+	})
 }
 
 func streamError(err error) error {

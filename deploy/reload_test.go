@@ -1,0 +1,91 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tidemark/events"
+	"tidemark/internal/access"
+	"tidemark/internal/bus"
+	"tidemark/internal/keys"
+)
+
+// TestUsersChangeUnderWork: while the server reads its users again and again, whoever stays
+// notices nothing. Every fourth request failed with "no responders" before package bus sent
+// again what nobody took: a server that reads its accounts takes JetStream away for a moment.
+func TestUsersChangeUnderWork(t *testing.T) {
+	d := runConfiguration(t, roomy)
+	b, err := bus.Connect(bus.Config{Name: "test", URL: d.server.ClientURL(), Key: d.keys[access.Node], Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	ctx, cancel := context.WithCancel(bounded(t))
+	defer cancel()
+	changed := make(chan error, 1)
+	go func() { changed <- d.changeUsers(ctx) }()
+	work := func(ctx context.Context, n int) error {
+		if err := b.EnsureStreams(ctx, events.SiteStreams()); err != nil {
+			return err
+		}
+		fact := &events.PoolCreated{Pool: fmt.Sprintf("p%d", n)}
+		stored, err := b.Publish(ctx, events.StreamPools, fact)
+		if err != nil {
+			return err
+		}
+		last, err := b.Last(ctx, events.StreamPools, fact.Subject())
+		if err != nil {
+			return err
+		}
+		if last.Sequence != stored {
+			return fmt.Errorf("message %d is the last, stored was %d", last.Sequence, stored)
+		}
+		l, err := b.OpenLog(ctx, events.Stream{Name: "JOURNAL_x", Subjects: []string{"tidemark.journal.east.x.>"}, MaxBytes: 64 << 20})
+		if err != nil {
+			return err
+		}
+		return l.Trim(ctx, 1)
+	}
+	const rounds = 100
+	for n := range rounds {
+		if err := work(ctx, n); err != nil {
+			t.Fatalf("round %d: %v", n, err)
+		}
+	}
+	cancel()
+	if err := <-changed; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// changeUsers lets a guest in and another one out, until ctx ends.
+func (d deployed) changeUsers(ctx context.Context) error {
+	file := filepath.Join(d.dir, "users.conf")
+	own, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for n := 0; ; n++ {
+		if ctx.Err() != nil {
+			if n < 2 {
+				return errors.New("the users did not change")
+			}
+			return nil
+		}
+		guest, err := keys.New()
+		if err != nil {
+			return err
+		}
+		more := strings.TrimPrefix(access.Configuration(access.Joining("east", "vms").User(guest.Public())), "[\n")
+		text := strings.TrimSuffix(string(own), "]\n") + more
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), d.server.Reload()); err != nil {
+			return err
+		}
+	}
+}
