@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/nbdclient"
+	"tidemark/internal/sitetest"
 )
 
 // fencedSite is a site whose journal service is a process of its own, so that the owner
@@ -154,6 +155,7 @@ func TestReplacedOwner(t *testing.T) {
 	l.demandComplete(east)
 	awaitLevel(t, east, west, "vms/prod")
 	l.demandComplete(west)
+	sitetest.DemandOneHolder(t, east.jetStream().Conn())
 }
 
 // awaitToldOff waits until all writers of a fenced owner were told.

@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"path/filepath"
 	"testing"
+
+	"tidemark/internal/sitetest"
 )
 
 // quartet is a site of four processes, one for each service, of which the first embeds
@@ -68,6 +70,7 @@ func TestFourProcesses(t *testing.T) {
 		}
 	}
 	for _, q := range []*quartet{west, east} {
+		sitetest.DemandOneHolder(t, q.jetStream().Conn())
 		for _, part := range []string{"replayer", "journal", "notifier", "policy"} {
 			if code := q.parts[part].stop(t); code != 0 {
 				t.Errorf("%s/%s ended with exit code %d", q.name, part, code)
