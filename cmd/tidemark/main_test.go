@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tidemark/internal/sitetest"
 )
 
-const testTime = 60 * time.Second
+const testTime = sitetest.Patience
 
 // TestMain lets scripts, and the demo, run this test binary as tidemark.
 func TestMain(m *testing.M) {

@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
 )
 
 func spreadOf(counts []int) int { return slices.Max(counts) - slices.Min(counts) }
@@ -316,6 +317,9 @@ func TestPlacementSimulation(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	for _, by := range []events.Balance{events.BalanceCount, events.BalanceSize, events.BalanceWrites} {
+		if sitetest.RaceDetector && by != events.BalanceWrites {
+			continue // nothing in it is concurrent
+		}
 		t.Run(string(by), func(t *testing.T) { simulate(t, by, rand.New(rand.NewPCG(seed, 2))) })
 	}
 }

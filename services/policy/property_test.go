@@ -11,6 +11,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/fault"
+	"tidemark/internal/sitetest"
 )
 
 // model is the world around the pure core: nodes that start, fall silent, come back and
@@ -304,7 +305,7 @@ func (m *model) refold(t *rapid.T) {
 func TestAnyHistory(t *testing.T) {
 	codes := []fault.Code{"", "", "", fault.Internal, fault.Busy, fault.SplitBrain, fault.NotFound, fault.Fenced}
 	// One call checks 100 histories; rare orders of events need more.
-	for range 30 {
+	for range sitetest.Rounds(30) {
 		rapid.Check(t, func(t *rapid.T) {
 			m := newModel()
 			t.Repeat(map[string]func(*rapid.T){
