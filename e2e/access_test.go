@@ -301,3 +301,48 @@ func search(t *testing.T, where string, text []byte, secrets map[string]string) 
 		}
 	}
 }
+
+// TestGuardedProcesses runs each service in a process of its own, that comes in with the key of
+// that service, at a server that one of them embeds. What a service needs and may not is an error
+// in its log, and fails the test.
+func TestGuardedProcesses(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "east")
+	s.creds = filepath.Join(s.data(), "operator.nk")
+	policy := s.serve("policy", "--services", "policy", "--nats-listen", s.nats, "--auth", "--http", "")
+	parts := []*process{policy}
+	for _, service := range []string{"notifier", "journal", "replayer"} {
+		socket := s.socket
+		if service == "replayer" {
+			socket = filepath.Join(s.dir, "ro")
+		}
+		await(t, patience, "the key of "+service+" is there", func() error {
+			_, err := os.Stat(filepath.Join(s.data(), service+".nk"))
+			return err
+		})
+		parts = append(parts, s.serve(service, "--services", service, "--nats-url", s.url(),
+			"--creds", filepath.Join(s.data(), service+".nk"), "--http", "", "--nbd", "unix:"+socket))
+	}
+	for _, p := range parts {
+		p.awaitReady(t)
+	}
+	s.createImage("vms/prod/a", "16MiB")
+	l := newLoad(t, 16<<20, "vms/prod/a")
+	w := l.start(s)
+	w.awaitWrites(50)
+	w.end()
+	s.must("snap", "create", "vms/prod@monday")
+	s.must("mirror", "enable", "vms")
+	s.must("mirror", "demote", "vms/prod")
+	s.must("mirror", "promote", "vms/prod")
+	l.demandComplete(s)
+	r := s.run("--creds", filepath.Join(s.data(), "monitor.nk"), "status")
+	if r.code != 0 {
+		t.Errorf("a monitor looks on: %s", r)
+	}
+	for i := len(parts) - 1; i >= 0; i-- {
+		if code := parts[i].stop(t); code != 0 {
+			t.Errorf("%s ended with exit code %d", parts[i].name, code)
+		}
+	}
+}

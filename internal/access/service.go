@@ -68,7 +68,7 @@ func holder(site, service string) Grant {
 				events.LifecyclesSubject,
 				events.HeartbeatSubjects(service),
 				events.RollCallSubject,
-				api.DirectoryList,
+				api.DirectoryList, api.PaceSubjects,
 				api.HolderSubject("*", api.DirectoryStatus),
 			},
 		),
