@@ -11,8 +11,10 @@ import (
 // directories 145: sums are of what is mapped; idle nodes have none, and dead ones are marked.
 func TestDistribution(t *testing.T) {
 	instances := []api.Instance{
-		{Node: "n2", Service: events.ServiceReplayer}, {Node: "n2", Service: events.ServiceJournal},
-		{Node: "idle", Service: events.ServiceReplayer}, {Node: "half", Service: events.ServiceJournal},
+		{Node: "n2", Service: events.ServiceReplayer},
+		{Node: "n2", Service: events.ServiceJournal},
+		{Node: "idle", Service: events.ServiceReplayer},
+		{Node: "half", Service: events.ServiceJournal},
 	}
 	got := distribution([]api.Directory{
 		{MappedTo: "n2", Node: "n2", Role: events.Slave},

@@ -95,8 +95,8 @@ func TestAnotherPeer(t *testing.T) {
 	var before uint64
 	for _, site := range []string{"east", "north"} {
 		w.follows(policySite(t, site), events.ReceiveOnly)
-		d := call[api.Directory](w, api.MirrorAdd, dir("vms", "/db"))
-		d = w.awaitState(dir("vms", "/db"), "mapped", events.Slave)
+		call[api.Directory](w, api.MirrorAdd, dir("vms", "/db"))
+		d := w.awaitState(dir("vms", "/db"), "mapped", events.Slave)
 		if d.Epoch <= before {
 			t.Errorf("of %s its epoch is %d, was %d", site, d.Epoch, before)
 		}
