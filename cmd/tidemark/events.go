@@ -25,7 +25,7 @@ type streamLine struct {
 }
 
 func newEvents(c *cli) *cobra.Command {
-	var stream string
+	var stream, durable string
 	var follow bool
 	cmd := &cobra.Command{
 		Use: "events", Short: "Print the messages of the site's streams as JSON lines", Args: takes(0, 0),
@@ -33,11 +33,15 @@ func newEvents(c *cli) *cobra.Command {
 			s := c.client()
 			defer s.close()
 			p := streamPrinter{cli: c, follow: follow}
+			if durable != "" {
+				return p.resume(ctx, s, stream, durable)
+			}
 			return p.print(ctx, s, stream)
 		}),
 	}
 	cmd.Flags().StringVar(&stream, "stream", "", "one stream, a journal for example (default: all but journals)")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with new messages until interrupted")
+	cmd.Flags().StringVar(&durable, "durable", "", "with --stream and --follow: `name` of a place that NATS keeps; go on behind what was printed under it")
 	return cmd
 }
 

@@ -19,7 +19,10 @@ type Durable struct {
 // DurableConfig says what a place in a stream is.
 type DurableConfig struct {
 	Name   string
-	Filter string // subject
+	Filter string // subject; empty: all
+	// FromStart makes a place that there is none of at the stream's first message, not
+	// behind its last.
+	FromStart bool
 	// Wait is how long whoever was given a message may be silent about it before somebody
 	// is given it again.
 	Wait time.Duration
@@ -35,13 +38,17 @@ type Delivery struct {
 	msg    jetstream.Msg
 }
 
-// OpenDurable opens a place, and makes it at the end of the stream if there is none. One
-// message is out at a time: the next one comes when that is done.
+// OpenDurable opens a place, and makes it if there is none. One message is out at a time:
+// the next one comes when that is done.
 func (b *Bus) OpenDurable(ctx context.Context, stream string, cfg DurableConfig) (*Durable, error) {
+	from := jetstream.DeliverNewPolicy
+	if cfg.FromStart {
+		from = jetstream.DeliverAllPolicy
+	}
 	consumer, err := b.js.CreateOrUpdateConsumer(ctx, stream, jetstream.ConsumerConfig{
 		Durable:           cfg.Name,
 		FilterSubject:     cfg.Filter,
-		DeliverPolicy:     jetstream.DeliverNewPolicy,
+		DeliverPolicy:     from,
 		AckPolicy:         jetstream.AckExplicitPolicy,
 		AckWait:           cfg.Wait,
 		MaxAckPending:     1,
