@@ -57,6 +57,26 @@ func TestReadinessFollowsItsChecks(t *testing.T) {
 	}
 }
 
+// A home page takes the place of the page about the process, which says elsewhere where it is.
+func TestHome(t *testing.T) {
+	cfg := telemetry.Config{
+		Title: "east", Metrics: telemetry.NewRegistry("test"), Log: slog.New(slog.DiscardHandler),
+		Elsewhere: func(context.Context) string { return "it is at <n2>" },
+	}
+	if code, body := get(t, telemetry.Handler(cfg), "/"); code != http.StatusOK || !strings.Contains(body, "it is at &lt;n2&gt;") {
+		t.Errorf("without a home page: %d %q", code, body)
+	}
+	cfg.Home = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "home of "+r.URL.Path) })
+	h := telemetry.Handler(cfg)
+	for path, want := range map[string]string{
+		"/": "home of /", "/dashboard/x": "home of /dashboard/x", "/healthz": "process: ok", "/process": "<h1>Tidemark: east</h1>",
+	} {
+		if code, body := get(t, h, path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %q", path, code, body)
+		}
+	}
+}
+
 func TestMetricsShowProcessAndVersion(t *testing.T) {
 	h := telemetry.Handler(telemetry.Config{Metrics: telemetry.NewRegistry("v9"), Log: slog.New(slog.DiscardHandler)})
 	code, body := get(t, h, "/metrics")
