@@ -94,6 +94,9 @@
 //
 //   - Append finds another writer's entry: fenced. Nothing of the batch was stored; its
 //     writes are answered with an error, the sessions are closed.
+//   - A commit position is refused because policy has fenced this node, or it finds the fence
+//     when it claims a tag: fenced. The agent finds the same in INSTANCES, lets go of
+//     everything, and comes back as a new incarnation.
 //   - Append finds the log full: the batch waits while the log is trimmed, at most
 //     fullTime; then its writes and all that wait get ENOSPC, their positions are free
 //     again, and the directory goes on: reads and followers are served. An operation that

@@ -14,16 +14,27 @@
 //
 //	            heartbeat: InstanceAdded
 //	unknown ────────────────────────────► alive ◄──┐ new incarnation:
-//	   ▲                                  │  │     │ InstanceAdded
-//	   │ heartbeat: InstanceAdded         │  └─────┘
-//	   │                                  ▼
-//	   └─────────────────────────────── gone   last heartbeat: InstanceRemoved (left)
+//	                                      │  │     │ InstanceAdded
+//	                                      │  └─────┘
+//	   a new incarnation:                 ▼
+//	   InstanceAdded  ◄──────────────── gone   last heartbeat: InstanceRemoved (left)
 //	                                           silence:        InstanceRemoved (silent)
 //
-// An incarnation that fell silent may come back. One that a newer incarnation took the
-// place of does so only once that one is gone, and only if it goes on beating: it is
-// then another process by the same name, and all that is left of the node. A notifier that starts, was stopped, or lost its connection gives
-// everybody a fresh grace: it could not have heard them.
+// An incarnation that is gone never comes back, nor does one that a newer one took the place
+// of: what it held may be another's. Its heartbeats are passed over. Its agent reads
+// INSTANCES (package instance), lets everything go, and announces itself anew.
+//
+// Who may be wrong, and what comes of it:
+//
+//   - This notifier was stopped, lost its connection, or starts: it gives everybody a fresh
+//     grace, because it could not have heard them. When the whole site was stopped, nobody
+//     is taken for dead.
+//   - One of two notifiers does not hear an instance that the other hears: it removes it, and
+//     both obey the log. The instance begins anew; nothing is held twice. If that goes on,
+//     the instance begins anew once in each silence, and both logs say so.
+//   - Each instance is judged by its own heartbeats alone, at least 20 times in the silence
+//     that is allowed: one that hangs, and requests that it does not answer, delay nobody
+//     else's detection.
 //
 // # Listeners
 //

@@ -115,7 +115,7 @@
 // # Invariants
 //
 //   - A node is asked to acquire a directory only when every other instance that may hold
-//     it has let go of it, quiesced, or its incarnation is gone.
+//     it has let go of it, quiesced, or its incarnation is gone and its epoch fenced.
 //   - The epoch of a directory grows with each mapping, and every request carries the one
 //     in force. It outlives the directory: one that is created under the same name later
 //     goes on from there. An acknowledgement counts only if it repeats an open request exactly.
@@ -133,6 +133,31 @@
 //   - A replica that is held leaves a node that lives only for balance, never within the
 //     throttle, and never more of them than an even spread needs.
 //   - Of a token's secret only the hash is kept. It is in no log line, error or fact.
+//
+// # Fencing
+//
+// An instance that is gone by INSTANCES, and was asked to acquire a directory that it has not
+// let go of, may be dead, or may only have been stopped, and go on at any instruction. So
+// before the directory is given on, in this order:
+//
+//	POSITIONS    PositionsFenced  at tidemark.position.DIRECTORY.holder.fence, with the epoch
+//	             in which it was asked, over the newest one, which has a lower epoch
+//	DIRECTORIES  DirectoryFenced  the same epoch; the state folds only this
+//	DIRECTORIES  DirectoryMapped  a higher epoch; to the same node if it lives anew
+//
+// A holder publishes its commit positions on the condition that the fence which it knows is
+// the newest of its subject (package holder, Tenure). So from the first message on, the log
+// itself refuses every word of an assignment up to that epoch, and the holder learns it from
+// the refusal; what stands there of it was stored before. One fence covers all earlier
+// epochs, hence whoever was fenced before.
+//
+// A replica's holder writes nothing else that others rely on: its copy is its own, and what it
+// appends to the site's journal is refused once its successor has appended. A primary's
+// holder is fenced in two steps. The fence keeps it from claiming a tag: it asks at each
+// claim, after it knows the end that it claims behind. Its successor's claim, which comes
+// later, takes the right to append from it. Until that claim it may still acknowledge
+// writes, which its successor then finds behind its own end; from then on the journal
+// refuses it. So at each moment one may write, and never two.
 //
 // # Peers, and what is no loop
 //
@@ -161,10 +186,15 @@
 //   - Another writer was faster: the state is caught up and the decision made again.
 //   - A node dies: the notifier says so; its directories go to a live node, or are stalled
 //     until it comes back. It never acknowledges for its successor: incarnations differ.
-//   - A node that was taken for dead comes back in the same incarnation: it is asked to
-//     let go of what went elsewhere meanwhile; until then the journal's tag fences it.
-//   - An incarnation comes back after another one of the same node had its directories (two
-//     processes by one name): it lets go of them, and acquires them again.
+//   - A node that was taken for dead goes on: the log refuses what it says, see below. It
+//     lets go of everything by itself, and comes back as a new incarnation. (In the log of
+//     an older program the same incarnation may come back: it is asked to let go.)
+//   - The fence cannot be stored (POSITIONS is full, the log is unreachable): the directory
+//     stays fencing, mapped as it was, and it is tried again after 1 s. Nobody is asked for
+//     anything meanwhile.
+//   - The service dies between the fence and DirectoryFenced: the next one finds the fence,
+//     and says so. A fence by one that was stopped for long, and hits who came since in the
+//     same epoch: that one finds itself fenced, and its node begins anew.
 //   - A node with a copy is gone while the directory is removed: the directory is
 //     forgotten, and its name is free. When the node comes back, it is asked to let go of
 //     its copy and to delete it.

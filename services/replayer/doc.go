@@ -112,6 +112,11 @@
 //
 // Every few seconds the source is asked whether this site may still follow.
 //
+// A commit position is published here first, under the tenure of the assignment (package
+// holder). When the log refuses it, because this node was taken for dead and fenced, nothing
+// is applied, trimmed or told to the source any more, and the directory stays down until the
+// agent has let go of it; see follower.fenced.
+//
 // # Links
 //
 // A source is reached by two connections: one for heads and questions, one for the journal
