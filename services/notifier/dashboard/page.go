@@ -258,8 +258,9 @@ func levelOf(r overview.Rank) Level {
 		return Alarm
 	case overview.Lagging:
 		return Warning
+	default:
+		return Notice
 	}
-	return Notice
 }
 
 // concerns lists what needs attention, the worst first.
@@ -440,6 +441,7 @@ func turnLevel(what events.Lifecycle) Level {
 		return Warning
 	case events.Promoted, events.Demoted, events.JournalReset, events.ResyncStarted, events.ResyncAsked:
 		return Notice
+	default:
+		return Plain
 	}
-	return Plain
 }
