@@ -97,6 +97,7 @@ func publish(t *testing.T, b *bus.Bus) {
 			t.Errorf("over %d: %v", last, err)
 		}
 	}
+	publishWhile(t, b)
 	if _, err := b.Publish(ctx, events.StreamDirectories, pool); err == nil {
 		t.Error("stored by a stream of another subject")
 	}
@@ -109,6 +110,28 @@ func publish(t *testing.T, b *bus.Bus) {
 	}
 	if m, err := sub.NextMsgWithContext(ctx); err != nil || m.Subject != "tidemark.heartbeat.n.s" {
 		t.Errorf("sent: %v, %v", m, err)
+	}
+}
+
+// publishWhile follows upon pool "other" as message 3 of 4.
+func publishWhile(t *testing.T, b *bus.Bus) {
+	t.Helper()
+	ctx, third := within(t), &events.PoolCreated{Pool: "third", At: 1}
+	for _, c := range []struct {
+		subject string
+		last    uint64
+		stored  uint64 // 0: it is refused
+	}{
+		{"tidemark.pool.other.pool_created", 3, 5},
+		{"tidemark.pool.other.pool_created", 0, 0},
+		{"tidemark.pool.other.pool_created", 4, 0},
+		{"tidemark.pool.none.pool_created", 0, 6},
+		{"tidemark.pool.none.pool_created", 1, 0},
+	} {
+		seq, err := b.PublishWhile(ctx, events.StreamPools, c.subject, c.last, third)
+		if seq != c.stored || errors.Is(err, bus.ErrOvertaken) != (c.stored == 0) || c.stored > 0 && err != nil {
+			t.Errorf("while %s ends with %d: %d, %v", c.subject, c.last, seq, err)
+		}
 	}
 }
 

@@ -151,3 +151,36 @@ func TestHungNodeDelaysNobody(t *testing.T) {
 	link.BlackHole()
 	w.eventually("c has it", func() bool { return w.shown()["mapped c"] == 1 })
 }
+
+// The policy dies after the fence and before it could say so: the next one finds the fence,
+// and goes on. Two policies fence once.
+func TestFenceIsFound(t *testing.T) {
+	w := newWorld(t, "east")
+	_, stop := w.startPolicy()
+	w.startNotifier()
+	end := w.startAgent("a", "inc-a", events.ServiceReplayer, newFakeHolder())
+	w.eventually("a is known", func() bool { return w.count(events.StreamInstances, "instance_added") == 1 })
+	call[api.Pool](w, api.PoolCreate, api.Pool{Pool: "vms"})
+	const id events.DirectoryID = "0123456789abcdef"
+	w.publish(events.StreamDirectories, &events.DirectoryTracked{Directory: id, Pool: "vms", Path: "/d"})
+	w.eventually("a has it", func() bool { return w.shown()["mapped a"] == 1 })
+	stop()
+	end()
+	w.eventually("a is gone", func() bool { return w.count(events.StreamInstances, "instance_removed") == 1 })
+	w.publish(events.StreamPositions, &events.PositionsFenced{Directory: id, Epoch: 1})
+	before, err := w.bus.Last(t.Context(), events.StreamPositions, events.FenceSubject(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.startPolicy()
+	w.startPolicy()
+	w.startAgent("b", "inc-b", events.ServiceReplayer, newFakeHolder())
+	w.eventually("b has it", func() bool { return w.shown()["mapped b"] == 1 })
+	after, err := w.bus.Last(t.Context(), events.StreamPositions, events.FenceSubject(id))
+	if err != nil || after.Sequence != before.Sequence {
+		t.Errorf("fenced again: message %d after %d, %v", after.Sequence, before.Sequence, err)
+	}
+	if n := w.count(events.StreamDirectories, "directory_fenced"); n != 1 {
+		t.Errorf("%d times called fenced", n)
+	}
+}
