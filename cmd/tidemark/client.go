@@ -133,6 +133,8 @@ func (s *client) policyError(ctx context.Context, request string, err error) err
 	switch {
 	case api.Nobody(err):
 		return nobodyError{fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there?", request, redact(s.url))}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, api.ErrTaken):
+		return fault.New(fault.Timeout, "no answer to %s in time: %w", request, api.ErrTaken)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fault.New(fault.Timeout, "no answer to %s in time", request)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,10 @@ const (
 	goTime     = 5 * time.Second
 )
 
+// ErrTaken is in the error of [CallTaken] when a member was told to carry the request out and
+// did not answer in time: it may have done so all the same. Without it nothing was done.
+var ErrTaken = errors.New("it was taken up, and may have been carried out all the same")
+
 // CallTaken is [Call] for a request that several members may serve, of which some may hang.
 func CallTaken[Reply any](ctx context.Context, nc *nats.Conn, subject string, request any) (Reply, error) {
 	var none Reply
@@ -39,6 +44,9 @@ func CallTaken[Reply any](ctx context.Context, nc *nats.Conn, subject string, re
 	}
 	defer a.close()
 	msg, err := a.next(ctx)
+	if err != nil && a.gone {
+		err = fmt.Errorf("%w: %w", ErrTaken, err)
+	}
 	if err != nil {
 		return none, unanswered(nc, subject, body, err)
 	}

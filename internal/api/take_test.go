@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"tidemark/internal/api"
+	"tidemark/internal/fault"
 	"tidemark/internal/sitetest"
 )
 
@@ -67,5 +69,24 @@ func TestHungMember(t *testing.T) {
 	sitetest.Eventually(t, "it works again", func() bool { all(1); return done[0].Load() > done0 })
 	if n := done[0].Load() + done[1].Load(); n%2 != 0 || done[0].Load() > done0+2 {
 		t.Errorf("after the first 100, which came in pairs, %d were carried out; by the one that hung %d, before %d", n-100, done[0].Load(), done0)
+	}
+}
+
+// TestTaken: who gets no answer in time is told whether the request was taken up.
+func TestTaken(t *testing.T) {
+	nc := conn(t)
+	release := make(chan struct{})
+	serve(t, nc, api.On("test.work", func(context.Context, question) (answer, error) { <-release; return answer{"done"}, nil }))
+	defer close(release)
+	if _, err := nc.QueueSubscribe("test.hang", "tidemark", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	for subject, taken := range map[string]bool{"test.work": true, "test.hang": false, "test.nobody": false} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, err := api.CallTaken[answer](ctx, nc, subject, question{})
+		cancel()
+		if fault.CodeOf(err) != fault.Timeout || errors.Is(err, api.ErrTaken) != taken || api.Nobody(err) != (subject == "test.nobody") {
+			t.Errorf("%s: %v", subject, err)
+		}
 	}
 }
