@@ -46,7 +46,7 @@ func (p *streamPrinter) resume(ctx context.Context, s *client, stream, name stri
 		m, err := place.Next(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil //nolint:nilerr // an interrupt is how following ends
+				return nil // an interrupt is how following ends
 			}
 			return err
 		}

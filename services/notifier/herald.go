@@ -72,7 +72,7 @@ func (h *herald) once(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return h.bus.Follow(ctx, events.StreamLifecycle, from, func(m bus.Message) error {
-			fact, _ := events.Unmarshal(m.Data) //nolint:errcheck // what cannot be read is no note of a herald
+			fact, _ := events.Unmarshal(m.Data) // what cannot be read is no note of a herald
 			h.saw(m.Sequence, fact)
 			return nil
 		})

@@ -147,7 +147,7 @@ func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
 	if !errors.Is(err, errLevel) {
 		return err
 	}
-	return f.takePlace(ctx, old, fresh, run)
+	return f.takePlace(old, fresh, run)
 }
 
 // openBeside opens the copy that is prepared, an empty one if there is none.
@@ -224,7 +224,7 @@ func (f *follower) awaitLevel(ctx context.Context, next *ownCopy, since time.Tim
 
 // takePlace decides that the new copy takes the old one's place: from here on a crash does
 // not stop it. The rest is done when the copy is opened anew.
-func (f *follower) takePlace(ctx context.Context, old *donor, fresh *replica.Replica, run *copying) error {
+func (f *follower) takePlace(old *donor, fresh *replica.Replica, run *copying) error {
 	keep, err := f.keepRefused(old, fresh)
 	if err != nil {
 		return fmt.Errorf("keep what is given up: %w", err)

@@ -1,4 +1,4 @@
-package events_test
+package turns_test
 
 import (
 	"context"
