@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,6 +18,7 @@ func appendAndRead(t *testing.T, b *bus.Bus) {
 	if err := l.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
+	sizeIsKnown(t, b, l)
 	if err := l.ReadTo(ctx, 1, 300, expect(t, 1)); err != nil {
 		t.Error(err)
 	}
@@ -38,6 +40,30 @@ func appendAndRead(t *testing.T, b *bus.Bus) {
 	}
 	if st, err := l.State(ctx); err != nil || st.First != 1 || st.Last != 300 || st.Bytes == 0 || st.MaxBytes != 0 {
 		t.Errorf("state: %+v, %v", st, err)
+	}
+}
+
+// sizeIsKnown: what a log holds is known without asking, closely enough, and exactly once it
+// was asked.
+func sizeIsKnown(t *testing.T, b *bus.Bus, l *bus.Log) {
+	t.Helper()
+	counted, _ := l.Size()
+	began := l.Since()
+	is, err := b.State(within(t), l.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if apart := float64(counted) / float64(is.Bytes); apart < 0.9 || apart > 1.1 {
+		t.Errorf("%d bytes were counted, the log holds %d", counted, is.Bytes)
+	}
+	if off := is.Since.Sub(began.Time()); off.Abs() > 5*time.Second {
+		t.Errorf("its first message is of %s, noted was %s", is.Since, began.Time())
+	}
+	if _, err := l.State(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if asked, _ := l.Size(); asked != is.Bytes {
+		t.Errorf("%d bytes after it was asked, which has %d", asked, is.Bytes)
 	}
 }
 

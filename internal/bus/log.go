@@ -34,8 +34,9 @@ type Log struct {
 	since       atomic.Int64 // when its first message was stored, in Unix nanoseconds; zero: it is empty
 }
 
-// storedBytes is what the server's file store adds to a message.
-const storedBytes = 30
+// storedBytes is about what the server's file store adds to a message: its own record, and the
+// headers that an append carries without the stream's name.
+const storedBytes = 30 + 74
 
 // Size returns how many bytes the stream holds and may hold, as last known: it asks nobody,
 // and is off by little more than what others have appended since [Log.State]. Zero is no limit.
@@ -136,7 +137,7 @@ func (l *Log) Append(ctx context.Context, subject string, data []byte, last uint
 		err := l.appendOnce(ctx, subject, data, last)
 		switch {
 		case err == nil:
-			l.held.Add(uint64(storedBytes + len(subject) + len(data)))
+			l.held.Add(uint64(storedBytes + len(l.name) + len(subject) + len(data)))
 			if l.since.Load() == 0 {
 				l.since.CompareAndSwap(0, time.Now().UnixNano())
 			}
