@@ -2,6 +2,7 @@ package access
 
 import (
 	"slices"
+	"strings"
 )
 
 // Grant is what a user may do. Subjects may hold wildcards.
@@ -16,6 +17,31 @@ type Grant struct {
 type User struct {
 	Grant
 	Key string // the public nkey
+	// Parts are what a connection may that says by its name ([ConnectionFor]) that it is for one
+	// directory: less, so that a site which follows thousands is not given all of them thousands
+	// of times.
+	Parts map[string]Grant
+}
+
+// connectionFor stands in a connection's name before the directory that it is for.
+const connectionFor = " for "
+
+// ConnectionFor names a connection that is for one directory (POOL/PATH) alone.
+func ConnectionFor(name, directory string) string { return name + connectionFor + directory }
+
+// anyPart is the part for a directory that the user may not reach, or not yet.
+const anyPart = ""
+
+// Of returns what a connection of the user may, by the connection's name.
+func (u User) Of(connection string) Grant {
+	i := strings.LastIndex(connection, connectionFor)
+	if i < 0 || u.Parts == nil {
+		return u.Grant
+	}
+	if part, known := u.Parts[connection[i+len(connectionFor):]]; known {
+		return part
+	}
+	return u.Parts[anyPart]
 }
 
 // inboxes is the first token of every inbox.

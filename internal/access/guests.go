@@ -115,11 +115,12 @@ func (t guestToken) until() events.Instant {
 // Users returns who is let in at a moment, by key, and the next moment at which that changes by
 // itself; zero: it does not.
 func (g *Guests) Users(now events.Instant) (users []User, next events.Instant) {
-	grants := map[string][]Grant{}
+	grants, parts := map[string][]Grant{}, map[string]map[string]Grant{}
 	for name, p := range g.pools {
 		for _, peer := range p.peers {
 			if nkeys.IsValidPublicUserKey(peer.Key) && peer.Direction != events.ReceiveOnly {
 				grants[peer.Key] = append(grants[peer.Key], g.peer(name, p))
+				parts[peer.Key] = g.parts(parts[peer.Key], peer.Key, name, p)
 			}
 		}
 		for _, t := range p.tokens {
@@ -136,13 +137,28 @@ func (g *Guests) Users(now events.Instant) (users []User, next events.Instant) {
 	for _, key := range slices.Sorted(maps.Keys(grants)) {
 		all := grants[key]
 		slices.SortFunc(all, func(a, b Grant) int { return cmp.Compare(a.Name, b.Name) })
-		users = append(users, Join(all[0].Name, all...).User(key))
+		u := Join(all[0].Name, all...).User(key)
+		u.Parts = parts[key]
+		users = append(users, u)
 	}
 	return users, next
 }
 
-// peer is the grant of a pool's peers. While the pool is not mirrored they may ask, and are told
-// so, but copy and read nothing.
+// parts adds what a peer of a pool may do with each directory alone.
+func (g *Guests) parts(parts map[string]Grant, key, pool string, p *guestPool) map[string]Grant {
+	if parts == nil {
+		parts = map[string]Grant{}
+	}
+	parts[anyPart] = Join(pool, parts[anyPart], g.share(pool, p, nil)).User(key).Grant
+	for id, name := range g.directories {
+		if name.Pool == pool {
+			parts[name.String()] = g.share(pool, p, []Directory{{id, name}}).User(key).Grant
+		}
+	}
+	return parts
+}
+
+// peer is the grant of a pool's peers.
 func (g *Guests) peer(pool string, p *guestPool) Grant {
 	var directories []Directory
 	for id, name := range g.directories {
@@ -150,6 +166,12 @@ func (g *Guests) peer(pool string, p *guestPool) Grant {
 			directories = append(directories, Directory{id, name})
 		}
 	}
+	return g.share(pool, p, directories)
+}
+
+// share is what a pool's peers may do with directories. While the pool is not mirrored they may
+// ask, and are told so, but copy and read nothing.
+func (g *Guests) share(pool string, p *guestPool, directories []Directory) Grant {
 	if !p.shared {
 		return asking(pool, directories)
 	}

@@ -45,12 +45,9 @@ func asking(pool string, directories []Directory) Grant {
 }
 
 // copyRequests are the requests about a directory that its followers make, besides asking.
+// There are as few of them as may be: a peer's connections each hold all of its grant.
 func copyRequests() []string {
-	return []string{
-		api.PositionReport, api.PositionLast,
-		api.SyncObjects, api.SyncStart, api.SyncObject, api.SyncEnd,
-		api.VerifyObjects, api.VerifyObject, api.VerifyOutline, api.VerifyContent,
-	}
+	return []string{api.PositionReport, api.PositionLast, api.SyncRequests, api.VerifyRequests}
 }
 
 // Joining is what the bearer of a token does: it asks to be let in. Which pool the token is

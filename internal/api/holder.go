@@ -52,6 +52,12 @@ const (
 	PositionLast   = "position.last" // PositionLastRequest -> PositionLastReply
 )
 
+// What followers ask, and nobody else: those that begin with sync and with verify.
+const (
+	SyncRequests   = "sync.*"
+	VerifyRequests = "verify.*"
+)
+
 // HolderSubjects matches every request about a directory.
 const HolderSubjects = "tidemark.api.holder.>"
 

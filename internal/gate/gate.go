@@ -24,7 +24,13 @@ type Server interface {
 
 // settleTime is how long the server is left in peace after it was told: a pool's directories
 // are often made one after the other. What comes after a while is told at once.
-const settleTime = 20 * time.Millisecond
+const (
+	settleTime = 20 * time.Millisecond
+	// settleShare is how many times as long it is left in peace as a change took: a peer of
+	// thousands of directories has a grant that takes a while.
+	settleShare = 9
+	settleMax   = 5 * time.Second
+)
 
 // retryTime is how long is waited after the server did not take its users.
 const retryTime = time.Second
@@ -83,8 +89,9 @@ func (g *gate) run(ctx context.Context, known *sync.WaitGroup) error {
 		return nil
 	}
 	for {
+		began := time.Now()
 		wait := g.update()
-		settle(ctx)
+		settle(ctx, min(max(settleTime, settleShare*time.Since(began)), settleMax))
 		timer := time.NewTimer(wait)
 		select {
 		case <-g.changed:
@@ -136,8 +143,8 @@ func (g *gate) with(guests []access.User) []access.User {
 	return all
 }
 
-func settle(ctx context.Context) {
-	timer := time.NewTimer(settleTime)
+func settle(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -42,6 +43,8 @@ type door struct {
 	server *server.Server // nil until it runs
 	users  map[string]access.User
 	in     map[uint64]server.ClientAuthentication // by connection
+	// changing is held while users change: that takes a while, in which others come in.
+	changing sync.Mutex
 }
 
 func newDoor(cfg Config, own *keys.Key) *door {
@@ -86,7 +89,7 @@ func (d *door) Check(c server.ClientAuthentication) bool {
 		c.RegisterUser(&server.User{Account: in})
 		return true
 	}
-	c.RegisterUser(&server.User{Account: in, Permissions: permissions(u.Grant)})
+	c.RegisterUser(&server.User{Account: in, Permissions: permissions(u.Of(opts.Name))})
 	d.forgetGone()
 	d.in[c.GetID()] = c
 	return true
@@ -118,11 +121,19 @@ func signed(key, signature string, nonce []byte) bool {
 	return err == nil && public.Verify(nonce, raw) == nil
 }
 
+// permissions is a grant as the server has it, for which an empty list of what is allowed
+// allows everything.
 func permissions(g access.Grant) *server.Permissions {
-	return &server.Permissions{
+	p := &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: slices.Clone(g.Publish), Deny: slices.Clone(g.DenyPublish)},
 		Subscribe: &server.SubjectPermission{Allow: slices.Clone(g.Subscribe)},
 	}
+	for _, list := range []*server.SubjectPermission{p.Publish, p.Subscribe} {
+		if len(list.Allow) == 0 {
+			list.Deny = []string{">"}
+		}
+	}
+	return p
 }
 
 // SetUsers makes these the users that are let in, besides the process's own. Connections of
@@ -137,33 +148,66 @@ func (s *Server) SetUsers(users []access.User) error {
 }
 
 func (d *door) set(users map[string]access.User) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	before := d.users
+	before, in := d.users, maps.Clone(d.in) // who comes in from now on is one of users
 	d.users = users
+	d.mu.Unlock()
+	fates := map[connection]fate{}
 	var failed error
-	for id, c := range d.in {
-		if d.server.GetClient(id) == nil {
-			delete(d.in, id)
-			continue
+	for id, c := range in {
+		as := connection{c.GetOpts().Nkey, c.GetOpts().Name}
+		next, known := fates[as]
+		if !known {
+			next = as.fate(before, users)
+			fates[as] = next
 		}
-		key := c.GetOpts().Nkey
-		was, is := before[key], users[key]
-		_, stays := users[key]
-		switch {
-		case stays && reflect.DeepEqual(was, is):
-		case stays && includes(is.Subscribe, was.Subscribe):
-			c.RegisterUser(&server.User{Permissions: permissions(is.Grant)}) // of the account that it is in
+		switch next {
+		case stays:
+		case changes:
+			c.RegisterUser(&server.User{Permissions: permissions(users[as.key].Of(as.name))}) // of the account that it is in
 		default:
-			delete(d.in, id)
 			if err := d.server.DisconnectClientByID(id); err != nil && d.server.GetClient(id) != nil {
-				failed = errors.Join(failed, fmt.Errorf("close the connection of %s: %w", was.Name, err))
+				failed = errors.Join(failed, fmt.Errorf("close a connection of %s: %w", as.key, err))
 			}
 		}
 	}
 	return failed
 }
 
+// connection is as whom, and what for, somebody came in.
+type connection struct{ key, name string }
+
+// fate is what becomes of a user's connections.
+type fate int
+
+const (
+	goes fate = iota
+	stays
+	changes // its grant does
+)
+
+// fate decides about a connection. One whose subscriptions might be none of its grant any more
+// goes, because they would outlive the change.
+func (c connection) fate(before, after map[string]access.User) fate {
+	user, known := after[c.key]
+	was, is := before[c.key].Of(c.name), user.Of(c.name)
+	switch {
+	case !known:
+		return goes
+	case reflect.DeepEqual(was, is):
+		return stays
+	case includes(is.Subscribe, was.Subscribe):
+		return changes
+	}
+	return goes
+}
+
 func includes(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
+	has := make(map[string]bool, len(all))
+	for _, s := range all {
+		has[s] = true
+	}
+	return !slices.ContainsFunc(some, func(s string) bool { return !has[s] })
 }

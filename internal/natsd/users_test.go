@@ -15,7 +15,7 @@ import (
 	"tidemark/internal/keys"
 )
 
-func newKey(t *testing.T) *keys.Key {
+func newKey(t testing.TB) *keys.Key {
 	t.Helper()
 	key, err := keys.New()
 	if err != nil {
@@ -26,16 +26,16 @@ func newKey(t *testing.T) *keys.Key {
 
 // visitor is a connection of a user, which notes that it was closed or refused something.
 type visitor struct {
-	t      *testing.T
+	t      testing.TB
 	nc     *nats.Conn
 	closed chan struct{}
 	errors chan error
 }
 
-func visit(t *testing.T, s *Server, key *keys.Key) (*visitor, error) {
+func visit(t testing.TB, s *Server, key *keys.Key, more ...nats.Option) (*visitor, error) {
 	t.Helper()
 	v := &visitor{t: t, closed: make(chan struct{}), errors: make(chan error, 16)}
-	options := append(key.Options(), nats.NoReconnect(),
+	options := append(append(key.Options(), more...), nats.NoReconnect(),
 		nats.ClosedHandler(func(*nats.Conn) { close(v.closed) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			select {
@@ -131,6 +131,74 @@ func TestUsersChangeWhileOthersStay(t *testing.T) {
 	c.publish(2)
 	if got := c.last(); got != 2 {
 		t.Errorf("%d messages", got)
+	}
+}
+
+// TestNothingGrantedIsNothing: the server takes an empty list for everything.
+func TestNothingGrantedIsNothing(t *testing.T) {
+	cfg := config(t.TempDir())
+	key := newKey(t)
+	cfg.Auth, cfg.Users = true, []access.User{{Key: key.Public()}}
+	v, err := visit(t, start(t, cfg), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.allowed("one") {
+		t.Error("a user to whom nothing was granted publishes")
+	}
+}
+
+// TestConnectionForOneDirectory: it may less than its user, is not touched when another directory
+// comes, and is closed with its own.
+func TestConnectionForOneDirectory(t *testing.T) {
+	cfg := config(t.TempDir())
+	key := newKey(t)
+	cfg.Auth = true
+	s := start(t, cfg)
+	guests := access.NewGuests("east")
+	share := func(facts ...events.Fact) {
+		t.Helper()
+		for _, f := range facts {
+			guests.Evolve(f)
+		}
+		users, _ := guests.Users(1)
+		if err := s.SetUsers(users); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asks := func(id string) string { return "tidemark.api.holder." + id + ".status" }
+	share(&events.PoolCreated{Pool: "vms"}, &events.MirrorEnabled{Pool: "vms"},
+		&events.PeerAdded{Pool: "vms", Peer: "w", Key: key.Public(), Direction: events.ReceiveAndSend},
+		&events.DirectoryCreated{Directory: "d1", Pool: "vms", Path: "/one"}, &events.DirectoryCreated{Directory: "d2", Pool: "vms", Path: "/two"})
+	all, err := visit(t, s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := visit(t, s, key, nats.Name(access.ConnectionFor("replayer", "vms/one")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none, err := visit(t, s, key, nats.Name(access.ConnectionFor("replayer", "vms/none")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !all.allowed(asks("d1")) || !all.allowed(asks("d2")) || !one.allowed(asks("d1")) || one.allowed(asks("d2")) || none.allowed(asks("d1")) {
+		t.Error("a connection may not what it is for, or more")
+	}
+	for _, v := range []*visitor{all, one, none} {
+		if !v.allowed("tidemark.api.shared.vms.resolve") || v.allowed("tidemark.api.shared.db.resolve") {
+			t.Error("a connection may not ask for directories of the pool, or of another")
+		}
+	}
+	share(&events.DirectoryCreated{Directory: "d3", Pool: "vms", Path: "/three"})
+	if !all.allowed(asks("d3")) || !one.allowed(asks("d1")) || one.allowed(asks("d3")) {
+		t.Error("a further directory is not shared as it should be")
+	}
+	share(&events.DirectoryForgotten{Directory: "d1", Pool: "vms"})
+	select {
+	case <-one.closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection for a directory that is gone goes on")
 	}
 }
 

@@ -103,7 +103,7 @@ func (f *follower) anyBeats(ctx context.Context, src *source, now candidate) boo
 		if peer.Peer == src.peer.Peer {
 			continue
 		}
-		w, err := f.service.dial(ctx, ", looking", peer)
+		w, err := f.dial(ctx, ", looking", peer)
 		if err != nil {
 			continue
 		}

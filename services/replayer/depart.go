@@ -98,7 +98,7 @@ func (f *follower) leave(ctx context.Context, last *source) {
 // sayLeft does so once. The connection to the source is made anew: the one that was followed
 // with has ended.
 func (f *follower) sayLeft(ctx context.Context, last *source) error {
-	w, err := f.service.dial(ctx, ", leaving", last.peer)
+	w, err := f.dial(ctx, ", leaving", last.peer)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"tidemark/events"
+	"tidemark/internal/access"
 	"tidemark/internal/bus"
 	"tidemark/internal/peers"
 )
@@ -42,12 +43,13 @@ type wire struct {
 }
 
 // dial connects to a peer, as this site. The first try that succeeds is the one.
-func (s *Service) dial(ctx context.Context, what string, peer events.PeerAdded) (*wire, error) {
+func (f *follower) dial(ctx context.Context, what string, peer events.PeerAdded) (*wire, error) {
+	s := f.service
 	options, err := s.deps.Dialer.Options(peer)
 	if err != nil {
 		return nil, err
 	}
-	name := "tidemark replayer of " + s.deps.Node.Site.Name + what
+	name := access.ConnectionFor("tidemark replayer of "+s.deps.Node.Site.Name+what, f.name.String())
 	return dial(ctx, name, peer.URL, s.deps.Log, options...)
 }
 

@@ -188,14 +188,14 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, err
 	src := &source{peer: peer, rate: f.rate}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		src.bulk, err = f.service.dial(inner, ", data", peer)
+		src.bulk, err = f.dial(inner, ", data", peer)
 		if err == nil {
 			f.expect(inner, src)
 		}
 		return err
 	})
 	group.Go(func() (err error) {
-		if src.talk, err = f.service.dial(inner, "", peer); err != nil {
+		if src.talk, err = f.dial(inner, "", peer); err != nil {
 			return err
 		}
 		inner, cancel := (&source{talk: src.talk}).during(inner, askTime) // bulk is being dialled
