@@ -119,7 +119,13 @@ type heldDirectory struct {
 	mapped  uint64 // the newest epoch
 	fenced  uint64 // the greatest epoch that DIRECTORIES calls fenced
 	fence   Stored // in POSITIONS
-	said    []Stored
+	said    []word
+}
+
+// word is a commit position and where it stands.
+type word struct {
+	Stored
+	position *events.PositionCommitted
 }
 
 type holderCheck struct {
@@ -175,7 +181,7 @@ func (c *holderCheck) fold(s Stored) {
 	case *events.PositionCommitted:
 		if f.Incarnation != "" {
 			d := c.directory(f.Directory)
-			d.said = append(d.said, s)
+			d.said = append(d.said, word{s, f})
 		}
 	}
 }
@@ -239,12 +245,12 @@ func (c *holderCheck) checkPositions() {
 			c.faults = append(c.faults, fmt.Sprintf("directory %s: epoch %d is called fenced, and POSITIONS has %+v", id, d.fenced, fence))
 		}
 		for _, s := range d.said {
-			f := s.Fact.(*events.PositionCommitted)
+			f := s.position
 			if !d.asked[tenure{f.Incarnation, f.Epoch}] {
-				c.fault(s, "%s says it in epoch %d as %s, which was asked for nothing", f.Client, f.Epoch, f.Incarnation)
+				c.fault(s.Stored, "%s says it in epoch %d as %s, which was asked for nothing", f.Client, f.Epoch, f.Incarnation)
 			}
 			if fence != nil && s.Sequence > d.fence.Sequence && f.Epoch <= fence.Epoch {
-				c.fault(s, "%s says it in epoch %d as %s, behind the fence of epoch %d", f.Client, f.Epoch, f.Incarnation, fence.Epoch)
+				c.fault(s.Stored, "%s says it in epoch %d as %s, behind the fence of epoch %d", f.Client, f.Epoch, f.Incarnation, fence.Epoch)
 			}
 		}
 	}
