@@ -16,10 +16,14 @@ func (p *process) assembleDashboard() error {
 	if p.http == nil || !p.cfg.serves(serviceNotifier) {
 		return nil
 	}
+	scheme := "http://"
+	if p.guards.httpTLS != nil {
+		scheme = "https://"
+	}
 	var err error
 	p.dashboard, err = dashboard.New(dashboard.Deps{
 		Bus: p.bus, Node: p.node, Log: p.log.With("part", "dashboard"), Version: thisVersion().Version,
-		URL: "http://" + p.http.Addr().String() + "/",
+		URL: scheme + p.http.Addr().String() + "/",
 	})
 	return err
 }
