@@ -147,6 +147,9 @@ func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
 	if !errors.Is(err, errLevel) {
 		return err
 	}
+	if err := f.tenure.Check(ctx); err != nil { // another may hold the directory by now
+		return err
+	}
 	return f.takePlace(old, fresh, run)
 }
 
