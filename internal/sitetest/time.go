@@ -33,12 +33,16 @@ func Rounds[N ~int | ~uint64](n N) N {
 
 // SideBySide lets a number of parallel tests run at a time for each processor, unless
 // -parallel says otherwise: tests of sites wait for links, disks and retries far more than
-// they compute. TestMain calls it.
+// they compute. Under the race detector, where they compute more, it is fewer. TestMain
+// calls it.
 func SideBySide(perProcessor int) error {
 	flag.Parse()
 	parallel := flag.Lookup("test.parallel")
 	if parallel.Value.String() != parallel.DefValue {
 		return nil
+	}
+	if RaceDetector {
+		perProcessor = (perProcessor + 1) / 2
 	}
 	return parallel.Value.Set(strconv.Itoa(perProcessor * runtime.GOMAXPROCS(0)))
 }

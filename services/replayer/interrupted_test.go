@@ -81,7 +81,6 @@ func synced(t *testing.T, at *sitetest.Site) (begun int, bytes uint64) {
 
 // journal 265: a first sync that was interrupted goes on where it was.
 func TestInterruptedFirstSyncGoesOn(t *testing.T) {
-	t.Parallel()
 	o := large(t)
 	at := interrupt(t, o)
 	o.letGo()
@@ -98,7 +97,6 @@ func TestInterruptedFirstSyncGoesOn(t *testing.T) {
 
 // One whose source has merged a layer meanwhile starts over: nobody could tell it into what.
 func TestInterruptedFirstSyncStartsOverWhenALayerIsGone(t *testing.T) {
-	t.Parallel()
 	o := large(t)
 	at := interrupt(t, o)
 	o.letGo()

