@@ -191,6 +191,7 @@ func (s *State) weight(id events.DirectoryID) uint64 {
 		return sizeBase + min(m.Bytes, weightMax)
 	case events.BalanceWrites:
 		return rateBase + min(m.Rate, weightMax)
+	case events.BalanceCount:
 	}
 	return 1
 }
