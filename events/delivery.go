@@ -32,9 +32,16 @@ type LetterResent struct {
 	At       Instant        `json:"at"`
 }
 
+// LetterDiscarded says that nobody wants to hear a dead letter any more.
+type LetterDiscarded struct {
+	Webhook  string  `json:"webhook"`
+	Sequence uint64  `json:"sequence"`
+	At       Instant `json:"at"`
+}
+
 const deliveryPrefix = "tidemark.delivery."
 
-// LettersSubject matches the letters of a webhook that died or were sent again; "*" is
+// LettersSubject matches what became of the letters of a webhook that died; "*" is
 // every webhook.
 func LettersSubject(webhook string) string { return deliveryPrefix + "letter." + webhook + ".*" }
 
@@ -45,10 +52,12 @@ func letterSubject(webhook string, sequence uint64) string {
 	return deliveryPrefix + "letter." + Token(webhook) + "." + strconv.FormatUint(sequence, 10)
 }
 
-func (*TurnDerived) Kind() string  { return "turn_derived" }
-func (*LetterDied) Kind() string   { return "letter_died" }
-func (*LetterResent) Kind() string { return "letter_resent" }
+func (*TurnDerived) Kind() string     { return "turn_derived" }
+func (*LetterDied) Kind() string      { return "letter_died" }
+func (*LetterResent) Kind() string    { return "letter_resent" }
+func (*LetterDiscarded) Kind() string { return "letter_discarded" }
 
-func (f *TurnDerived) Subject() string  { return deliveryPrefix + "derived." + Token(f.Cause.Stream) }
-func (f *LetterDied) Subject() string   { return letterSubject(f.Webhook, f.Sequence) }
-func (f *LetterResent) Subject() string { return letterSubject(f.Webhook, f.Sequence) }
+func (f *TurnDerived) Subject() string     { return deliveryPrefix + "derived." + Token(f.Cause.Stream) }
+func (f *LetterDied) Subject() string      { return letterSubject(f.Webhook, f.Sequence) }
+func (f *LetterResent) Subject() string    { return letterSubject(f.Webhook, f.Sequence) }
+func (f *LetterDiscarded) Subject() string { return letterSubject(f.Webhook, f.Sequence) }

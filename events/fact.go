@@ -31,7 +31,7 @@ func everyFact() []Fact {
 		&AcquireRequested{}, &ReleaseRequested{}, &AcquireAcknowledged{}, &ReleaseAcknowledged{},
 		&PlacementConfigured{}, &DirectoryMeasured{},
 		&PositionCommitted{}, &HeadAdvanced{}, &HeadHeard{}, &LifecycleNoted{},
-		&TurnDerived{}, &LetterDied{}, &LetterResent{},
+		&TurnDerived{}, &LetterDied{}, &LetterResent{}, &LetterDiscarded{},
 	}
 }
 

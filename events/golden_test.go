@@ -108,6 +108,7 @@ func sampleFacts() []Fact {
 		&LetterResent{
 			Webhook: "0123456789abcdef", Host: "hooks.example.com", Sequence: 70_000, Turn: sampleTurn(), At: sampleTime,
 		},
+		&LetterDiscarded{Webhook: "0123456789abcdef", Sequence: 70_000, At: sampleTime},
 	}
 }
 

@@ -35,12 +35,15 @@ type InstanceAdded struct {
 	At          Instant `json:"at"`
 }
 
+// ReasonSilent is why an instance was removed that was not heard any more.
+const ReasonSilent = "silent"
+
 // InstanceRemoved says that a service of a node left or fell silent.
 type InstanceRemoved struct {
 	Node        string  `json:"node"`
 	Service     string  `json:"service"`
 	Incarnation string  `json:"incarnation"`
-	Reason      string  `json:"reason"` // "left" or "silent"
+	Reason      string  `json:"reason"` // "left" or [ReasonSilent]
 	At          Instant `json:"at"`
 }
 

@@ -12,8 +12,8 @@ var errHang = errors.New("the node that holds it does not answer")
 
 // worries lists what needs attention: parted histories and errors, then what is not
 // followed or held, then what is on its way, then lag and full journals.
-func (a siteStatus) worries(reports overview.Reports) []overview.Attention {
-	found := reports.Worries()
+// found is what is known of the site besides.
+func (a siteStatus) worries(found []overview.Worry) []overview.Attention {
 	if len(a.Nodes) == 0 {
 		found = append(found, overview.Worry{Rank: overview.Grave, Attention: overview.Attention{
 			What: "site", Message: "no node is alive: does the notifier service run?", Do: "start a node: tidemark serve",

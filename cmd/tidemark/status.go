@@ -122,7 +122,7 @@ func statusOf(m overview.Map, lines []overview.Line, reports overview.Reports, f
 		Site: siteName{m.Site.Name, m.Site.UUID, m.Site.Number}, Nodes: nodesOf(m.Site.Instances),
 		Pools: list(m.Pools), Peers: list(m.Peers), Directories: list(lines), FromLog: fromLog,
 	}
-	status.Attention = status.worries(reports)
+	status.Attention = status.worries(append(reports.Worries(), m.Worries(time.Now())...))
 	return status
 }
 

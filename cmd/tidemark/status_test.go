@@ -38,7 +38,7 @@ func testSite() siteStatus {
 		},
 		Peers: []overview.PoolPeer{{Pool: "vms", Peer: api.Peer{Site: "west", URL: "nats://u:secret@h:4222", Direction: events.ReceiveAndSend}}},
 	}
-	site.Attention = site.worries(overview.Reports{})
+	site.Attention = site.worries(nil)
 	return site
 }
 

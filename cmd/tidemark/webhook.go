@@ -35,7 +35,8 @@ func newWebhook(c *cli) *cobra.Command {
 					return c.show(list(dead), func(t *table) { letterRows(t, dead) })
 				}),
 			},
-			newWebhookRetry(c),
+			newLetters(c, "retry [LETTER…]", "Send them again: those that are named, or --all", api.WebhookRetry),
+			newLetters(c, "discard [LETTER…]", "Drop them: those that are named, or --all", api.WebhookDiscard),
 		),
 	)
 }
@@ -43,10 +44,11 @@ func newWebhook(c *cli) *cobra.Command {
 // lettersMax is far above what a person names.
 const lettersMax = 1000
 
-func newWebhookRetry(c *cli) *cobra.Command {
+// newLetters is a command that does something with the letters that are named, or with all.
+func newLetters(c *cli, use, short, subject string) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "retry [LETTER…]", Short: "Send them again: those that are named, or --all", Args: takes(0, lettersMax),
+		Use: use, Short: short, Args: takes(0, lettersMax),
 		RunE: c.request(func(ctx context.Context, s *client, args []string) error {
 			if all == (len(args) > 0) {
 				return fault.New(fault.Usage, "say which letters, as `tidemark webhook dead list` names them, or --all")
@@ -55,15 +57,15 @@ func newWebhookRetry(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var sent []api.DeadLetter
+			var done []api.DeadLetter
 			for _, r := range requests {
-				some, err := callNotifier[[]api.DeadLetter](ctx, s, api.WebhookRetry, r)
+				some, err := callNotifier[[]api.DeadLetter](ctx, s, subject, r)
 				if err != nil {
 					return err
 				}
-				sent = append(sent, some...)
+				done = append(done, some...)
 			}
-			return c.show(list(sent), func(t *table) { letterRows(t, sent) })
+			return c.show(list(done), func(t *table) { letterRows(t, done) })
 		}),
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "all of them")
@@ -71,18 +73,18 @@ func newWebhookRetry(c *cli) *cobra.Command {
 }
 
 // parseLetters reads WEBHOOK/SEQUENCE; no argument is one request for all.
-func parseLetters(args []string) ([]api.WebhookRetryRequest, error) {
+func parseLetters(args []string) ([]api.Letters, error) {
 	if len(args) == 0 {
-		return []api.WebhookRetryRequest{{}}, nil
+		return []api.Letters{{}}, nil
 	}
-	var all []api.WebhookRetryRequest
+	var all []api.Letters
 	for _, arg := range args {
 		hook, number, _ := strings.Cut(arg, "/")
 		sequence, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || sequence == 0 || hook == "" {
 			return nil, fault.New(fault.Usage, "letter %q: write it as `tidemark webhook dead list` does, WEBHOOK/NUMBER", arg)
 		}
-		all = append(all, api.WebhookRetryRequest{Webhook: hook, Sequence: sequence})
+		all = append(all, api.Letters{Webhook: hook, Sequence: sequence})
 	}
 	return all, nil
 }

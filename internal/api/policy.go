@@ -75,6 +75,8 @@ type Site struct {
 	UUID      string     `json:"uuid"`
 	Number    uint16     `json:"number"`
 	Instances []Instance `json:"instances"`
+	// Silent are those that fell silent and were not heard since; Since is when that was.
+	Silent []Instance `json:"silent,omitempty"`
 }
 
 // Instance is a service of a node that is alive.

@@ -6,11 +6,15 @@ import "tidemark/events"
 const (
 	WebhookList  = "tidemark.api.webhook.list"  // Nothing -> []Webhook
 	WebhookDead  = "tidemark.api.webhook.dead"  // Nothing -> []DeadLetter
-	WebhookRetry = "tidemark.api.webhook.retry" // WebhookRetryRequest -> []DeadLetter, those sent again
+	WebhookRetry = "tidemark.api.webhook.retry" // Letters -> []DeadLetter, those sent again
+	// WebhookDiscard is Letters -> []DeadLetter, those that are dropped.
+	WebhookDiscard = "tidemark.api.webhook.discard"
 )
 
 // NotifierSubjects are those of all requests that the notifier service answers.
-func NotifierSubjects() []string { return []string{WebhookList, WebhookDead, WebhookRetry} }
+func NotifierSubjects() []string {
+	return []string{WebhookList, WebhookDead, WebhookRetry, WebhookDiscard}
+}
 
 // Webhook is a URL that the site's listeners are told by.
 type Webhook struct {
@@ -36,9 +40,8 @@ type DeadLetter struct {
 	At       events.Instant        `json:"at"` // when it was given up
 }
 
-// WebhookRetryRequest asks for dead letters to be sent again: those of a webhook, or one
-// of them.
-type WebhookRetryRequest struct {
+// Letters names dead letters: those of a webhook, or one of them.
+type Letters struct {
 	Webhook  string `json:"webhook"`  // empty: of all
 	Sequence uint64 `json:"sequence"` // zero: all of the webhook
 }

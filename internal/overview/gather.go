@@ -31,6 +31,7 @@ type Map struct {
 	Pools       []api.Pool
 	Peers       []PoolPeer
 	Directories []api.Directory
+	Webhooks    []api.Webhook // as the notifier has them
 }
 
 // ask fills in everything but the directories.
@@ -41,6 +42,9 @@ func ask(ctx context.Context, nc *nats.Conn) (m Map, err error) {
 	if m.Pools, err = api.CallParts[[]api.Pool](ctx, nc, api.PoolList, api.Nothing{}); err != nil {
 		return m, err
 	}
+	hooks := make(chan []api.Webhook, 1)
+	go func() { hooks <- askWebhooks(ctx, nc) }()
+	defer func() { m.Webhooks = <-hooks }()
 	lists := make([][]api.Peer, len(m.Pools))
 	failures := make([]error, len(m.Pools))
 	inParallel(len(m.Pools), func(i int) {

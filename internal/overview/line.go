@@ -79,11 +79,12 @@ type Rank int
 
 // The ranks.
 const (
-	Grave   Rank = iota // parted histories, errors, nobody there
-	Broken              // not followed, not held
-	Busy                // goes on by itself, and is not safe meanwhile
-	Moving              // on its way
-	Lagging             // lag, and journals that fill
+	Grave       Rank = iota // parted histories, errors, nobody there
+	Broken                  // not followed, not held
+	Busy                    // goes on by itself, and is not safe meanwhile
+	Moving                  // on its way
+	Lagging                 // lag, and journals that fill
+	Undelivered             // what listeners were not told
 )
 
 // Worry is an attention with its rank.

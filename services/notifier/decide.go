@@ -12,7 +12,7 @@ import (
 // Reasons of an InstanceRemoved.
 const (
 	reasonLeft   = "left"
-	reasonSilent = "silent"
+	reasonSilent = events.ReasonSilent
 )
 
 // sighting is the newest heartbeat of one incarnation.

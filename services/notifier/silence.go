@@ -6,11 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tidemark/events"
+	"tidemark/internal/overview"
 )
-
-// silenceTold is for how long a node that fell silent is told of: one that is gone for good
-// is no news for ever.
-const silenceTold = 7 * 24 * time.Hour
 
 // silence tells, when it is asked, which services of nodes are not heard.
 type silence struct {
@@ -35,7 +32,7 @@ func (c silence) Collect(out chan<- prometheus.Metric) {
 		silent := 0.0
 		switch {
 		case i.Alive:
-		case i.Silent != 0 && now.Sub(i.Silent) < silenceTold:
+		case i.Silent != 0 && now.Sub(i.Silent) < overview.SilenceTold:
 			silent = 1
 		default:
 			continue // it left

@@ -38,11 +38,19 @@ func Read(ctx context.Context, b *bus.Bus) (*State, error) {
 
 // SiteInfo describes the site as its log has it, and who lives in it.
 func (s *State) SiteInfo() api.Site {
-	out := api.Site{Name: s.Site.Name, UUID: s.Site.UUID, Number: s.Site.Number, Instances: []api.Instance{}}
-	for k, i := range s.Instances {
-		out.Instances = append(out.Instances, api.Instance{Node: k.Node, Service: k.Service, Incarnation: i.Incarnation, Since: i.Since})
+	return api.Site{
+		Name: s.Site.Name, UUID: s.Site.UUID, Number: s.Site.Number,
+		Instances: instanceList(s.Instances), Silent: instanceList(s.Silent),
 	}
-	slices.SortFunc(out.Instances, func(a, b api.Instance) int {
+}
+
+// instanceList lists instances by node and service.
+func instanceList(instances map[Key]Instance) []api.Instance {
+	out := make([]api.Instance, 0, len(instances))
+	for k, i := range instances {
+		out = append(out, api.Instance{Node: k.Node, Service: k.Service, Incarnation: i.Incarnation, Since: i.Since})
+	}
+	slices.SortFunc(out, func(a, b api.Instance) int {
 		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.Service, b.Service))
 	})
 	return out

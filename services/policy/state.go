@@ -35,6 +35,7 @@ type State struct {
 	Measures map[events.DirectoryID]Measure
 	// INSTANCES
 	Instances map[Key]Instance // those alive
+	Silent    map[Key]Instance // those that fell silent and did not come back; Since is when
 	// NOTIFICATIONS
 	Assignments map[events.DirectoryID]*Assignments
 }
@@ -164,6 +165,7 @@ func NewState() *State {
 		Forgotten:   map[events.DirectoryID]*Directory{},
 		Epochs:      map[events.DirectoryName]uint64{},
 		Instances:   map[Key]Instance{},
+		Silent:      map[Key]Instance{},
 		Assignments: map[events.DirectoryID]*Assignments{},
 	}
 }
@@ -175,10 +177,14 @@ func (s *State) Evolve(seq uint64, fact events.Fact) {
 	case *events.InstanceAdded:
 		k := Key{f.Node, f.Service}
 		s.Instances[k] = Instance{f.Incarnation, f.At}
+		delete(s.Silent, k)
 		s.changeShare(k, func(h *Share) { h.Alive = true })
 	case *events.InstanceRemoved:
 		if k := (Key{f.Node, f.Service}); s.Instances[k].Incarnation == f.Incarnation {
 			delete(s.Instances, k)
+			if f.Reason == events.ReasonSilent {
+				s.Silent[k] = Instance{f.Incarnation, f.At}
+			}
 			s.changeShare(k, func(h *Share) { h.Alive = false })
 		}
 	case *events.AcquireRequested, *events.ReleaseRequested:

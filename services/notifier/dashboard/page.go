@@ -256,7 +256,7 @@ func levelOf(r overview.Rank) Level {
 	switch r {
 	case overview.Grave, overview.Broken:
 		return Alarm
-	case overview.Lagging:
+	case overview.Lagging, overview.Undelivered:
 		return Warning
 	default:
 		return Notice
@@ -282,11 +282,12 @@ func (s *State) concerns(now time.Time) []Concern {
 		add(w, time.Time{})
 	}
 	for at, since := range s.silent {
-		if now.Sub(since) < silenceTold {
-			add(overview.Worry{Rank: overview.Broken, Attention: overview.Attention{
-				What: at.Node, Message: "its " + at.Service + " service fell silent", Do: "look at the host; when it is back it rejoins by itself",
-			}}, since)
+		if now.Sub(since) < overview.SilenceTold {
+			add(overview.FellSilent(at.Node, at.Service), since)
 		}
+	}
+	for _, w := range s.last.Map.DeadLetters() {
+		add(w, time.Time{})
 	}
 	for _, r := range s.rows[:s.unusual()] {
 		for _, w := range r.worries {
@@ -356,7 +357,7 @@ func (s *State) nodes(now time.Time) []NodeRow {
 	}
 	var rows []NodeRow
 	for at, from := range s.silent {
-		if now.Sub(from) < silenceTold {
+		if now.Sub(from) < overview.SilenceTold {
 			rows = append(rows, NodeRow{at.Node, at.Service, count(held[at.Node]), Alarm, "silent", moment(from, now)})
 		}
 	}

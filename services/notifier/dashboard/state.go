@@ -21,9 +21,6 @@ type Snapshot struct {
 // turnsMax are kept of what happened last.
 const turnsMax = 40
 
-// silenceTold is for how long a service that fell silent is told of.
-const silenceTold = 7 * 24 * time.Hour
-
 // seat names a service of a node.
 type seat struct{ Node, Service string }
 
@@ -125,7 +122,7 @@ func (s *State) Instance(fact events.Fact) {
 		delete(s.silent, seat{f.Node, f.Service})
 	case *events.InstanceRemoved:
 		delete(s.silent, seat{f.Node, f.Service})
-		if f.Reason == "silent" {
+		if f.Reason == events.ReasonSilent {
 			s.silent[seat{f.Node, f.Service}] = f.At.Time()
 		}
 	}

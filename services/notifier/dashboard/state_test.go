@@ -98,6 +98,14 @@ func TestVerdict(t *testing.T) {
 			},
 			Verdict{Alarm, "1 thing needs attention", "Of 1 directory, 0 are not as they should be."},
 		},
+		"a webhook does not take its notes": {
+			func(s *State) {
+				heard := snapshot(at(0), replica("vms/a"))
+				heard.Map.Webhooks = []api.Webhook{{Host: "hooks.example.com", Configured: true, Dead: 2}}
+				s.Heard(heard)
+			},
+			Verdict{Warning, "1 thing needs attention", "Of 1 directory, 0 are not as they should be."},
+		},
 		"a node left": {
 			func(s *State) {
 				s.Heard(snapshot(at(0), replica("vms/a")))

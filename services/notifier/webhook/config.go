@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,6 +51,8 @@ func ParseEndpoint(raw string, allowPrivate bool) (Endpoint, error) {
 		return Endpoint{}, errors.New("it is no URL") // the parser's error repeats it
 	case u.Hostname() == "" || u.Opaque != "":
 		return Endpoint{}, errors.New("it names no host: write it like https://hooks.example.com/tidemark")
+	case u.Port() != "" && !isPort(u.Port()):
+		return Endpoint{}, fmt.Errorf("port %s: it is from 1 to 65535", u.Port())
 	case u.Scheme != "https" && u.Scheme != "http":
 		return Endpoint{}, fmt.Errorf("scheme %q: it is https", u.Scheme)
 	case u.Scheme == "http" && !allowPrivate:
@@ -64,6 +67,11 @@ func ParseEndpoint(raw string, allowPrivate bool) (Endpoint, error) {
 	}
 	sum := sha256.Sum256([]byte(raw))
 	return Endpoint{raw, hex.EncodeToString(sum[:])[:nameDigits], u.Host}, nil
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port > 0
 }
 
 // Secret is a key that deliveries are signed with. It does not print.

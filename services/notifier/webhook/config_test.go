@@ -26,6 +26,7 @@ func TestParseEndpoint(t *testing.T) {
 	}
 	for _, raw := range []string{
 		"", "hooks.example.com", "//hooks.example.com", "ftp://hooks.example.com", "https://", "https:hooks", "https://:443/",
+		"https://hooks.example.com:99999/secret", "https://hooks.example.com:0/",
 		"https://secret:secret@hooks.example.com/", "https://hooks.example.com/#secret", "https://hooks.example.com/%zzsecret", "https://a b/secret",
 	} {
 		if e, err := ParseEndpoint(raw, true); err == nil || strings.Contains(err.Error(), "secret") {

@@ -34,7 +34,7 @@
 // respect Retry-After; an endpoint that refuses what it gets (4xx but 408, 425 and 429,
 // and redirects) is believed after 8 tries, one that says 410 at once; anything else is
 // tried for as long as [Config] says. Then the note becomes a dead letter, which an
-// operator lists and sends again.
+// operator lists, and sends again or discards.
 //
 // # What is never done
 //

@@ -69,6 +69,8 @@ func (l *letters) evolve(seq uint64, fact events.Fact) int {
 		l.dead[letterKey{f.Webhook, f.Sequence}] = deadLetter{*f, seq}
 	case *events.LetterResent:
 		delete(l.dead, letterKey{f.Webhook, f.Sequence})
+	case *events.LetterDiscarded:
+		delete(l.dead, letterKey{f.Webhook, f.Sequence})
 	}
 	return len(l.dead)
 }
@@ -128,37 +130,58 @@ func shown(d deadLetter) api.DeadLetter {
 }
 
 // retry sends dead letters again. Of two who ask for it at once, one does it.
-func (s *Service) retry(ctx context.Context, r api.WebhookRetryRequest) ([]api.DeadLetter, error) {
+func (s *Service) retry(ctx context.Context, r api.Letters) ([]api.DeadLetter, error) {
+	return s.settle(ctx, r, func(d deadLetter) (events.Fact, error) {
+		if !s.configured(d.Webhook) {
+			if r.Webhook == "" {
+				return nil, nil
+			}
+			return nil, fault.New(fault.NotReady, "webhook %s at %s is not configured any more: start the notifier with its URL, or `tidemark webhook dead discard` it", d.Webhook, d.Host)
+		}
+		return &events.LetterResent{
+			Webhook: d.Webhook, Host: d.Host, Sequence: d.Sequence, Turn: d.Turn, At: events.InstantOf(time.Now()),
+		}, nil
+	})
+}
+
+// discard drops dead letters.
+func (s *Service) discard(ctx context.Context, r api.Letters) ([]api.DeadLetter, error) {
+	return s.settle(ctx, r, func(d deadLetter) (events.Fact, error) {
+		return &events.LetterDiscarded{Webhook: d.Webhook, Sequence: d.Sequence, At: events.InstantOf(time.Now())}, nil
+	})
+}
+
+// settle notes what becomes of dead letters, nil for those that stay, and returns which it
+// was noted of.
+func (s *Service) settle(ctx context.Context, r api.Letters, becomes func(deadLetter) (events.Fact, error)) ([]api.DeadLetter, error) {
 	if err := s.letters.await(ctx); err != nil {
 		return nil, err
 	}
-	sent := []api.DeadLetter{}
+	settled := []api.DeadLetter{}
 	for _, d := range s.letters.list() {
 		if r.Webhook != "" && r.Webhook != d.Webhook || r.Sequence != 0 && r.Sequence != d.Sequence {
 			continue
 		}
-		if !s.configured(d.Webhook) {
-			if r.Webhook == "" {
-				continue
-			}
-			return sent, fault.New(fault.NotReady, "webhook %s at %s is not configured any more: start the notifier with its URL", d.Webhook, d.Host)
+		fact, err := becomes(d)
+		if err != nil {
+			return settled, err
 		}
-		again := &events.LetterResent{
-			Webhook: d.Webhook, Host: d.Host, Sequence: d.Sequence, Turn: d.Turn, At: events.InstantOf(time.Now()),
+		if fact == nil {
+			continue
 		}
-		_, err := s.bus.PublishOver(ctx, events.StreamDeliveries, d.said, again)
+		_, err = s.bus.PublishOver(ctx, events.StreamDeliveries, d.said, fact)
 		switch {
 		case errors.Is(err, bus.ErrOvertaken):
 		case err != nil:
-			return sent, err
+			return settled, err
 		default:
-			sent = append(sent, shown(d))
+			settled = append(settled, shown(d))
 		}
 	}
-	if len(sent) == 0 && r.Sequence != 0 {
+	if len(settled) == 0 && r.Sequence != 0 {
 		return nil, fault.New(fault.NotFound, "no such dead letter: `tidemark webhook dead list` shows them")
 	}
-	return sent, nil
+	return settled, nil
 }
 
 // configured reports whether a webhook's URL is known here.

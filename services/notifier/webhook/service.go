@@ -72,7 +72,8 @@ func (s *Service) add(e Endpoint, client *http.Client, secrets []Secret) {
 // Run delivers, and answers requests, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	stop, err := api.Serve(ctx, s.bus.Conn(), s.log,
-		api.On(api.WebhookList, s.list), api.On(api.WebhookDead, s.dead), api.On(api.WebhookRetry, s.retry))
+		api.On(api.WebhookList, s.list), api.On(api.WebhookDead, s.dead), api.On(api.WebhookRetry, s.retry),
+		api.On(api.WebhookDiscard, s.discard))
 	if err != nil {
 		return fmt.Errorf("webhooks: answer requests: %w", err)
 	}

@@ -159,10 +159,10 @@ func TestDeadLetters(t *testing.T) {
 	letters(2)
 
 	e.answers(nil)
-	if _, err := s.retry(t.Context(), api.WebhookRetryRequest{Webhook: dead.Webhook, Sequence: 999}); fault.CodeOf(err) != fault.NotFound {
+	if _, err := s.retry(t.Context(), api.Letters{Webhook: dead.Webhook, Sequence: 999}); fault.CodeOf(err) != fault.NotFound {
 		t.Errorf("of no letter: %v", err)
 	}
-	if sent, err := s.retry(t.Context(), api.WebhookRetryRequest{Webhook: dead.Webhook, Sequence: seq}); err != nil || len(sent) != 1 {
+	if sent, err := s.retry(t.Context(), api.Letters{Webhook: dead.Webhook, Sequence: seq}); err != nil || len(sent) != 1 {
 		t.Errorf("%+v, %v", sent, err)
 	}
 	e.await("one", "one", "one", "two", "one")
@@ -170,12 +170,12 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("sent again as %q, not as %q", got[4].id, got[0].id)
 	}
 	letters(1)
-	if sent, err := s.retry(t.Context(), api.WebhookRetryRequest{}); err != nil || len(sent) != 1 {
+	if sent, err := s.retry(t.Context(), api.Letters{}); err != nil || len(sent) != 1 {
 		t.Errorf("%+v, %v", sent, err)
 	}
 	e.await("one", "one", "one", "two", "one", "two")
 	letters(0)
-	if sent, err := s.retry(t.Context(), api.WebhookRetryRequest{}); err != nil || len(sent) != 0 {
+	if sent, err := s.retry(t.Context(), api.Letters{}); err != nil || len(sent) != 0 {
 		t.Errorf("again: %+v, %v", sent, err)
 	}
 }
@@ -193,14 +193,21 @@ func TestLettersOfAWebhookThatIsGone(t *testing.T) {
 	if err != nil || len(hooks) != 1 || hooks[0].Configured || hooks[0].Dead != 1 {
 		t.Fatalf("%+v, %v", hooks, err)
 	}
-	if _, err := s.retry(t.Context(), api.WebhookRetryRequest{Webhook: hooks[0].Webhook}); fault.CodeOf(err) != fault.NotReady {
+	if _, err := s.retry(t.Context(), api.Letters{Webhook: hooks[0].Webhook}); fault.CodeOf(err) != fault.NotReady {
 		t.Errorf("sent again: %v", err)
 	}
-	if sent, err := s.retry(t.Context(), api.WebhookRetryRequest{}); err != nil || len(sent) != 0 {
+	if sent, err := s.retry(t.Context(), api.Letters{}); err != nil || len(sent) != 0 {
 		t.Errorf("all sent again: %+v, %v", sent, err)
 	}
 	if n := len(s.letters.list()); n != 1 {
 		t.Errorf("%d dead letters are left", n)
+	}
+	if dropped, err := s.discard(t.Context(), api.Letters{}); err != nil || len(dropped) != 1 {
+		t.Errorf("discarded: %+v, %v", dropped, err)
+	}
+	sitetest.Eventually(t, "no dead letter", func() bool { return len(s.letters.list()) == 0 })
+	if hooks, err := s.list(t.Context(), api.Nothing{}); err != nil || len(hooks) != 0 {
+		t.Errorf("%+v, %v", hooks, err)
 	}
 }
 
