@@ -48,16 +48,40 @@ func (v *view) keepsCopy() bool {
 }
 
 // copyFor is the live node with the newest copy that could hold the directory in a role, ""
-// if there is none: a master's data lies there and, but for its journal, nowhere else.
+// if there is none: a master's data lies there and, but for its journal, nowhere else. A copy
+// that is not complete is the last choice: it cannot be opened as a master.
 func (v *view) copyFor(role events.Role) string {
 	best := ""
-	for node, epoch := range v.a.Copies {
-		_, lives := v.s.Instances[Key{node, events.ServiceOf(role)}]
-		if lives && (best == "" || epoch > v.a.Copies[best] || epoch == v.a.Copies[best] && node < best) {
+	for node := range v.a.Copies {
+		if _, lives := v.s.Instances[Key{node, events.ServiceOf(role)}]; lives && (best == "" || v.betterCopy(node, best)) {
 			best = node
 		}
 	}
 	return best
+}
+
+func (v *view) betterCopy(node, than string) bool {
+	if a, b := v.unfinished(node), v.unfinished(than); a != b {
+		return b
+	}
+	a, b := v.a.Copies[node], v.a.Copies[than]
+	return a > b || a == b && node < than
+}
+
+// unfinished reports whether a node's copy is known to be in its first sync, or nothing is
+// known of it while there is a complete one.
+func (v *view) unfinished(node string) bool {
+	whole := v.s.Whole[v.d.ID]
+	complete, known := whole[node]
+	return !complete && (known || slices.Contains(slices.Collect(maps.Values(whole)), true))
+}
+
+// savedElsewhere reports whether a promotion that nobody else is to consent to must leave the
+// mapped node: its copy was not complete yet when the primary was lost, and one that is lies
+// at another node that lives.
+func (v *view) savedElsewhere() bool {
+	return v.d.Intent.Force && v.promotes() && v.d.Mapping.Role == events.Slave && v.unfinished(v.d.Mapping.Node) &&
+		v.copyFor(events.Master) != "" && !v.unfinished(v.copyFor(events.Master))
 }
 
 // belongsToACopy reports whether a master failed at a node that never had it, while one lives

@@ -290,9 +290,9 @@ func (v *view) failsHere() bool {
 	return v.d.Intent.Role == events.Slave && f != nil && !f.Release && f.Count >= moveAfter && v.pick(events.Slave, v.d.Mapping.Node) != ""
 }
 
-// choose keeps the present node if it lives: it has the copy.
+// choose keeps the present node if it lives: it has the copy, unless that is not complete.
 func (v *view) choose(role events.Role) string {
-	if node := v.d.Mapping.Node; node != "" {
+	if node := v.d.Mapping.Node; node != "" && (role == events.Slave || !v.savedElsewhere()) {
 		if _, lives := v.s.Instances[Key{node, events.ServiceOf(role)}]; lives {
 			return node
 		}

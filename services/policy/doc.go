@@ -102,8 +102,10 @@
 // A node that a replica has left keeps its copy, as long as the directory is there: it is the
 // only one that is complete until the new one is, and when the replica comes back it goes on
 // from there, if it still fits the site's journal; else it is served until a new one has taken
-// its place, as by a resync (AcquireRequested.Elsewhere). When the directory is removed, every
-// node that has a copy deletes it.
+// its place, as by a resync (AcquireRequested.Elsewhere). The new one is prepared beside the
+// site's journal, which stays that of the old one until then. So when the primary is lost
+// while a replica moves, a promotion with force maps the directory to the node of the complete
+// copy. When the directory is removed, every node that has a copy deletes it.
 //
 // # Many at a time
 //

@@ -486,3 +486,48 @@ func TestMasterGoesToACopy(t *testing.T) {
 		t.Fatalf("mapped %+v", f)
 	}
 }
+
+// A site that loses its primary while a replica is on its way to another node still has a
+// complete copy, at the node that it left: a forced promotion goes there. One that waits for
+// consent does not: what it needs can still come.
+func TestForcedPromotionGoesToACompleteCopy(t *testing.T) {
+	moving := func(t *testing.T) *script {
+		s := held(t, tracked())
+		s.fold(&events.DirectoryMeasured{Directory: "d", Node: "a", Complete: true})
+		s.fold(up("b", "1")...)
+		s.fold(&events.DirectoryMapped{Directory: "d", Pool: "p", Node: "b", Role: events.Slave, Epoch: 2})
+		s.acknowledge(s.step("superseded holder"), "")
+		s.acknowledge(s.step("acquire"), "")
+		s.step("held")
+		return s
+	}
+	for _, c := range []struct {
+		name     string
+		measured []events.Fact
+		force    bool
+		node     string
+	}{
+		{"in its first sync", []events.Fact{&events.DirectoryMeasured{Directory: "d", Node: "b"}}, true, "a"},
+		{"not measured yet", nil, true, "a"},
+		{"complete", []events.Fact{&events.DirectoryMeasured{Directory: "d", Node: "b", Complete: true}}, true, "b"},
+		{"in order", []events.Fact{&events.DirectoryMeasured{Directory: "d", Node: "b"}}, false, "b"},
+		{"the other is dead", append(down("a", "1"), &events.DirectoryMeasured{Directory: "d", Node: "b"}), true, "b"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := moving(t)
+			s.fold(c.measured...)
+			s.fold(promote(c.force))
+			release := s.step("let go of the old role").(*events.ReleaseRequested)
+			if release.Node != "b" {
+				t.Errorf("release %+v", release)
+			}
+			s.acknowledge(release, "")
+			if f := s.step("map in the new role").(*events.DirectoryMapped); f.Node != c.node || f.Role != events.Master {
+				t.Errorf("mapped %+v", f)
+			}
+			if f := s.step("acquire").(*events.AcquireRequested); f.Node != c.node || f.Promote == "" {
+				t.Errorf("acquire %+v", f)
+			}
+		})
+	}
+}

@@ -216,6 +216,10 @@ func (s *State) measured(f *events.DirectoryMeasured) {
 	if d != nil {
 		s.load(d, d.Mapping, -1)
 	}
+	if s.Whole[f.Directory] == nil {
+		s.Whole[f.Directory] = map[string]bool{}
+	}
+	s.Whole[f.Directory][f.Node] = f.Complete
 	s.Measures[f.Directory] = Measure{Node: f.Node, Bytes: f.Bytes, Rate: f.Rate, Complete: f.Complete}
 	if d != nil {
 		s.load(d, d.Mapping, 1)

@@ -55,3 +55,66 @@ func TestReplicaComesBackToANode(t *testing.T) {
 		t.Error("the copy differs from its source")
 	}
 }
+
+// While a replica is on its way to a node without a copy, the one that it left is the only
+// complete one of the site: the journal that it goes on from is left alone until the new copy
+// is complete too. So a site whose primary is lost in between has all that it had received.
+func TestCopyIsKeptWhileTheReplicaMoves(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 8<<20)
+	o.random(100)
+	o.settle()
+	at := sitetest.Start(t, "west")
+	link := sitetest.NewLink(t, o.site.Server.URL())
+	addPeer(t, at, o.site.Node.Site, link.URL)
+	s, stop := follow(t, at)
+	sitetest.Eventually(t, "the first node is level", s.level(o.mark()))
+	o.random(50)
+	o.settle()
+	sitetest.Eventually(t, "the first node follows", s.level(o.mark()))
+	stop()
+	link.Cut()
+
+	acquired := func(at sitetest.Site, node string, epoch uint64) (s *Service, stop func()) {
+		s = New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 1 << 30})
+		stop = sitetest.Run(t, s.Run)
+		<-s.Ready()
+		_, err := s.Acquire(t.Context(), &events.AcquireRequested{
+			Assignment: events.Assignment{Operation: node, Directory: westID, Node: node, Role: events.Slave, Epoch: epoch},
+			Pool:       "vms", Path: "/prod", Elsewhere: true,
+		})
+		if err != nil {
+			t.Fatalf("acquire: %v", err)
+		}
+		return s, stop
+	}
+	other := *at
+	other.Node.Name, other.Node.Data, other.Node.Incarnation = "n2", t.TempDir(), "inc-2"
+	s2, stop2 := acquired(other, "n2", 2)
+	sitetest.Eventually(t, "the second node tells that its copy is not complete", func() bool {
+		m, err := at.Bus.Last(t.Context(), events.StreamPositions, (&events.DirectoryMeasured{Directory: westID, Client: s2.clients.Self()}).Subject())
+		if err != nil {
+			return false
+		}
+		fact, err := events.Unmarshal(m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !fact.(*events.DirectoryMeasured).Complete
+	})
+	stop2()
+
+	s3, stop3 := acquired(*at, at.Node.Name, 3)
+	sitetest.Eventually(t, "the first node has all that was received", s3.level(o.mark()))
+	if !bytes.Equal(content(t, s3, "disk0", 8<<20), o.want("disk0")) {
+		t.Error("the copy differs from its source")
+	}
+	stop3()
+
+	link.Heal()
+	s4, _ := acquired(other, "n2", 4)
+	sitetest.Eventually(t, "the second node is level", s4.level(o.mark()))
+	if !bytes.Equal(content(t, s4, "disk0", 8<<20), o.want("disk0")) {
+		t.Error("the copy differs from its source")
+	}
+}

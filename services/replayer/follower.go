@@ -139,6 +139,10 @@ func (f *follower) run(ctx context.Context) {
 			f.enter(Stopped, nil)
 			continue
 		}
+		if errors.Is(err, errNoCopyYet) && f.resyncBroken(ctx, err) {
+			f.enter(Stopped, nil)
+			continue
+		}
 		f.enter(Errored, err)
 		if f.tenure.Over() {
 			f.fenced(ctx, err)
@@ -215,6 +219,12 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 		return err
 	}
 	defer stop()
+	// What was prepared beside the copy stays only if it is still wanted.
+	if !f.resyncDue(own.replica) {
+		if err := replica.Drop(f.service.deps.FS, f.folder()); err != nil {
+			return err
+		}
+	}
 	f.became(own)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

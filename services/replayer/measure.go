@@ -17,7 +17,8 @@ const (
 )
 
 // measure tells until ctx ends what the copy amounts to, for whoever spreads directories over
-// nodes: seldom, and only what has changed by much. A copy that is not open is not measured.
+// nodes: seldom, and only what has changed by much. A copy that is not open is not measured, but for
+// one whose successor is being prepared: that is not complete.
 func (f *follower) measure(ctx context.Context) {
 	tick := time.NewTicker(measureAge)
 	defer tick.Stop()
@@ -30,19 +31,23 @@ func (f *follower) measure(ctx context.Context) {
 			return
 		}
 		f.mu.Lock()
-		own := f.own
+		own, preparing := f.own, f.state == Resyncing
 		f.mu.Unlock()
-		if own == nil {
+		var at, bytes uint64
+		var complete bool
+		switch {
+		case own != nil:
+			at, bytes, complete = own.tail.Marks().Applied.Bytes, own.replica.ChangedSince(0)*objectBytes, own.complete()
+		case !preparing:
 			continue
 		}
-		now, at := events.InstantOf(time.Now()), own.tail.Marks().Applied.Bytes
-		complete := own.complete()
+		now := events.InstantOf(time.Now())
 		if told != nil && told.Complete == complete && now.Sub(told.At) < events.MeasureEvery {
 			continue
 		}
 		m := &events.DirectoryMeasured{
 			Directory: f.id, Client: f.service.clients.Self(), Node: f.service.deps.Node.Name,
-			Bytes: own.replica.ChangedSince(0) * objectBytes, Complete: complete, At: now,
+			Bytes: bytes, Complete: complete, At: now,
 		}
 		if told != nil && at > written {
 			m.Rate = uint64(float64(at-written) / now.Sub(told.At).Seconds())

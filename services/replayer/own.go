@@ -81,8 +81,7 @@ func (f *follower) open(ctx context.Context) (*ownCopy, error) {
 	return own, nil
 }
 
-// openReplica opens this node's copy, and what was prepared beside it stays there only if
-// it is still wanted. An empty copy has nothing to give up.
+// openReplica opens this node's copy. An empty one has nothing to give up.
 func (f *follower) openReplica() (*replica.Replica, error) {
 	fsys, dir := f.service.deps.FS, f.folder()
 	r, err := replica.Open(fsys, dir)
@@ -91,9 +90,6 @@ func (f *follower) openReplica() (*replica.Replica, error) {
 		if err == nil {
 			err = r.SetResynced(f.asked.number)
 		}
-	}
-	if err == nil && !f.resyncDue(r) {
-		err = replica.Drop(fsys, dir)
 	}
 	if err != nil && r != nil {
 		err = errors.Join(err, r.Close())

@@ -2,6 +2,7 @@ package replayer
 
 import (
 	"context"
+	"errors"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -9,9 +10,15 @@ import (
 	"tidemark/internal/replica"
 )
 
+// errNoCopyYet says that this node has no copy, and that the site's journal is of another
+// node's: that copy is the only complete one of the site, and goes on from this journal, until
+// there is one here.
+var errNoCopyYet = errors.New("there is no copy here yet")
+
 // openJournal opens this site's journal of the directory. A copy that is empty, because the
 // one that was here is gone, has no use for a journal that begins behind the beginning: it is
-// replaced by an empty one, and the copy is filled by a first sync.
+// replaced by an empty one, and the copy is filled by a first sync. Where another node has a
+// copy, its journal is left alone: errNoCopyYet.
 func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Log, error) {
 	deps := f.service.deps
 	stream := events.Stream{
@@ -25,6 +32,9 @@ func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Lo
 	}
 	if begins, err := atBeginning(ctx, log); begins || err != nil {
 		return log, err
+	}
+	if f.asked.elsewhere {
+		return nil, errNoCopyYet
 	}
 	if err := f.tenure.Check(ctx); err != nil { // another may write to it by now
 		return nil, err

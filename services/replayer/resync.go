@@ -246,9 +246,9 @@ func (f *follower) takePlace(old *donor, fresh *replica.Replica, run *copying) e
 
 // resyncBroken is a resync whose old copy failed, and cannot be served: the new one is
 // prepared all the same. It returns false if none was asked for, unless the copy is outdated:
-// another node went on with the site's journal, or began one anew.
+// another node went on with the site's journal, or began one anew; or there is none here yet.
 func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
-	outdated := f.asked.elsewhere && !f.everOpened() && (broken(cause) || errors.Is(cause, bus.ErrGap))
+	outdated := f.asked.elsewhere && !f.everOpened() && (broken(cause) || errors.Is(cause, bus.ErrGap) || errors.Is(cause, errNoCopyYet))
 	if !broken(cause) && !outdated {
 		return false
 	}
@@ -266,7 +266,7 @@ func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
 	}
 	f.enter(Stopped, cause)
 	f.becameOpen()
-	return errors.Is(f.resync(ctx, &donor{replica: old}), errReplaced)
+	return errors.Is(f.resync(ctx, &donor{replica: old, outdated: outdated}), errReplaced)
 }
 
 // broken reports whether a copy failed in a way that opening it again does not help.

@@ -17,6 +17,9 @@ type donor struct {
 	// whole: its files hold what its versions say. Of one that is not, blocks are taken by
 	// their digests alone.
 	whole bool
+	// outdated: nothing that only this copy has is given up, so that every source will do from
+	// which a first sync would take.
+	outdated bool
 	// A version stands for one content only if it is of the history that the donor and the
 	// source have in common, which ends at common, and lies behind unsure.
 	common, unsure events.Position
