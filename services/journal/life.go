@@ -105,21 +105,32 @@ func (d *directory) openLog(ctx context.Context, r *replica.Replica) (*bus.Log, 
 // was to replace is the owner's now.
 func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, error) {
 	dir, fsys := d.service.deps.Node.ReplicaDir(d.id), d.service.deps.FS
-	if err := replica.Drop(fsys, dir); err != nil {
-		return nil, err
-	}
 	r, err := replica.Open(fsys, dir)
 	promoting := reason == events.TagPromoted || reason == events.TagForced
 	switch {
 	case errors.Is(err, replica.ErrNotFound) && promoting:
 		return nil, fault.New(fault.NotReady, "there is no copy of %s here to promote", d.name)
 	case errors.Is(err, replica.ErrNotFound):
+		if err := replica.Drop(fsys, dir); err != nil {
+			return nil, err
+		}
 		return replica.Create(fsys, dir, replica.Identity{Directory: d.id, Name: d.name, History: string(d.id)})
-	case err == nil && r.Syncing():
-		return nil, errors.Join(fault.New(fault.NotReady,
-			"the first sync of %s has not ended: its copy here is not complete", d.name), r.Close())
+	case err != nil:
+		return nil, err
 	}
-	return r, err
+	begun, err := fsys.Exists(replica.Beside(dir))
+	empty := promoting && begun && r.Applied() == (events.Mark{}) // the first copy is prepared beside it
+	switch {
+	case err != nil:
+	case r.Syncing() || empty:
+		err = fault.New(fault.NotReady, "the first sync of %s has not ended: its copy here is not complete", d.name)
+	default:
+		err = replica.Drop(fsys, dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
 }
 
 // run runs the tail for the whole life, and the writer for the part in which requests

@@ -8,6 +8,7 @@ import (
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
 	"tidemark/internal/lineage"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
 	"tidemark/internal/vfs"
 )
@@ -121,5 +122,19 @@ func TestNothingToPromote(t *testing.T) {
 	r.Promote = events.TagForced
 	if _, err := s.Acquire(t.Context(), r); fault.CodeOf(err) != fault.NotReady || len(s.held()) != 0 {
 		t.Errorf("%v", err)
+	}
+	// The first copy of a replica that another node had is prepared beside an empty one, and
+	// what there is of it is not lost.
+	dir := at.Node.ReplicaDir(r.Directory)
+	for _, dir := range []string{dir, replica.Beside(dir)} {
+		c, err := replica.Create(vfs.OS(), dir, replica.Identity{Directory: r.Directory, Name: events.DirectoryName{Pool: r.Pool, Path: r.Path}})
+		wantNil(t, err)
+		wantNil(t, c.Close())
+	}
+	if _, err := s.Acquire(t.Context(), r); fault.CodeOf(err) != fault.NotReady || len(s.held()) != 0 {
+		t.Errorf("%v", err)
+	}
+	if there, err := vfs.OS().Exists(replica.Beside(dir)); err != nil || !there {
+		t.Errorf("what was prepared is gone (%v)", err)
 	}
 }
