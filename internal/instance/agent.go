@@ -54,12 +54,18 @@ type agent struct {
 }
 
 func (a *agent) incarnations(ctx context.Context) error {
-	for {
+	for started := false; ; {
 		log := a.log.With("service", a.service, "node", a.node.Name, "incarnation", a.node.Incarnation)
 		held, err := a.live(ctx, log)
+		if err != nil && started && ctx.Err() == nil {
+			log.Warn("not announced", "error", err) // the link that was cut is cut again
+			pause(ctx)
+			continue
+		}
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
+		started = true
 		log.Warn("this incarnation was taken for dead; everything is let go of", "directories", len(held))
 		a.letGo(ctx, held, log)
 		if err := a.standing.awaitVacant(ctx, a.bus, a.node.Incarnation); err != nil {
