@@ -47,6 +47,7 @@ type Request struct {
 	Assignment              events.Assignment
 	Release, Demote, Remove bool
 	Resync                  uint64 // of an acquire: the number of the resync that it asks for
+	At                      events.Instant
 }
 
 // Failure is a failed acquire or release.
@@ -162,6 +163,6 @@ func (a *Assignments) fail(r Request, code fault.Code, message string, at events
 
 // sameTask reports whether two requests ask the same of the same instance.
 func sameTask(a, b Request) bool {
-	a.Assignment.Operation, b.Assignment.Operation = "", ""
+	a.Assignment.Operation, b.Assignment.Operation, a.At, b.At = "", "", 0, 0
 	return a == b
 }

@@ -307,11 +307,20 @@ func (v *view) choose(role events.Role) string {
 
 func (v *view) canPlace(role events.Role) bool { return v.choose(role) != "" }
 
-// notBefore is when a request that failed may be made again.
+// notBefore is when a request that failed may be made again. Where the clock by which it
+// failed is ahead of this one, or this one was put back, it is counted from when it was made:
+// a wrong clock must not put a directory off for hours.
 func (v *view) notBefore(r Request) events.Instant {
 	f := v.failure()
 	if f == nil || !sameTask(f.Request, r) {
 		return 0
 	}
-	return f.At + events.Instant(min(retryFirst<<min(f.Count-1, 10), retryMax))
+	since := f.At
+	if since > v.now {
+		since = f.Request.At
+	}
+	if since > v.now {
+		return 0
+	}
+	return since + events.Instant(min(retryFirst<<min(f.Count-1, 10), retryMax))
 }

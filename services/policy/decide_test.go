@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/fault"
@@ -454,6 +455,31 @@ func TestBackOff(t *testing.T) {
 	if f := s.step("acquire"); f == nil {
 		t.Error("the new incarnation waits for the old one's failures")
 	}
+}
+
+// A clock that is ahead where the answer comes from, or one here that is put back, puts no
+// directory off.
+func TestBackOffWithWrongClocks(t *testing.T) {
+	s := newScript(t)
+	s.now = events.Instant(time.Hour)
+	s.fold(up("a", "1")...)
+	s.fold(created())
+	s.step("map")
+	fail := func(at events.Instant) {
+		f := s.step("acquire").(*events.AcquireRequested)
+		s.fold(&events.AcquireAcknowledged{Assignment: f.Assignment, Code: string(fault.Internal), At: at})
+	}
+	for _, want := range []time.Duration{time.Second, 2 * time.Second} {
+		fail(s.now + events.Instant(time.Hour))
+		d := Decide(s.state, "d", s.now, "op")
+		if d.Fact != nil || d.Wake.Sub(s.now) != want {
+			t.Fatalf("asked again %+v in %s, want %s", d.Fact, d.Wake.Sub(s.now), want)
+		}
+		s.now = d.Wake
+	}
+	fail(s.now)
+	s.now -= events.Instant(30 * time.Minute)
+	s.step("acquire")
 }
 
 // A replica that one node cannot take goes to another; a master stays where its data is.

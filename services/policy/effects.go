@@ -71,7 +71,7 @@ func (s *Service) due(at events.Instant) (due []events.DirectoryID, next events.
 	}
 	if s.uneven {
 		s.uneven = false
-		s.rebalance = earlier(s.rebalance, max(at, s.balanced+events.Instant(balanceEvery)))
+		s.rebalance = earlier(s.rebalance, max(at, min(at, s.balanced)+events.Instant(balanceEvery)))
 	}
 	if s.rebalance > 0 && s.rebalance <= at {
 		s.balanced = at

@@ -124,9 +124,9 @@ func (v *view) refuse() events.Fact {
 func requestOf(fact events.Fact) (Request, bool) {
 	switch f := fact.(type) {
 	case *events.AcquireRequested:
-		return Request{Assignment: f.Assignment, Resync: f.Resync}, true
+		return Request{Assignment: f.Assignment, Resync: f.Resync, At: f.At}, true
 	case *events.ReleaseRequested:
-		return Request{Assignment: f.Assignment, Release: true, Demote: f.Demote, Remove: f.Remove}, true
+		return Request{Assignment: f.Assignment, Release: true, Demote: f.Demote, Remove: f.Remove, At: f.At}, true
 	}
 	return Request{}, false
 }

@@ -126,7 +126,7 @@ func (f *fleet) checkMove(to *events.DirectoryMapped) {
 		return
 	}
 	f.moves++
-	if throttle := f.state.Placement.Throttle; f.now.Sub(from.At) < throttle {
+	if throttle := f.state.Placement.Throttle; f.now.Sub(from.At) < throttle && f.now.Sub(from.At) > -throttle { // else the clock was put back
 		f.t.Fatalf("%s moves from %s %s after it came", to.Directory, from.Node, f.now.Sub(from.At))
 	}
 	p := f.state.Spreads[events.ServiceReplayer]

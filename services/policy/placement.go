@@ -52,9 +52,10 @@ func (v *view) incomplete() bool {
 	return known && m.Node == v.d.Mapping.Node && !m.Complete
 }
 
-// movable is when the throttle of the directory ends.
+// movable is when the throttle of the directory ends. One that seems to begin only in a
+// throttle's time does not count: the clock was put back.
 func (v *view) movable() events.Instant {
-	if v.s.Placement.Throttle <= 0 {
+	if v.s.Placement.Throttle <= 0 || v.d.Mapping.At > v.now+events.Instant(v.s.Placement.Throttle) {
 		return 0
 	}
 	return v.d.Mapping.At + events.Instant(v.s.Placement.Throttle)

@@ -107,6 +107,21 @@ func TestThrottleEndsByItself(t *testing.T) {
 	}
 }
 
+// A clock that is put back by hours does not keep a replica where it is for hours.
+func TestThrottleWhenTheClockIsPutBack(t *testing.T) {
+	f := newFleet(t, "a")
+	f.now += events.Instant(10 * time.Hour)
+	f.track("p", 0, 10)
+	f.settle()
+	f.now -= events.Instant(5 * time.Hour)
+	f.join("b")
+	f.settle()
+	f.pass(2 * DefaultThrottle)
+	if n := f.counts(all); !reflect.DeepEqual(n, []int{5, 5}) {
+		t.Errorf("it ends as %v", n)
+	}
+}
+
 // The throttle is the operator's: any time, or none at all.
 func TestThrottleIsSet(t *testing.T) {
 	for _, throttle := range []time.Duration{0, -1, time.Second, time.Hour} {
