@@ -118,3 +118,25 @@ func TestCopyIsKeptWhileTheReplicaMoves(t *testing.T) {
 		t.Error("the copy differs from its source")
 	}
 }
+
+// At the end of a chain a replica moves as well: its new copy comes from where a first sync
+// would take it, which is no primary.
+func TestReplicaMovesAtTheEndOfAChain(t *testing.T) {
+	c := newChain(t)
+	c.east.write("disk0", []byte("after"), 1<<20)
+	c.north.sameAs(c.east)
+	c.north.release()
+	at := *c.north.at
+	at.Node.Name, at.Node.Data, at.Node.Incarnation = "n2", t.TempDir(), "inc-2"
+	c.north.at = &at
+	c.north.restartFollower()
+	_, err := c.north.follower.Acquire(t.Context(), &events.AcquireRequested{
+		Assignment: events.Assignment{Operation: "4", Directory: northID, Node: "n2", Role: events.Slave, Epoch: 4},
+		Pool:       "vms", Path: "/prod", Elsewhere: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.east.write("disk0", []byte("later"), 2<<20)
+	c.north.sameAs(c.east)
+}
