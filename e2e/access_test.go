@@ -216,7 +216,7 @@ func peerMayOnlyFollow(t *testing.T, at, of *site, cert string) {
 	refusedAll(t, nc,
 		events.EntriesSubject(at.name, shared), events.TagSubject(at.name, shared), events.PositionSubject(shared, "west.west-1"),
 		"tidemark.pool.vms.peer_added", "tidemark.directory.x.y", "tidemark.control.east-1.journal",
-		"$JS.API.STREAM.INFO."+stream, "$JS.API.DIRECT.GET."+stream, "$JS.API.CONSUMER.CREATE."+stream+".c", "$JS.API.CONSUMER.CREATE.POOLS.c",
+		"$JS.API.STREAM.INFO."+stream, "$JS.API.STREAM.MSG.GET."+stream, "$JS.API.CONSUMER.CREATE."+stream+".c", "$JS.API.CONSUMER.CREATE.POOLS.c",
 		"$JS.API.STREAM.DELETE."+events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, shared),
 		api.HolderSubject(private, api.DirectoryStatus), api.HolderSubject(shared, api.ImageRemove), api.HolderSubject(shared, api.JournalReset),
 		api.SharedList("private"), api.DirectoryList, api.PoolRemove, api.PeerToken, api.PeerRemove, api.MirrorPromote, api.LogSync,

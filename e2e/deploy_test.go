@@ -72,7 +72,7 @@ func (i *installation) foreign(image string) map[string][]string {
 		instance = "tidemark.instance.n.journal"
 	)
 	deleteJournal, purgeJournal := js+"STREAM.DELETE."+journal, js+"STREAM.PURGE."+journal
-	readJournal, getJournal := js+"CONSUMER.CREATE."+journal+".c", js+"DIRECT.GET."+journal
+	readJournal, getJournal := js+"CONSUMER.CREATE."+journal+".c", js+"STREAM.MSG.GET."+journal
 	everybodys := []string{js + "STREAM.DELETE.POOLS", js + "STREAM.PURGE.POSITIONS", js + "STREAM.SNAPSHOT.POOLS", "$SYS.REQ.SERVER.PING", "anything"}
 	heard := []string{"subscribe", ">", "_INBOX.>", "_INBOX." + i.key("operator").Public() + "x.>", "$SYS.>", "$JS.API.>", "tidemark.>", "tidemark.journal.>"}
 	all := map[string][]string{

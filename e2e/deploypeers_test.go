@@ -105,10 +105,10 @@ func (i *installation) notForPeers() []string {
 	journal := events.JournalStream(name, id)
 	const js = "$JS.API."
 	return []string{
-		js + "STREAM.INFO." + journal, js + "CONSUMER.CREATE." + journal + ".c", js + "DIRECT.GET." + journal,
+		js + "STREAM.INFO." + journal, js + "CONSUMER.CREATE." + journal + ".c", js + "STREAM.MSG.GET." + journal,
 		"tidemark.api.shared.private.resolve", "tidemark.api.shared.private.list", "tidemark.api.holder." + string(id) + ".sync.start",
 		events.EntriesSubject(i.name, id), events.PositionSubject(i.directory("vms/prod"), "x"), events.TagSubject(i.name, i.directory("vms/prod")),
-		js + "STREAM.DELETE.POOLS", js + "CONSUMER.CREATE.POOLS.c", js + "DIRECT.GET.POOLS", js + "STREAM.NAMES",
+		js + "STREAM.DELETE.POOLS", js + "CONSUMER.CREATE.POOLS.c", js + "STREAM.MSG.GET.POOLS", js + "STREAM.NAMES",
 		"tidemark.pool.vms.pool_removed", "tidemark.api.pool.create", "tidemark.api.peer.token", "tidemark.control.n.journal",
 		"_INBOX." + i.key("operator").Public() + ".x", "$SYS.REQ.SERVER.PING",
 		"subscribe", ">", "tidemark.>", events.HeadSubject(id), "tidemark.head.*", "_INBOX.>", "_INBOX." + i.key("operator").Public() + ".>", "$SYS.>",

@@ -36,7 +36,7 @@ type followedUsers struct {
 // run works until ctx ends.
 func (u *followedUsers) run(ctx context.Context, c *cli, own []access.User) error {
 	u.log = c.logger(slog.LevelInfo)
-	credentials := bus.Config{Name: "tidemark access", URL: c.natsURL, Creds: c.creds, CA: c.natsCA, Log: u.log}
+	credentials := bus.Config{Name: "tidemark access", URL: c.natsURL, Creds: c.creds, CA: c.natsCA, Log: u.log, Guest: true}
 	b, err := connectPatiently(ctx, credentials, c.timeout)
 	if err != nil {
 		return err

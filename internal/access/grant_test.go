@@ -40,7 +40,7 @@ var attempts = []struct {
 			"tidemark.journal.west." + mine + ".entries", "tidemark.pool.vms.pool_removed", "tidemark.directory.x.y",
 			"tidemark.instance.n.journal", "tidemark.ack.n", "tidemark.notify.n", "tidemark.control.n.journal",
 			"$JS.API.STREAM.DELETE.POOLS", "$JS.API.STREAM.UPDATE.POSITIONS", "$JS.API.STREAM.PURGE.POSITIONS",
-			"$JS.API.CONSUMER.CREATE.NOTIFICATIONS.c", "$JS.API.DIRECT.GET.NOTIFICATIONS",
+			"$JS.API.CONSUMER.CREATE.NOTIFICATIONS.c", "$JS.API.STREAM.MSG.GET.NOTIFICATIONS",
 			"tidemark.api.pool.create", "tidemark.heartbeat.n.replayer", "tidemark.position." + mine + ".holder.fence",
 		},
 	},
@@ -70,23 +70,26 @@ var attempts = []struct {
 	},
 	{
 		access.Monitor("east"),
-		[]string{"tidemark.api.site.info", "tidemark.api.holder." + mine + ".status", "$JS.API.DIRECT.GET.POOLS"},
+		[]string{"tidemark.api.site.info", "tidemark.api.holder." + mine + ".status", "$JS.API.STREAM.MSG.GET.POOLS"},
 		[]string{
 			"tidemark.api.pool.create", "tidemark.api.peer.token", "tidemark.api.holder." + mine + ".image.remove",
-			"$JS.API.DIRECT.GET.JOURNAL_a", "$JS.API.CONSUMER.CREATE.POOLS.c",
+			"$JS.API.STREAM.MSG.GET.JOURNAL_a", "$JS.API.CONSUMER.CREATE.POOLS.c", "$JS.API.DIRECT.GET.POOLS",
 		},
 	},
 	{
 		access.Peer("east", "vms", directory(mine, "/prod")),
 		[]string{
 			"tidemark.api.shared.vms.resolve", "tidemark.api.holder." + mine + ".sync.begin",
-			"$JS.API.CONSUMER.CREATE.JOURNAL_vms_prod_" + mine + ".c", "$JS.API.DIRECT.GET.JOURNAL_vms_prod_" + mine,
+			"$JS.API.CONSUMER.CREATE.JOURNAL_vms_prod_" + mine + ".c", "$JS.API.STREAM.MSG.GET.JOURNAL_vms_prod_" + mine,
 		},
 		[]string{
 			"tidemark.api.shared.other.resolve", "tidemark.api.directory.list", "tidemark.api.pool.list", "tidemark.api.peer.token",
 			"tidemark.api.holder." + mine + ".image.remove", "tidemark.api.holder." + mine + ".journal.reset",
 			"tidemark.api.holder." + theirs + ".status", "$JS.API.CONSUMER.CREATE.JOURNAL_vms_private_" + theirs + ".c",
-			"$JS.API.DIRECT.GET.JOURNAL_vms_private_" + theirs, "$JS.API.CONSUMER.CREATE.POOLS.c", "$JS.API.STREAM.NAMES",
+			"$JS.API.STREAM.MSG.GET.JOURNAL_vms_private_" + theirs,
+			// What is answered with empty messages, anywhere.
+			"$JS.API.DIRECT.GET.JOURNAL_vms_prod_" + mine, "$JS.API.CONSUMER.MSG.NEXT.JOURNAL_vms_prod_" + mine + ".c",
+			"$JS.ACK.JOURNAL_vms_prod_" + mine + ".c.1.1.1.1.1", "$JS.API.CONSUMER.CREATE.POOLS.c", "$JS.API.STREAM.NAMES",
 			"tidemark.journal.east." + mine + ".entries", "tidemark.position." + mine + ".x", "tidemark.pool.vms.peer_added",
 			"tidemark.head." + mine, "$JS.API.STREAM.PURGE.JOURNAL_vms_prod_" + mine, "_INBOX.x.y",
 		},
@@ -149,7 +152,7 @@ type visitor struct {
 
 func visit(t *testing.T, url string, key *keys.Key) *visitor {
 	t.Helper()
-	v := &visitor{t: t, refused: make(chan error, 16)}
+	v := &visitor{t: t, refused: make(chan error, 256)}
 	handler := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { v.refused <- err })
 	nc, err := nats.Connect(url, append(key.Options(), handler)...)
 	if err != nil {

@@ -21,7 +21,7 @@ type Directory struct {
 func Peer(_, pool string, directories ...Directory) Grant {
 	g := asking(pool, directories)
 	for _, d := range directories {
-		g.Publish = append(g.Publish, read(events.JournalStream(d.Name, d.ID))...)
+		g.Publish = append(g.Publish, heed(events.JournalStream(d.Name, d.ID))...)
 		for _, request := range copyRequests() {
 			g.Publish = append(g.Publish, api.HolderSubject(d.ID, request))
 		}

@@ -36,5 +36,5 @@ func Monitor(string) Grant {
 // Gate is who keeps the users of an outside NATS server up to date with the site's log (package
 // gate): it reads which pools are shared with whom, and says nothing.
 func Gate(string) Grant {
-	return Grant{Name: "gate", Publish: each(read, events.StreamPools, events.StreamDirectories)}
+	return Grant{Name: "gate", Publish: each(heed, events.StreamPools, events.StreamDirectories)}
 }

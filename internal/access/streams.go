@@ -29,9 +29,24 @@ func follow(stream string) []string {
 func look(stream string) []string {
 	return []string{
 		jsAPI + "STREAM.INFO." + stream,
-		jsAPI + "DIRECT.GET." + stream,
-		jsAPI + "DIRECT.GET." + stream + ".>",
+		// Not DIRECT.GET: its answer may be empty, see heed.
+		jsAPI + "STREAM.MSG.GET." + stream,
 	}
+}
+
+// heed lets whoever is not trusted with the streams have one delivered to its inbox, and say that it keeps up. It may
+// neither pull nor acknowledge: the server answers both with empty messages, wherever the
+// user says that the reply is to go, and an empty message at the right subject is what
+// deletes a stream. All that it answers to these is JSON. What it delivers goes only where
+// somebody listens to just that subject, which the server does at none of its commands.
+func heed(stream string) []string {
+	return append(look(stream),
+		jsAPI+"CONSUMER.CREATE."+stream+".>",
+		jsAPI+"CONSUMER.INFO."+stream+".*",
+		jsAPI+"CONSUMER.DELETE."+stream+".*",
+		"$JS.FC."+stream+".>",
+		"$JS.FC.*.*."+stream+".>", // with its domain and the account, as of a later server
+	)
 }
 
 // change lets a user make, alter, trim and delete a stream.

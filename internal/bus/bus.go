@@ -76,6 +76,8 @@ type Config struct {
 	Log   *slog.Logger
 	// PullBytes is how much a reader of a stream asks for at a time; zero is 16 MiB.
 	PullBytes int
+	// Guest says that the server is another site's, which lets its guests pull nothing.
+	Guest bool
 	// Dial makes one more connection to an in-process server: a log that is appended to
 	// often gets one of its own. Nil where there is no such server.
 	Dial func() (net.Conn, error)
@@ -95,6 +97,7 @@ type Bus struct {
 	// pullBytes is how much a reader asks for at a time: the server cuts a connection
 	// that has more than 64 MiB outstanding.
 	pullBytes int
+	guest     bool
 }
 
 // Connect reaches the server; it returns an error if that fails at the first try, and
@@ -113,7 +116,7 @@ func Connect(cfg Config) (*Bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("set up JetStream: %w", err)
 	}
-	b := &Bus{nc: nc, js: takenBy{js}, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, key: cfg.Key, log: cfg.Log, pullBytes: pullBytes}
+	b := &Bus{nc: nc, js: takenBy{js}, syncer: cfg.Syncer, guard: cfg.Guard, dial: cfg.Dial, key: cfg.Key, log: cfg.Log, pullBytes: pullBytes, guest: cfg.Guest}
 	if b.syncer == nil {
 		b.syncer = Unsynced{}
 	}

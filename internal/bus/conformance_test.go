@@ -52,6 +52,13 @@ func overTCP(t testing.TB, s *natsd.Server) *bus.Bus {
 	return b
 }
 
+// asGuest connects as one that may pull nothing.
+func asGuest(t testing.TB, s *natsd.Server) *bus.Bus {
+	b := connect(t, bus.Config{URL: s.URL(), Guest: true})
+	b.SetSyncer(bus.NewRemoteSyncer(b.Conn()))
+	return b
+}
+
 func within(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -59,9 +66,9 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
-// TestConformance runs the suite over both ways to a server.
+// TestConformance runs the suite over all ways to a server.
 func TestConformance(t *testing.T) {
-	for name, connect := range map[string]func(testing.TB, *natsd.Server) *bus.Bus{"in process": inProcess, "TCP": overTCP} {
+	for name, connect := range map[string]func(testing.TB, *natsd.Server) *bus.Bus{"in process": inProcess, "TCP": overTCP, "guest": asGuest} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, t.TempDir(), "127.0.0.1:0")
 			own := inProcess(t, s)

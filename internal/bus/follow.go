@@ -45,6 +45,8 @@ func (b *Bus) follow(ctx context.Context, r reading, from uint64, f func(Message
 		err := b.read(ctx, r, &next, again, f)
 		var broken *brokenError
 		switch {
+		case errors.Is(err, errTaken):
+			err = nil
 		case errors.Is(err, errSilent):
 			err = b.checkHeld(ctx, r.stream, next)
 		case errors.As(err, &broken):
@@ -131,15 +133,11 @@ func (b *Bus) checkHeld(ctx context.Context, stream string, seq uint64) error {
 }
 
 // read gives f the messages from *next on, and moves it. It returns errSilent when a
-// message up to held does not come, and a *brokenError when the reader was broken off, or
+// message up to held does not come, errTaken when it is to be called again, and a *brokenError when the reader was broken off, or
 // could not be begun again.
 func (b *Bus) read(ctx context.Context, r reading, next *uint64, again bool, f func(Message) error) error {
 	stream := r.stream
-	it, _, stop, err := b.consume(ctx, stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy:    jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:      *next,
-		MaxResetAttempts: 1,
-	})
+	in, stop, err := b.incoming(ctx, stream, *next)
 	switch {
 	case err == nil:
 	case again && ctx.Err() == nil:
@@ -149,24 +147,20 @@ func (b *Bus) read(ctx context.Context, r reading, next *uint64, again bool, f f
 	}
 	defer stop()
 	for ; ; *next++ {
-		msg, err := b.nextMessage(ctx, it, r, *next)
+		msg, err := b.nextMessage(ctx, in, r, *next)
 		switch {
 		case err == nil:
-		case errors.Is(err, errSilent):
+		case errors.Is(err, errSilent), errors.Is(err, errTaken):
 			return err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		default:
 			return &brokenError{err}
 		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("read stream %s: %w", stream, err)
+		if msg.sequence != *next {
+			return &GapError{stream, *next, msg.sequence}
 		}
-		if meta.Sequence.Stream != *next {
-			return &GapError{stream, *next, meta.Sequence.Stream}
-		}
-		if err := f(Message{*next, msg.Subject(), msg.Data()}); err != nil {
+		if err := f(Message{*next, msg.subject, msg.data}); err != nil {
 			return err
 		}
 	}
@@ -192,15 +186,14 @@ func (b *Bus) consume(ctx context.Context, stream string, cfg jetstream.OrderedC
 	}
 	return it, pending, func() {
 		it.Stop()
-		b.forget(ctx, stream, cons)
+		b.forget(ctx, stream, cons.CachedInfo())
 	}, nil
 }
 
 // forget deletes a reader's consumer. What cannot be deleted now ends by its age.
-func (b *Bus) forget(ctx context.Context, stream string, cons jetstream.Consumer) {
+func (b *Bus) forget(ctx context.Context, stream string, info *jetstream.ConsumerInfo) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	info := cons.CachedInfo()
 	if info == nil || !b.nc.IsConnected() {
 		return
 	}
@@ -212,25 +205,25 @@ func (b *Bus) forget(ctx context.Context, stream string, cons jetstream.Consumer
 // nextMessage waits for the message with a sequence: until ctx ends, errSilent if it is known
 // to be there and does not come, or [ErrNotFound] when the stream is not the one that is read
 // any more.
-func (b *Bus) nextMessage(ctx context.Context, it jetstream.MessagesContext, r reading, sequence uint64) (jetstream.Msg, error) {
+func (b *Bus) nextMessage(ctx context.Context, in incoming, r reading, sequence uint64) (delivered, error) {
 	held := sequence <= r.held
 	for held || !r.made.IsZero() {
 		bounded, cancel := context.WithTimeout(ctx, silence)
-		msg, err := it.Next(jetstream.NextContext(bounded))
+		msg, err := in.next(bounded)
 		silent := err != nil && ctx.Err() == nil && bounded.Err() != nil
 		cancel()
 		switch {
 		case !silent:
 			return msg, err
 		case held:
-			return nil, errSilent
+			return delivered{}, errSilent
 		}
 		// Whatever else keeps the question from being answered is the reader's to find out.
 		if err := b.sameStream(ctx, r); errors.Is(err, ErrNotFound) {
-			return nil, err
+			return delivered{}, err
 		}
 	}
-	return it.Next(jetstream.NextContext(ctx))
+	return in.next(ctx)
 }
 
 var errReadEnough = errors.New("read enough")

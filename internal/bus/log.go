@@ -76,7 +76,7 @@ func (l *Log) bound(ctx context.Context, s events.Stream) error {
 	if have.MaxBytes == want {
 		return nil
 	}
-	have.MaxBytes = want
+	have.MaxBytes, have.AllowDirect = want, streamConfig(s).AllowDirect
 	stream, err := l.bus.js.UpdateStream(ctx, have)
 	if err != nil {
 		return boundError("set the limit of", s, err)

@@ -35,7 +35,13 @@ type takenBy struct{ jetstream.JetStream }
 
 // Stream implements [jetstream.JetStream].
 func (t takenBy) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
-	return taken(ctx, func() (jetstream.Stream, error) { return t.JetStream.Stream(ctx, name) })
+	s, err := taken(ctx, func() (jetstream.Stream, error) { return t.JetStream.Stream(ctx, name) })
+	if err == nil {
+		// Messages are asked for by the API: a direct get is answered with an empty message
+		// where there is none, and may be granted to nobody (package access).
+		s.CachedInfo().Config.AllowDirect = false
+	}
+	return s, err
 }
 
 // CreateStream implements [jetstream.JetStream].

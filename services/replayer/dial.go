@@ -50,13 +50,13 @@ func (f *follower) dial(ctx context.Context, what string, peer events.PeerAdded)
 		return nil, err
 	}
 	name := access.ConnectionFor("tidemark replayer of "+s.deps.Node.Site.Name+what, f.name.String())
-	return dial(ctx, name, peer.URL, s.deps.Log, options...)
+	return dial(ctx, name, peer.URL, peer.Auth, s.deps.Log, options...)
 }
 
 // dial connects to an address. The first try that succeeds is the one.
-func dial(ctx context.Context, name, url string, log *slog.Logger, options ...nats.Option) (*wire, error) {
+func dial(ctx context.Context, name, url string, guest bool, log *slog.Logger, options ...nats.Option) (*wire, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
-	tries := &tries{ctx: ctx, name: name, url: url, log: log, options: options, won: make(chan *wire), failed: make(chan error)}
+	tries := &tries{ctx: ctx, name: name, url: url, guest: guest, log: log, options: options, won: make(chan *wire), failed: make(chan error)}
 	defer tries.running.Wait()
 	defer cancel()
 	tries.begin()
@@ -89,6 +89,7 @@ func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 type tries struct {
 	ctx       context.Context //nolint:containedctx // of one call of dial
 	name, url string
+	guest     bool // the server lets only users in
 	log       *slog.Logger
 	options   []nats.Option
 	won       chan *wire
@@ -98,7 +99,7 @@ type tries struct {
 
 func (t *tries) begin() {
 	t.running.Go(func() {
-		w, err := connect(t.ctx, t.name, t.url, t.log, t.options)
+		w, err := connect(t.ctx, t.name, t.url, t.guest, t.log, t.options)
 		if err != nil {
 			select {
 			case t.failed <- err:
@@ -115,11 +116,11 @@ func (t *tries) begin() {
 }
 
 // connect tries once.
-func connect(ctx context.Context, name, url string, log *slog.Logger, options []nats.Option) (*wire, error) {
+func connect(ctx context.Context, name, url string, guest bool, log *slog.Logger, options []nats.Option) (*wire, error) {
 	ended, end := context.WithCancel(context.Background())
 	d := &dialer{ctx: ctx, heard: new(atomic.Int64)}
 	b, err := bus.Connect(bus.Config{
-		Name: name, URL: url, Log: log, PullBytes: remotePullBytes,
+		Name: name, URL: url, Log: log, PullBytes: remotePullBytes, Guest: guest,
 		Options: append([]nats.Option{
 			nats.NoReconnect(), nats.Timeout(dialTime), nats.SetCustomDialer(d),
 			nats.PingInterval(pingAge), // an answer may have to wait behind much else
