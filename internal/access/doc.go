@@ -30,8 +30,10 @@
 //     number. A peer may, of the journals that it follows; see [Peer].
 //
 //   - The server does not look at where a reply is to go: who may ask it for anything can have
-//     the answer stored in a stream. So what a user can choose the content of must not be
-//     something that it can also be answered with; SECURITY.md says what is left.
+//     the answer delivered to a stream, or to a command of the server. So what a user can choose
+//     the content of must not be something that it can also be answered with, and whoever is not
+//     of the site itself, or only looks on, asks for nothing that is answered with an empty
+//     message: that is a command to delete. See heed, and SECURITY.md for what is left.
 //
 // # Inboxes
 //
