@@ -21,6 +21,7 @@ import (
 const (
 	demoSize    = 256 << 20
 	demoSizeMin = 4 << 20
+	demoSizeMax = 64 << 30 // what is known of each block stands in memory
 	demoPool    = "demo"
 	demoImages  = 2
 	// demoBlocksMax is the largest write: one entry of the journal, whole or absent.
@@ -41,8 +42,8 @@ both images at one position. East is started again: it must hold all that it had
 acknowledged. Exits with 0 only if both hold.`,
 		Args: takes(0, 0),
 		RunE: c.action(func(ctx context.Context, _ []string) error {
-			if bytes < demoSizeMin {
-				return fault.New(fault.Usage, "size: at least %s", formatSize(demoSizeMin))
+			if bytes < demoSizeMin || bytes > demoSizeMax {
+				return fault.New(fault.Usage, "size: at least %s, and at most %s", formatSize(demoSizeMin), formatSize(demoSizeMax))
 			}
 			return c.demo(ctx, data, uint64(bytes))
 		}),

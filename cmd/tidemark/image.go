@@ -13,6 +13,7 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
 	"tidemark/internal/overview"
+	"tidemark/services/journal"
 )
 
 func newImage(c *cli) *cobra.Command {
@@ -48,6 +49,10 @@ func newImageCreate(c *cli) *cobra.Command {
 // createImage creates an image, and its directory first if there is none. A new directory is
 // given to a node, which is waited for; one that its node cannot open is not.
 func (s *client) createImage(ctx context.Context, name events.ImageName, bytes, objectBytes uint64) (api.Image, error) {
+	request := api.ImageCreateRequest{Image: name.Image, Size: bytes, ObjectSize: objectBytes}
+	if err := journal.CheckCreation(request); err != nil { // before there is a directory for nothing
+		return api.Image{}, err
+	}
 	d, err := call[api.Directory](ctx, s, api.DirectoryResolve, name.DirectoryName)
 	if fault.CodeOf(err) == fault.NotFound {
 		d, err = call[api.Directory](ctx, s, api.DirectoryCreate, name.DirectoryName)
@@ -62,8 +67,7 @@ func (s *client) createImage(ctx context.Context, name events.ImageName, bytes, 
 	if d.Error == "" && d.State != overview.Mapped {
 		wait = untilDeadline
 	}
-	return holdSettled[api.Image](ctx, s, d, wait, api.ImageCreate,
-		api.ImageCreateRequest{Image: name.Image, Size: bytes, ObjectSize: objectBytes})
+	return holdSettled[api.Image](ctx, s, d, wait, api.ImageCreate, request)
 }
 
 func newImageList(c *cli) *cobra.Command {

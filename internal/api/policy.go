@@ -189,7 +189,7 @@ type MirrorSettings struct {
 // PlacementSettings changes how the site spreads replicas over its nodes. What is nil stays
 // as it is; with nothing set, it only asks.
 type PlacementSettings struct {
-	Throttle *time.Duration  `json:"throttle,omitempty"` // nanoseconds, at most [SettingMax]; 0 and less is none
+	Throttle *time.Duration  `json:"throttle,omitempty"` // nanoseconds, at most [SettingMax]; 0 is none
 	By       *events.Balance `json:"by,omitempty"`
 }
 

@@ -7,7 +7,8 @@
 //
 // A turn that lasts (see [events.Lifecycle.EndedBy]) is noted when it begins and when it
 // ends, and not once more by a process that starts in between, or by the next node: the
-// newest note of the two in LIFECYCLE says how it stands.
+// newest note of the two in LIFECYCLE says how it stands. A directory that fails is tried
+// again for as long as it takes: that it fails for the same reason is noted once an hour.
 package turns
 
 import (
@@ -28,6 +29,8 @@ const (
 	drainTime  = 2 * time.Second
 	retryFirst = 250 * time.Millisecond
 	retryLast  = 5 * time.Second
+	// failsAgain is after how long a failure that stays is noted again.
+	failsAgain = time.Hour
 )
 
 // Outbox holds the notes of a process that are not stored yet, and stores them in order.
@@ -173,8 +176,25 @@ func (o *Outbox) tryStore(ctx context.Context, turn events.LifecycleNoted) error
 			return err
 		}
 	}
+	if again, err := o.again(ctx, turn, same); again || err != nil {
+		return err
+	}
 	_, err = o.bus.PublishOver(ctx, events.StreamLifecycle, same.sequence, &turn)
 	return err
+}
+
+// again reports whether a turn only says once more what was noted: that a directory, which
+// was not opened in between, failed on this node for that reason.
+func (o *Outbox) again(ctx context.Context, turn events.LifecycleNoted, before noted) (bool, error) {
+	tried := turn.What == events.Failed || turn.What == events.LostTail
+	if !tried || before.sequence == 0 || before.turn.Node != turn.Node || before.turn.Detail != turn.Detail ||
+		turn.At.Sub(before.turn.At) >= failsAgain {
+		return false, nil
+	}
+	opened := turn
+	opened.What = events.Opened
+	since, err := last(ctx, o.bus, opened)
+	return err == nil && since.sequence < before.sequence, err
 }
 
 // counterpart returns the turn that ends this one, or that this one ends.

@@ -82,6 +82,39 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// A directory that nobody can open for a week must not push everything else out of the
+// stream: the same failure is noted again after an hour, or after an opening.
+func TestAFailureThatStaysIsNotedSeldom(t *testing.T) {
+	s := sitetest.Start(t, "east")
+	failed := func(minute int, node, why string) events.LifecycleNoted {
+		f := turn(events.Failed, 0, "")
+		f.At, f.Node, f.Detail = events.InstantOf(time.Unix(0, 0).Add(time.Duration(minute)*time.Minute)), node, why
+		return f
+	}
+	for _, c := range []struct {
+		turn events.LifecycleNoted
+		kept bool
+	}{
+		{failed(1, "n", "disk full"), true},
+		{failed(2, "n", "disk full"), false},
+		{failed(3, "n", "no copy"), true},
+		{failed(4, "m", "no copy"), true},
+		{failed(5, "m", "no copy"), false},
+		{failed(64, "m", "no copy"), true},
+		{turn(events.Opened, 65, ""), true},
+		{failed(66, "m", "no copy"), true},
+	} {
+		before := len(stored(t, s))
+		o := turns.NewOutbox(s.Bus, s.Log) // whichever process says it
+		stop := o.Start(t.Context())
+		note(o, c.turn)
+		stop()
+		if kept := len(stored(t, s)) > before; kept != c.kept {
+			t.Errorf("%s at %s of %s, %s: kept %v", c.turn.What, c.turn.At.Time(), c.turn.Node, c.turn.Detail, kept)
+		}
+	}
+}
+
 // TestOutboxOutlastsTheLog: what cannot be stored now is stored later, in order, and holds
 // up nobody; a process that ends does not wait for ever.
 func TestOutboxOutlastsTheLog(t *testing.T) {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 
 	"tidemark/events"
@@ -15,6 +16,12 @@ const (
 	sectorBytes       = 512
 	imagesInDirectory = 4096
 )
+
+// CheckCreation reports whether an image can be created so in a directory with room for it.
+// The error has the code [fault.Usage].
+func CheckCreation(r api.ImageCreateRequest) error {
+	return checkImage(r.Image, r.Size, cmp.Or(r.ObjectSize, replica.ObjectSizeDefault))
+}
 
 func checkImage(name string, size, objectSize uint64) error {
 	if err := checkName(name); err != nil {

@@ -2,7 +2,10 @@ package journal
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,25 +87,21 @@ func release(t testing.TB, s *Service, d *directory, demote bool) {
 	}
 }
 
-// failures counts how often a directory has failed, as its listeners are told.
-func failures(t testing.TB, at *sitetest.Site) int {
-	t.Helper()
-	n := 0
-	state, err := at.Bus.State(t.Context(), events.StreamLifecycle)
-	if err != nil {
-		t.Fatal(err)
+// failures counts in a log how often directories have failed.
+type failures struct {
+	slog.Handler
+	n *atomic.Int32
+}
+
+func (f failures) Handle(ctx context.Context, r slog.Record) error {
+	if strings.HasPrefix(r.Message, "directory failed") {
+		f.n.Add(1)
 	}
-	err = at.Bus.ReadTo(t.Context(), events.StreamLifecycle, state.First, state.Last, func(m bus.Message) error {
-		fact, err := events.Unmarshal(m.Data)
-		if f, ok := fact.(*events.LifecycleNoted); ok && f.What == events.Failed {
-			n++
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return f.Handler.Handle(ctx, r)
+}
+
+func (f failures) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return failures{f.Handler.WithAttrs(attrs), f.n}
 }
 
 // What was demoted takes no writes again without a promotion, however often the map says
@@ -132,6 +131,8 @@ func TestDemotedDirectoryIsNotOpened(t *testing.T) {
 func TestRefusedPromotionStaysRefused(t *testing.T) {
 	t.Parallel()
 	at := sitetest.Start(t, "east")
+	failed := failures{at.Log.Handler(), new(atomic.Int32)}
+	at.Log = slog.New(failed)
 	s, _ := start(t, at)
 	d := acquire(t, s)
 	create(t, d, "disk0", 8<<20)
@@ -140,7 +141,7 @@ func TestRefusedPromotionStaysRefused(t *testing.T) {
 		Assignment: events.Assignment{Directory: d.id, Role: events.Master, Epoch: 2}, Pool: "vms", Path: "/prod",
 		Promote: events.TagPromoted, // though nobody has demoted it
 	})
-	sitetest.Eventually(t, "the promotion is refused three times", func() bool { return failures(t, at) >= 3 })
+	sitetest.Eventually(t, "the promotion is refused three times", func() bool { return failed.n.Load() >= 3 })
 	if d.opened != 0 {
 		t.Fatal("a refused promotion has opened the directory")
 	}

@@ -31,8 +31,8 @@ func (s *Service) mirrorPlacement(ctx context.Context, r api.PlacementSettings) 
 }
 
 func checkPlacement(r api.PlacementSettings) error {
-	if r.Throttle != nil && *r.Throttle > api.SettingMax {
-		return fault.New(fault.Usage, "throttle %s: it is at most %s", *r.Throttle, time.Duration(api.SettingMax))
+	if r.Throttle != nil && (*r.Throttle < 0 || *r.Throttle > api.SettingMax) {
+		return fault.New(fault.Usage, "throttle %s: it is from 0s to %s", *r.Throttle, time.Duration(api.SettingMax))
 	}
 	if r.By == nil {
 		return nil

@@ -31,7 +31,7 @@ func TestMirrorPlacement(t *testing.T) {
 		t.Errorf("after a restart: %+v", p)
 	}
 	long, what := 400*24*time.Hour, events.Balance("luck")
-	w.refused(fault.Usage, api.MirrorPlacement, api.PlacementSettings{Throttle: &long}, "at most")
+	w.refused(fault.Usage, api.MirrorPlacement, api.PlacementSettings{Throttle: &long}, "from 0s to")
 	w.refused(fault.Usage, api.MirrorPlacement, api.PlacementSettings{By: &what}, "luck")
 }
 
