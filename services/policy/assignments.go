@@ -78,9 +78,31 @@ func (a *Assignments) requested(r Request) {
 			a.Holders[other] = h
 		}
 		a.Holders[seat] = Holder{Assignment: r.Assignment, Resync: r.Resync}
+		a.forgetOldest(seat)
 	case known:
 		h.Doubtful = true
 		a.Holders[seat] = h
+	}
+}
+
+// incarnationsMax is how many incarnations of one service of a node are remembered as holders.
+const incarnationsMax = 16
+
+// forgetOldest forgets the oldest incarnation of a service of a node where there are too many:
+// each start leaves one. Whoever is fenced for a later one is fenced for it too.
+func (a *Assignments) forgetOldest(of Seat) {
+	count, oldest := 0, of
+	for seat, h := range a.Holders {
+		if seat.Node != of.Node || seat.Service != of.Service {
+			continue
+		}
+		count++
+		if o := a.Holders[oldest]; h.before(o) {
+			oldest = seat
+		}
+	}
+	if count > incarnationsMax && oldest != of {
+		delete(a.Holders, oldest)
 	}
 }
 

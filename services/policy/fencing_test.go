@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"testing"
 
 	"tidemark/events"
@@ -97,4 +98,22 @@ func TestOneFenceForAll(t *testing.T) {
 		t.Errorf("fenced up to %d", s.state.Directories["d"].Fenced)
 	}
 	s.step("held")
+}
+
+// Each start of a node leaves an incarnation that may hold what it held. What is remembered of
+// them does not grow for ever, and whoever is gone last is fenced all the same.
+func TestManyStarts(t *testing.T) {
+	s := held(t, created())
+	for n := range 200 {
+		s.fold(up("a", fmt.Sprint("start ", n))...)
+		if f := s.step("fence").(*events.DirectoryFenced); f.Epoch != uint64(n+1) {
+			t.Fatalf("fence %+v", f)
+		}
+		s.step("map again")
+		s.acknowledge(s.step("acquire"), "")
+		s.step("held")
+	}
+	if n := len(s.state.Assignments["d"].Holders); n > incarnationsMax {
+		t.Errorf("%d holders are remembered", n)
+	}
 }
