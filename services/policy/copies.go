@@ -84,9 +84,10 @@ func (v *view) savedElsewhere() bool {
 		v.copyFor(events.Master) != "" && !v.unfinished(v.copyFor(events.Master))
 }
 
-// belongsToACopy reports whether a master failed at a node that never had it, while one lives
-// that has a copy: it was away when the directory was mapped.
+// belongsToACopy reports whether a master failed at a node that never had it, or has an old
+// copy, while one lives that has a newer one: it was away when the directory was mapped.
 func (v *view) belongsToACopy() bool {
 	f := v.failure()
-	return v.d.Mapping.Role == events.Master && f != nil && !f.Release && v.a.Copies[v.d.Mapping.Node] == 0 && v.copyFor(events.Master) != ""
+	return v.d.Mapping.Role == events.Master && f != nil && !f.Release &&
+		v.a.Copies[v.copyFor(events.Master)] > v.a.Copies[v.d.Mapping.Node]
 }

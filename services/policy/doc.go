@@ -63,7 +63,7 @@
 //	unassociated    map                        no target                                    DirectoryMapped
 //	shuffling       rebalance                  a replica, held long enough, one node has less      DirectoryMapped
 //	associated      held                       the target acknowledged this epoch           nothing
-//	associating     return to the copy         a master failed at a node without its copy   DirectoryMapped
+//	associating     return to the copy         a master failed, a newer copy is elsewhere   DirectoryMapped
 //	associating     move elsewhere             a replica, 8 failures, another node lives    DirectoryMapped
 //	associating     acquire                    otherwise                                    AcquireRequested
 //

@@ -502,6 +502,36 @@ func TestMasterGoesToACopy(t *testing.T) {
 	}
 }
 
+// A master whose node dies goes to a node that had it before; where the copy there turns out to
+// be too old, it goes back as soon as the node with the newest one lives.
+func TestMasterReturnsToTheNewestCopy(t *testing.T) {
+	s := held(t, tracked()) // at a
+	s.fold(up("b", "1")...)
+	s.fold(&events.DirectoryMapped{Directory: "d", Pool: "p", Node: "b", Role: events.Slave, Epoch: 2})
+	s.acknowledge(s.step("superseded holder"), "")
+	s.acknowledge(s.step("acquire"), "")
+	s.fold(promote(false))
+	s.acknowledge(s.step("let go of the old role"), "")
+	s.step("map in the new role")
+	s.acknowledge(s.step("acquire"), "")
+	s.fold(down("b", "1")...)
+	s.step("fence")
+	if f := s.step("map").(*events.DirectoryMapped); f.Node != "a" {
+		t.Fatalf("mapped %+v", f)
+	}
+	s.acknowledge(s.step("acquire"), fault.Corrupt) // the journal begins too late for it
+	s.now += events.Instant(retryMax)
+	s.acknowledge(s.step("acquire"), fault.Corrupt)
+	s.fold(up("b", "2")...)
+	if f := s.step("return to the copy").(*events.DirectoryMapped); f.Node != "b" || f.Role != events.Master {
+		t.Fatalf("mapped %+v", f)
+	}
+	s.acknowledge(s.step("acquire"), fault.Corrupt)
+	s.now += events.Instant(retryMax)
+	s.acknowledge(s.step("acquire"), "") // it does not bounce
+	s.step("held")
+}
+
 // A site that loses its primary while a replica is on its way to another node still has a
 // complete copy, at the node that it left: a forced promotion goes there. One that waits for
 // consent does not: what it needs can still come.
