@@ -7,8 +7,10 @@ import (
 	"tidemark/events"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
+	"tidemark/internal/replica"
 	"tidemark/internal/sitetest"
 	"tidemark/internal/tail"
+	"tidemark/internal/vfs"
 )
 
 func logEnd(t *testing.T, at *sitetest.Site, d *directory) uint64 {
@@ -82,5 +84,32 @@ func TestFencedBeforeItClaims(t *testing.T) {
 	}
 	if now := logEnd(t, at, d); now != end {
 		t.Errorf("a fenced owner claimed a tag: messages %d to %d", end+1, now)
+	}
+}
+
+// A copy that took the place of another has no part in the site's journal yet, and would begin
+// it anew. Where another node became the owner meanwhile, that holds what it acknowledged: it
+// is left alone.
+func TestReplacedCopyIsNoOwners(t *testing.T) {
+	at := sitetest.Start(t, "east")
+	s, stop := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 4<<20)
+	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 4096), 0, true)
+	stop()
+	end := logEnd(t, at, d)
+
+	other := *at
+	other.Node.Name, other.Node.Data = "n2", t.TempDir()
+	fresh, err := replica.Create(vfs.OS(), replica.Beside(other.Node.ReplicaDir(d.id)), replica.Identity{Directory: d.id, Name: d.name})
+	wantNil(t, err)
+	wantNil(t, fresh.TakePlace(1, ""))
+	wantNil(t, fresh.Close())
+	s, _ = start(t, &other)
+	if _, err := s.Acquire(t.Context(), asMaster()); fault.CodeOf(err) != fault.NotReady {
+		t.Errorf("acquired with %v", err)
+	}
+	if now := logEnd(t, at, d); now != end {
+		t.Errorf("the journal ended at message %d, and ends at %d", end, now)
 	}
 }

@@ -122,6 +122,10 @@ func (d *directory) openReplica(reason events.TagReason) (*replica.Replica, erro
 	empty := promoting && begun && r.Applied() == (events.Mark{}) // the first copy is prepared beside it
 	switch {
 	case err != nil:
+	case r.NewJournal() && !promoting:
+		// An owner began its journal when it was promoted: the one that is there is another
+		// node's, which owned the directory since.
+		err = fault.New(fault.NotReady, "the copy of %s here has no part in its journal: another node owns the newest copy", d.name)
 	case r.Syncing() || empty:
 		err = fault.New(fault.NotReady, "the first sync of %s has not ended: its copy here is not complete", d.name)
 	default:
