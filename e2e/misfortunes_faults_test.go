@@ -125,7 +125,7 @@ func (m *misfortunes) lookAtFollower() {
 		s.start()
 	}
 	m.around(i, (*link).sever)
-	defer m.around(i, (*link).heal)
+	defer m.healLinks()
 	if !s.serves(m.load.images[0]) {
 		m.count["not looked at"]++ // its copy is not complete: it is no disk that ever was
 		return

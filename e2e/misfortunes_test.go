@@ -286,11 +286,16 @@ func (m *misfortunes) excuse(sites ...int) {
 	}
 }
 
-// mend starts all sites and heals all links, but those over which a site whose history
-// has parted would reach any other than the primary: a third site that meets two primaries
-// may follow either.
+// mend starts all sites and heals all links that may be.
 func (m *misfortunes) mend() {
 	m.t.Helper()
+	m.healLinks()
+	m.startAll()
+}
+
+// healLinks heals all links, but those over which a site whose history has parted would
+// reach any other than the primary: a third site that meets two primaries may follow either.
+func (m *misfortunes) healLinks() {
 	for ends, wire := range m.wires {
 		a, b := ends[0], ends[1]
 		if m.apart[a] != nil && b != m.primary || m.apart[b] != nil && a != m.primary {
@@ -299,7 +304,6 @@ func (m *misfortunes) mend() {
 			wire.heal()
 		}
 	}
-	m.startAll()
 }
 
 // partedSites are the sites that are apart, in order.

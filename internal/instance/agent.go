@@ -22,8 +22,8 @@ const (
 
 // Run is the agent of one service of a node, until ctx ends. node names its first
 // incarnation. It returns an error only if it could not start. When it returns nothing of
-// the Holder runs any more, and the notifier was told that the service left: a service
-// therefore ends ctx after it has closed its directories, or together with them.
+// the Holder runs any more, and the notifier was told that the service left: who has left is
+// fenced, so a service whose directories end together with ctx is a [Closing].
 //
 //	          ┌ standing: INSTANCES, what the log says of this incarnation
 //	Run ──────┤ beat: each second, at a roll call, once when leaving
@@ -113,6 +113,7 @@ func (a *agent) live(ctx context.Context, log *slog.Logger) ([]*events.AcquireRe
 	if outer.Err() == nil {
 		return desk.heldDirectories(), nil
 	}
+	a.awaitClosed(beat)
 	beat(true)
 	_ = a.bus.Conn().FlushTimeout(leaveTime) // silence says the same, later
 	return nil, nil
@@ -125,6 +126,26 @@ func (a *agent) beat(leaving bool, log *slog.Logger) {
 	})
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		log.Warn("heartbeat not sent", "error", err)
+	}
+}
+
+// awaitClosed says that the incarnation lives until its directories are closed.
+func (a *agent) awaitClosed(beat func(leaving bool)) {
+	holder, ok := a.holder.(Closing)
+	if !ok {
+		return
+	}
+	closed := make(chan struct{})
+	go func() { holder.AwaitClosed(); close(closed) }()
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-closed:
+			return
+		case <-tick.C:
+			beat(false)
+		}
 	}
 }
 

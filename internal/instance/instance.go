@@ -67,6 +67,13 @@ type Fenceable interface {
 	Fenced() <-chan string
 }
 
+// Closing is a [Holder] whose directories end together with the agent.
+type Closing interface {
+	// AwaitClosed returns when nothing is held any more, at once if what is held does not
+	// end now.
+	AwaitClosed()
+}
+
 // desk takes control requests, keeps them in order and remembers the answers.
 type desk struct {
 	node    site.Node

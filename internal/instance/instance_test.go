@@ -378,3 +378,33 @@ func TestEnd(t *testing.T) {
 		t.Errorf("ran %q", got)
 	}
 }
+
+// closing is a holder whose directories end with the agent, once they are let.
+type closing struct {
+	*holder
+	began, closed chan struct{}
+}
+
+func (c closing) AwaitClosed() {
+	close(c.began)
+	<-c.closed
+}
+
+// Who closes its directories has not left: it beats until that is done, and is fenced by
+// nobody in the middle of it.
+func TestLeavesWhenAllIsClosed(t *testing.T) {
+	c := closing{&holder{}, make(chan struct{}), make(chan struct{})}
+	f := start(t, c)
+	stopped := make(chan struct{})
+	go func() { f.stop(); close(stopped) }()
+	<-c.began
+	for range 3 {
+		if b := f.beat(); b.Leaving {
+			t.Fatal("it has left while its directories are open")
+		}
+	}
+	close(c.closed)
+	<-stopped
+	for b := f.beat(); !b.Leaving; b = f.beat() {
+	}
+}

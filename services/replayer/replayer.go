@@ -79,6 +79,16 @@ func New(deps Deps) *Service {
 // Fenced implements [instance.Fenceable].
 func (s *Service) Fenced() <-chan string { return s.shared.Ended }
 
+// AwaitClosed implements [instance.Closing].
+func (s *Service) AwaitClosed() {
+	s.mu.Lock()
+	ended := s.ctx.Err() != nil
+	s.mu.Unlock()
+	if ended {
+		s.running.Wait()
+	}
+}
+
 // Ready is closed when the service can be told to acquire directories.
 func (s *Service) Ready() <-chan struct{} { return s.started }
 
