@@ -18,7 +18,7 @@ func TestServeKeepsWhatItHasAcknowledged(t *testing.T) {
 		t.Errorf("the ready line says %v", s.values)
 	}
 	for path, want := range map[string]string{
-		"/healthz": "nats: ok", "/readyz": "journal: ok", "/": "Tidemark: a site / n1", "/metrics": "process_start_time_seconds",
+		"/healthz": "nats: ok", "/readyz": "journal: ok", "/": "Site a site", "/metrics": "process_start_time_seconds",
 	} {
 		if body := fetch(t, "http://"+s.values["http"]+path); !strings.Contains(body, want) {
 			t.Errorf("%s does not say %q: %s", path, want, body)

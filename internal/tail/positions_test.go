@@ -204,6 +204,7 @@ func TestForgottenState(t *testing.T) {
 	}
 	p := follow()
 	say(word("w", events.ClientDisconnected, 1))
+	sitetest.Eventually(t, "disconnected", func() bool { return len(p.Disconnected("d")) == 1 }) // the stream keeps the last word only
 	say(word("w", events.ClientConnected, 2))
 	sitetest.Eventually(t, "overruled", func() bool { return len(p.Overruled("d")) == 1 })
 	say(p.Overruled("d")[0])
