@@ -129,6 +129,8 @@ func (d Line) wrong() (Worry, bool) {
 		return d.worry(Broken, "look at each site up to the primary, and the links between them", "stalled: %s", d.Error), true
 	case d.State == Stalled:
 		return d.worry(Broken, "start a node with its copy", "stalled: %s", cmp.Or(d.Error, "no node holds it")), true
+	case d.State == Resync && d.Error != "":
+		return d.worry(Broken, "look at the link to its primary"+Or+"promote it at the site that has what is wanted", "resync: %s", d.Error), true
 	case d.State == Resync:
 		return d.worry(Busy, "nothing: it goes on by itself", "resync: %s", Copied(d.Progress)), true
 	case d.Error != "":

@@ -52,6 +52,10 @@ func TestAttention(t *testing.T) {
 			with(line("resync", ""), func(l *Line) { l.Progress = &api.Progress{Objects: 3, ObjectsTotal: 9, Bytes: 4096} }),
 			[]want{{2, "resync: 3 of 9 objects, 4KiB", "nothing: it goes on by itself"}},
 		},
+		"a resync without a primary": {
+			line("resync", "the resync waits for a primary"),
+			[]want{{1, "resync: the resync waits for a primary", "look at the link to its primary, or promote it at the site that has what is wanted"}},
+		},
 		"on its way": {
 			with(line("replaying", ""), func(l *Line) { l.Mapping = "shuffling" }),
 			[]want{{3, "it is not where it should be yet: shuffling", ""}},

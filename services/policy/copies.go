@@ -76,6 +76,16 @@ func (v *view) unfinished(node string) bool {
 	return !complete && (known || slices.Contains(slices.Collect(maps.Values(whole)), true))
 }
 
+// copyLacksJournal reports whether a replica lies at a node that lives and cannot hold it as a
+// master: no journal service runs there. No promotion is asked for then, because any other
+// node has an older copy or none, which may not go with the journal.
+func (v *view) copyLacksJournal() bool {
+	m := v.d.Mapping
+	_, follows := v.s.Instances[Key{m.Node, events.ServiceReplayer}]
+	_, writes := v.s.Instances[Key{m.Node, events.ServiceJournal}]
+	return m.Role == events.Slave && follows && !writes && v.a.Copies[m.Node] > 0 && !v.unfinished(m.Node)
+}
+
 // savedElsewhere reports whether a promotion that nobody else is to consent to must leave the
 // mapped node: its copy was not complete yet when the primary was lost, and one that is lies
 // at another node that lives.

@@ -419,6 +419,32 @@ func TestRefusedPromotion(t *testing.T) {
 	s.step("held")
 }
 
+// A replica that went to a node which only follows is not promoted at the node that it came
+// from: the copy there is old.
+func TestPromotionAtACopyWithoutJournal(t *testing.T) {
+	s := held(t, tracked())
+	s.fold(down("a", "1")...)
+	s.step("fence")
+	s.fold(&events.InstanceAdded{Node: "b", Service: events.ServiceReplayer, Incarnation: "2"})
+	s.step("map")
+	s.acknowledge(s.step("acquire"), "")
+	s.step("held")
+	s.fold(up("a", "3")...)
+	s.step("held")
+	placeable := func() error { return newView(s.state, "d", s.now, "").placeable(events.Master) }
+	if err := placeable(); fault.CodeOf(err) != fault.NotReady || !strings.Contains(err.Error(), "at node b") {
+		t.Errorf("promotion: %v", err)
+	}
+	s.fold(&events.InstanceAdded{Node: "b", Service: events.ServiceJournal, Incarnation: "2"})
+	if err := placeable(); err != nil {
+		t.Errorf("with a journal service: %v", err)
+	}
+	s.fold(down("b", "2")...) // an older copy is better than none
+	if err := placeable(); err != nil {
+		t.Errorf("where that node is gone: %v", err)
+	}
+}
+
 // A promotion that nobody could carry out leaves the replica alone.
 func TestPromotionWithoutANode(t *testing.T) {
 	s := held(t, tracked())

@@ -292,8 +292,12 @@ func (s *Service) changeRole(ctx context.Context, r events.DirectoryName, role e
 	return s.awaitRole(ctx, id, name, role, seq)
 }
 
-// placeable returns an error if no node could hold a directory in a role.
+// placeable returns an error if no node could hold a directory in a role, or none with its
+// newest copy.
 func (v *view) placeable(role events.Role) error {
+	if role == events.Master && v.copyLacksJournal() {
+		return fault.New(fault.NotReady, "the newest copy of %s is at node %s, where no journal service runs: start one there", v.d.Name, v.d.Mapping.Node)
+	}
 	if v.canPlace(role) {
 		return nil
 	}
