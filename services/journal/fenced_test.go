@@ -112,4 +112,13 @@ func TestReplacedCopyIsNoOwners(t *testing.T) {
 	if now := logEnd(t, at, d); now != end {
 		t.Errorf("the journal ended at message %d, and ends at %d", end, now)
 	}
+	at.Fence(t, d.id, 2)
+	r := asMaster()
+	r.Operation, r.Epoch, r.Promote = "promote", 2, events.TagForced
+	if _, err := s.Acquire(t.Context(), r); fault.CodeOf(err) != fault.Fenced {
+		t.Errorf("promoted in a fenced epoch: %v", err)
+	}
+	if now := logEnd(t, at, d); now != end {
+		t.Errorf("the journal ended at message %d, and ends at %d", end, now)
+	}
 }
