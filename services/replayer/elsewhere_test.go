@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"tidemark/events"
+	"tidemark/internal/bus"
 	"tidemark/internal/sitetest"
 )
 
@@ -54,6 +55,26 @@ func TestReplicaComesBackToANode(t *testing.T) {
 	if !bytes.Equal(content(t, back, "disk0", 8<<20), o.want("disk0")) {
 		t.Error("the copy differs from its source")
 	}
+}
+
+// noted counts what listeners were told of a directory.
+func noted(t *testing.T, at *sitetest.Site, what events.Lifecycle) (n int) {
+	t.Helper()
+	end, err := at.Bus.State(t.Context(), events.StreamLifecycle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = at.Bus.ReadTo(t.Context(), events.StreamLifecycle, end.First, end.Last, func(m bus.Message) error {
+		fact, err := events.Unmarshal(m.Data)
+		if turn, ok := fact.(*events.LifecycleNoted); ok && turn.What == what {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // While a replica is on its way to a node without a copy, the one that it left is the only
@@ -116,6 +137,11 @@ func TestCopyIsKeptWhileTheReplicaMoves(t *testing.T) {
 	sitetest.Eventually(t, "the second node is level", s4.level(o.mark()))
 	if !bytes.Equal(content(t, s4, "disk0", 8<<20), o.want("disk0")) {
 		t.Error("the copy differs from its source")
+	}
+	// All that is no failure, and nothing was lost.
+	sitetest.Eventually(t, "the end of the copying is noted", func() bool { return noted(t, at, events.ResyncEnded) == 1 })
+	if n := noted(t, at, events.Failed) + noted(t, at, events.LostTail); n != 0 {
+		t.Errorf("%d failures were noted", n)
 	}
 }
 

@@ -139,9 +139,12 @@ func (f *follower) run(ctx context.Context) {
 			f.enter(Stopped, nil)
 			continue
 		}
-		if errors.Is(err, errNoCopyYet) && f.resyncBroken(ctx, err) {
-			f.enter(Stopped, nil)
-			continue
+		if f.outdated(err) {
+			f.log.Warn("this node's copy is no longer, or not yet, one of the site's journal; a new one is prepared", "reason", err)
+			if f.resyncBroken(ctx, err) || ctx.Err() != nil {
+				f.enter(Stopped, nil)
+				continue
+			}
 		}
 		f.enter(Errored, err)
 		if f.tenure.Over() {

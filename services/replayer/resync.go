@@ -244,11 +244,16 @@ func (f *follower) takePlace(old *donor, fresh *replica.Replica, run *copying) e
 	return errReplaced
 }
 
+// outdated reports whether a copy failed because another node went on with the site's
+// journal, or began one anew; or because there is none here yet. Nothing is lost by that.
+func (f *follower) outdated(cause error) bool {
+	return f.asked.elsewhere && !f.everOpened() && (broken(cause) || errors.Is(cause, bus.ErrGap) || errors.Is(cause, errNoCopyYet))
+}
+
 // resyncBroken is a resync whose old copy failed, and cannot be served: the new one is
-// prepared all the same. It returns false if none was asked for, unless the copy is outdated:
-// another node went on with the site's journal, or began one anew; or there is none here yet.
+// prepared all the same. It returns false if none was asked for, unless the copy is outdated.
 func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
-	outdated := f.asked.elsewhere && !f.everOpened() && (broken(cause) || errors.Is(cause, bus.ErrGap) || errors.Is(cause, errNoCopyYet))
+	outdated := f.outdated(cause)
 	if !broken(cause) && !outdated {
 		return false
 	}
