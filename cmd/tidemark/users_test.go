@@ -184,8 +184,8 @@ func operate(t *testing.T, g *guarded) {
 	if err := op.ReadTo(t.Context(), status.Stream, end.First, end.Last, func(bus.Message) error { read++; return nil }); err != nil || read == 0 {
 		t.Errorf("%d messages of the journal, %v", read, err)
 	}
-	if _, err := looks.Last(t.Context(), events.StreamPools, (&events.SiteNumbered{}).Subject()); err != nil {
-		t.Errorf("a monitor reads: %v", err)
+	if known := ask[[]api.Pool](t, looks, api.PoolList, api.Nothing{}); len(known) != 1 {
+		t.Errorf("pools %+v", known)
 	}
 	ask[api.Nothing](t, op, holder(api.SnapRemove), api.SnapRequest{Image: "a", Snapshot: "s"})
 	ask[api.Nothing](t, op, holder(api.ImageRemove), api.ImageRequest{Image: "a"})

@@ -13,7 +13,7 @@
 //	notifier             INSTANCES, acknowledgements; acquire and release at the agents
 //	node                 all of these: one process of a further machine
 //	operator             ask everything that a command asks; read every stream; publish no fact
-//	monitor              ask what changes nothing; read the control streams, no journal
+//	monitor              ask the services what changes nothing; read no stream
 //	gate                 read POOLS and DIRECTORIES: who is a peer of which pool
 //	peer                 of the pools that it shares: ask for directories, copy them, follow their
 //	                     journals. Nothing else, and it publishes into no stream
@@ -26,8 +26,7 @@
 //     would change the site's own streams; a peer is granted each journal by name.
 //
 //   - Who may create a consumer may have the server deliver to any subject (a push consumer).
-//     Services and operators may, and are trusted that far. Monitors may not: they read by
-//     number. A peer may, of the journals that it follows; see [Peer].
+//     Services and operators may, and are trusted that far. A peer may, of the journals that it follows; see [Peer].
 //
 //   - The server does not look at where a reply is to go: who may ask it for anything can have
 //     the answer delivered to a stream, or to a command of the server. So what a user can choose

@@ -70,10 +70,11 @@ var attempts = []struct {
 	},
 	{
 		access.Monitor("east"),
-		[]string{"tidemark.api.site.info", "tidemark.api.holder." + mine + ".status", "$JS.API.STREAM.MSG.GET.POOLS"},
+		[]string{"tidemark.api.site.info", "tidemark.api.holder." + mine + ".status"},
 		[]string{
 			"tidemark.api.pool.create", "tidemark.api.peer.token", "tidemark.api.holder." + mine + ".image.remove",
-			"$JS.API.STREAM.MSG.GET.JOURNAL_a", "$JS.API.CONSUMER.CREATE.POOLS.c", "$JS.API.DIRECT.GET.POOLS",
+			"$JS.API.STREAM.MSG.GET.JOURNAL_a", "$JS.API.CONSUMER.CREATE.POOLS.c",
+			"$JS.API.DIRECT.GET.POOLS", "$JS.API.STREAM.INFO.POOLS", "$JS.API.STREAM.NAMES",
 		},
 	},
 	{

@@ -21,14 +21,12 @@ func Operator(string) Grant {
 	}
 }
 
-// Monitor is who looks on: it asks what changes nothing, and reads the site's own streams,
-// one message at a time, but no journal, which holds what clients write.
+// Monitor is who looks on: it asks the services what changes nothing. It asks JetStream for
+// nothing: what that answers could be sent to a journal, whose writer would stop.
 func Monitor(string) Grant {
 	return Grant{
-		Name: "monitor",
-		Publish: slices.Concat(each(look, siteStreams()...), reports(), []string{
-			jsAPI + "STREAM.NAMES", jsAPI + "STREAM.LIST", jsAPI + "INFO", api.PaceSubjects,
-		}),
+		Name:      "monitor",
+		Publish:   append(reports(), api.PaceSubjects),
 		Subscribe: []string{events.HeadsSubject, events.HeartbeatSubjects("*"), events.LifecyclesSubject},
 	}
 }
