@@ -26,7 +26,8 @@ type AcquireRequested struct {
 	KeepRefused bool    `json:"keep_refused,omitempty"`
 	At          Instant `json:"at"`
 	// Elsewhere is set when another node of the site has held the directory too: a slave's copy
-	// that does not fit the site's journal is then an old one, and is replaced.
+	// that does not fit the site's journal is then an old one, and is replaced; where there is
+	// none, one is made, and the journal is left alone until it is complete.
 	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 

@@ -77,7 +77,8 @@
 //		old copy: readable, promotable ───what is the same
 //
 //	  - Only a primary is taken from, or, along a chain, a site that hears one and goes on with
-//	    this copy's own history. While there is none the resync waits, and says so.
+//	    this copy's own history. While there is none the resync waits, and says so. For a node that
+//	    another of the site gave the replica to, any source of a first sync will do.
 //	  - The new copy is filled as by a first sync. An object that both copies have in the same
 //	    version, with the same bitmaps, is taken from the old one: in the history that both have
 //	    in common there is one content of a version. Of any other the digests of what the old copy shows there go
