@@ -55,7 +55,7 @@ type agent struct {
 
 func (a *agent) incarnations(ctx context.Context) error {
 	for started := false; ; {
-		log := a.log.With("service", a.service, "node", a.node.Name, "incarnation", a.node.Incarnation)
+		log := a.log.With("node", a.node.Name, "incarnation", a.node.Incarnation)
 		held, err := a.live(ctx, log)
 		if err != nil && started && ctx.Err() == nil {
 			log.Warn("not announced", "error", err) // the link that was cut is cut again
