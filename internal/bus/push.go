@@ -17,7 +17,7 @@ import (
 const (
 	// beat is how often the server says that there is nothing new; three of them that do not
 	// come are a delivery that has ended.
-	beat      = 5 * time.Second
+	beat      = 2 * time.Second
 	beatsLost = 3
 	// windowBegin is how much the server sends before it is told that it was taken, and
 	// windowMax how much it is let send: it doubles each time, to far more than a slow link
@@ -77,6 +77,7 @@ type pushed struct {
 	// window is how much the server may send beyond what it was last told of, taken what of
 	// it has come.
 	window, taken int
+	heard         time.Time // when anything came last
 }
 
 func (p *pushed) next(ctx context.Context) (delivered, error) {
@@ -110,10 +111,13 @@ func (p *pushed) next(ctx context.Context) (delivered, error) {
 }
 
 func (p *pushed) wait(ctx context.Context) (*nats.Msg, error) {
-	bounded, cancel := context.WithTimeout(ctx, beatsLost*beat)
+	bounded, cancel := context.WithDeadline(ctx, p.heard.Add(beatsLost*beat))
 	defer cancel()
 	msg, err := p.sub.NextMsgWithContext(bounded)
-	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+	switch {
+	case err == nil:
+		p.heard = time.Now()
+	case ctx.Err() == nil && bounded.Err() != nil:
 		return nil, errMissed
 	}
 	return msg, err
@@ -158,7 +162,7 @@ func (b *Bus) deliver(ctx context.Context, stream string, from uint64) (in incom
 	if err != nil {
 		return nil, nil, errors.Join(err, sub.Unsubscribe())
 	}
-	return &pushed{nc: b.nc, sub: sub, window: windowBegin}, func() {
+	return &pushed{nc: b.nc, sub: sub, window: windowBegin, heard: time.Now()}, func() {
 		_ = sub.Unsubscribe() // the connection may have ended
 		b.forget(ctx, stream, cons.CachedInfo())
 	}, nil

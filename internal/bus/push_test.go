@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tidemark/internal/bus"
 )
 
@@ -47,5 +49,47 @@ func TestGuestReadsMuch(t *testing.T) {
 	}
 	if _, err := guest.Get(within(t), messages+1); err == nil {
 		t.Error("there is a message behind the last one")
+	}
+}
+
+// TestGuestOutlivesItsDelivery: one that the server has given up is noticed, and begun again.
+func TestGuestOutlivesItsDelivery(t *testing.T) {
+	s := start(t, t.TempDir(), "127.0.0.1:0")
+	own := inProcess(t, s)
+	l, subject := newLog(t, own, 0)
+	fill(t, l, subject, 1, 3)
+	guest, err := asGuest(t, s).ExistingLog(within(t), l.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, ended := make(chan uint64, 10), make(chan error, 1)
+	go func() {
+		check := expect(t, 1)
+		ended <- guest.Follow(within(t), 1, func(m bus.Message) error {
+			read <- m.Sequence
+			if m.Sequence == 5 {
+				return errEnough
+			}
+			return check(m)
+		})
+	}()
+	awaitSequence(t, read, 3)
+	js, err := jetstream.New(own.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(within(t), l.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range stream.ConsumerNames(within(t)).Name() {
+		if err := stream.DeleteConsumer(within(t), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, l, subject, 4, 5)
+	awaitSequence(t, read, 5)
+	if err := <-ended; err != errEnough { //nolint:errorlint // what f returned, as it is
+		t.Error(err)
 	}
 }
