@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/bus"
@@ -170,6 +171,7 @@ func TestRunStandsByItself(t *testing.T) {
 		d.Settings = DefaultSettings()
 		d.Settings.PayloadBytes = 64 << 10
 		d.Settings.FlushBytes = 256 << 10
+		d.Settings.CheckpointAge, d.Settings.CheckpointBytes = time.Hour, 1<<30 // or the log is trimmed while it is read
 	})
 	d := acquire(t, s)
 	create(t, d, "disk0", 64<<20)
