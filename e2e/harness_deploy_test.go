@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -333,16 +334,25 @@ func (i *installation) stopAll() {
 // site's gate has let it in ("Authorization Violation"): it comes again.
 func (i *installation) demandNothingRefused() {
 	i.t.Helper()
+	request := regexp.MustCompile(`tidemark\.api\.holder\.[0-9a-f]+\.[a-z.]+`) // about a directory
 	for _, log := range i.logs {
 		text, err := os.ReadFile(log)
 		if err != nil {
 			i.t.Error(err)
 			continue
 		}
+		early := map[string]bool{}
 		for line := range strings.Lines(string(text)) {
-			if strings.Contains(strings.ToLower(line), "permissions violation") {
-				i.t.Errorf("%s: %s", filepath.Base(log), line)
+			if !strings.Contains(strings.ToLower(line), "permissions violation") {
+				continue
 			}
+			// Who asks another site about a directory may come a moment before the gate there
+			// has read that it may; it asks again. A grant that is too narrow refuses that, too.
+			if subject := request.FindString(line); subject != "" && !early[subject] {
+				early[subject] = true
+				continue
+			}
+			i.t.Errorf("%s: %s", filepath.Base(log), line)
 		}
 	}
 }
