@@ -397,7 +397,11 @@ func TestLeavesWhenAllIsClosed(t *testing.T) {
 	f := start(t, c)
 	stopped := make(chan struct{})
 	go func() { f.stop(); close(stopped) }()
-	<-c.began
+	select {
+	case <-c.began:
+	case <-stopped:
+		t.Fatal("it has ended, and waited for nothing")
+	}
 	for range 3 {
 		if b := f.beat(); b.Leaving {
 			t.Fatal("it has left while its directories are open")
