@@ -129,11 +129,14 @@ func (d *directory) failed(err error, state State, wait time.Duration) {
 }
 
 // end closes the directory; err is of its last life, if that could not make safe what it
-// had taken.
+// had taken. One that failed before, and was not opened again since, could not either.
 func (d *directory) end(err error) {
 	state, _ := d.condition()
 	if state == Closed {
 		return
+	}
+	if before := d.unsettled(); before != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = before
 	}
 	if state.serves() { // the last life failed just when it was told to end
 		d.enter(Stopping, nil)
@@ -146,6 +149,18 @@ func (d *directory) end(err error) {
 		d.closeErr = err
 	}
 	d.enter(Closed, err)
+}
+
+// unsettled returns why a life that took requests has failed, or could not be followed by
+// another; nil once one took requests again, which begins with all that the log holds made
+// safe. What a fenced directory leaves behind is its successor's.
+func (d *directory) unsettled() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.opened == 0 || d.state == Fenced {
+		return nil
+	}
+	return d.err
 }
 
 // condition returns the state and the error of the last life.

@@ -105,5 +105,6 @@
 //     directory fails, and does not open again over such a log; listeners are told.
 //   - Append is not answered: the log is asked whether it holds the batch (package bus).
 //   - Sync, apply or checkpoint fails: the directory fails; see package tail.
-//   - A close that cannot make safe what was taken returns that error.
+//   - A close that cannot make safe what was taken returns that error. So does one that comes
+//     before a directory which failed by itself was opened again.
 package journal

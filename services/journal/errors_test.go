@@ -215,6 +215,45 @@ func TestStopFails(t *testing.T) {
 	}
 }
 
+// journal 94: a directory that failed by itself, and is let go of in a pause before it is opened again or
+// while it is, says so: what it had taken is as unsafe as if the close itself had failed.
+// Asked again, it is let go of; once it was opened again there is nothing to say.
+func TestReleaseAfterAFailure(t *testing.T) {
+	t.Parallel()
+	at := sitetest.Start(t, "east")
+	syncer := &badSync{Syncer: at.Server}
+	guarded(t, at, nil, syncer)
+	s, _ := start(t, at)
+	d := acquire(t, s)
+	create(t, d, "disk0", 8<<20)
+	dev := open(t, s, "vms/prod/disk0")
+	syncer.bad.Store(true)
+	if err := <-later(t, dev, pattern(1, 4096), 0, true); err == nil {
+		t.Error("a forced write was acknowledged without being safe")
+	}
+	sitetest.Eventually(t, "it waits to be opened again", func() bool {
+		state, _ := d.condition()
+		return state == Restarting
+	})
+	r := &events.ReleaseRequested{Assignment: asMaster().Assignment, Pool: "vms", Path: "/prod"}
+	if _, quiesced, err := s.Release(t.Context(), r); quiesced || !errors.Is(err, errBroken) {
+		t.Errorf("what was not made safe: quiesced %v, %v", quiesced, err)
+	}
+	release(t, s, d, false)
+	syncer.bad.Store(false)
+	d = acquire(t, s)
+	dev = open(t, s, "vms/prod/disk0")
+	syncer.bad.Store(true)
+	<-later(t, dev, pattern(2, 4096), 0, true)
+	<-dev.Ended()
+	syncer.bad.Store(false)
+	sitetest.Eventually(t, "it is ready again", func() bool {
+		l, err := d.current()
+		return err == nil && l.replica.Applied().Position == l.tail.Marks().Logged.Position
+	})
+	release(t, s, d, false)
+}
+
 // journal 100: a write whose entry cannot be logged gets that error and changes nothing;
 // so does what waits behind it. The directory is opened again.
 func TestAppendFails(t *testing.T) {
