@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -133,22 +134,29 @@ func (s *client) policyError(ctx context.Context, request string, err error) err
 	switch {
 	case api.Nobody(err):
 		return nobodyError{fault.New(fault.Timeout, "nobody answers %s at %s: is `tidemark serve` with the policy service running there?", request, redact(s.url))}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded) && errors.Is(err, api.ErrTaken):
-		return fault.New(fault.Timeout, "no answer to %s in time: %w", request, api.ErrTaken)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return fault.New(fault.Timeout, "no answer to %s in time", request)
+		return unansweredError(request, err)
 	}
 	return err
 }
 
-// hold sends a request about a directory to the service that holds it.
+// unansweredError says of a request whose time ran out whether it may have been carried out.
+func unansweredError(request string, err error) error {
+	if errors.Is(err, api.ErrTaken) {
+		return fault.New(fault.Timeout, "no answer to %s in time: %w", request, api.ErrTaken)
+	}
+	return fault.New(fault.Timeout, "no answer to %s in time", request)
+}
+
+// hold sends a request about a directory to the service that holds it, again if that ends
+// before it takes it.
 func hold[Reply any](ctx context.Context, s *client, d api.Directory, request string, body any) (Reply, error) {
 	var none Reply
 	b, err := s.connect()
 	if err != nil {
 		return none, err
 	}
-	reply, err := api.Call[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body)
+	reply, err := api.CallTaken[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), body)
 	return reply, heldError(ctx, d, request, err)
 }
 
@@ -160,7 +168,7 @@ func heldError(ctx context.Context, d api.Directory, request string, err error) 
 	case api.Nobody(err):
 		return nobodyError{fault.New(fault.Timeout, "nobody holds directory %s: is the journal or replayer service of a node running?", d.Name)}
 	case err != nil && (errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)):
-		return fault.New(fault.Timeout, "directory %s: no answer to %s in time", d.Name, request)
+		return fmt.Errorf("directory %s: %w", d.Name, unansweredError(request, err))
 	}
 	return err
 }
@@ -226,7 +234,8 @@ type answer[Reply any] struct {
 // once. The answers stand in the order of the directories.
 func askHolders[Reply any](ctx context.Context, s *client, dirs []api.Directory, request string) []answer[Reply] {
 	answers := make([]answer[Reply], len(dirs))
-	if _, err := s.connect(); err != nil || len(dirs) == 0 { // once, not in each goroutine
+	b, err := s.connect()
+	if err != nil || len(dirs) == 0 {
 		return answers[:0]
 	}
 	slots := make(chan struct{}, askersMax)
@@ -235,8 +244,8 @@ func askHolders[Reply any](ctx context.Context, s *client, dirs []api.Directory,
 		slots <- struct{}{}
 		asking.Go(func() {
 			defer func() { <-slots }()
-			reply, err := hold[Reply](ctx, s, d, request, api.Nothing{})
-			answers[i] = answer[Reply]{d, reply, err}
+			reply, err := api.Call[Reply](ctx, b.Conn(), api.HolderSubject(d.ID, request), api.Nothing{})
+			answers[i] = answer[Reply]{d, reply, heldError(ctx, d, request, err)}
 		})
 	}
 	asking.Wait()

@@ -279,3 +279,43 @@ func TestShared(t *testing.T) {
 		t.Errorf("served %d and %d of %d", a, b, all)
 	}
 }
+
+// TestServingBeginsAnew: requests that arrive while their server ends and begins again are
+// answered or refused as not ready at once, or find nobody. None stays without an answer.
+func TestServingBeginsAnew(t *testing.T) {
+	nc := conn(t)
+	done, asking := make(chan struct{}), sync.WaitGroup{}
+	counts := [3]atomic.Int64{}
+	for range 8 {
+		asking.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				_, err := api.Call[answer](within(t), nc, "test.work", question{})
+				switch {
+				case err == nil:
+					counts[0].Add(1)
+				case fault.CodeOf(err) == fault.NotReady:
+					counts[1].Add(1)
+				case api.Nobody(err):
+					counts[2].Add(1)
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range sitetest.Rounds(200) {
+		stop := serve(t, nc, api.On("test.work", func(context.Context, question) (answer, error) { return answer{"done"}, nil }))
+		seen := counts[0].Load()
+		sitetest.Eventually(t, "it is served", func() bool { return counts[0].Load() > seen })
+		stop()
+	}
+	close(done)
+	asking.Wait()
+	t.Logf("%d answered, %d refused as not ready, %d found nobody", counts[0].Load(), counts[1].Load(), counts[2].Load())
+}

@@ -51,11 +51,13 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 	select {
 	case slots <- struct{}{}:
 	case <-s.ctx.Done():
+		s.refuseLate(h, msg)
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
+		s.refuseLate(h, msg)
 		return
 	}
 	s.running.Go(func() {
@@ -72,6 +74,18 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
 	})
+}
+
+// refuseLate answers a request that arrived while serving ended: its sender would wait for
+// an answer that nobody gives. Who waits for its request to be taken asks again by itself.
+func (s *serving) refuseLate(h Handler, msg *nats.Msg) {
+	if msg.Header.Get(takeHeader) != "" {
+		return
+	}
+	err := fault.New(fault.NotReady, "who answers %s is stopping, or begins anew", h.subject)
+	if err := msg.Respond(encode(nil, err)); err != nil {
+		s.log.Warn("refusal not sent", "subject", h.subject, "error", err)
+	}
 }
 
 // answerable reports whether an answer may go to a subject: not where facts, requests or the
@@ -131,9 +145,11 @@ func encode(reply any, err error) []byte {
 	return out
 }
 
+// stop ends the subscriptions and waits for the handlers that run. What the server has
+// sent before it hears of that still arrives, and is refused; nobody waits for it.
 func (s *serving) stop() {
 	for _, sub := range s.subscriptions {
-		_ = sub.Unsubscribe() // the connection is gone: so is the subscription
+		_ = sub.Drain() // the connection is gone: so is the subscription
 	}
 	s.cancel()
 	s.mu.Lock()

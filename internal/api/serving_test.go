@@ -10,7 +10,7 @@ import (
 )
 
 // TestLateRequest: a request that its subscription hands over while stop goes on starts
-// no handler. Unsubscribing does not wait for that.
+// no handler, and is refused: TestServingBeginsAnew.
 func TestLateRequest(t *testing.T) {
 	s := newServing(t.Context(), nil, slog.New(slog.DiscardHandler))
 	var ran atomic.Int64
