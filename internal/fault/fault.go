@@ -1,5 +1,6 @@
 // Package fault is the one table of ways in which a request can fail: each has a code
-// that JSON carries, an exit code for the command line and an errno for NBD clients.
+// that JSON carries, and an exit code for the command line. Package nbd gives the same
+// errors a number of its protocol.
 //
 // An error that crosses a boundary (the command line, the bus, NBD) is an [*Error];
 // inside, errors are wrapped as usual and [CodeOf] finds the one that decides.

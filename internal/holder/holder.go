@@ -1,6 +1,3 @@
-// Package holder answers the questions about a directory that every holder of a copy
-// can answer, owner or follower: which images and snapshots it has and what they are,
-// and what its journal is.
 package holder
 
 import (

@@ -1,5 +1,10 @@
-// Package sitetest sets up a site for tests: a NATS server on disk, its streams and a
-// node, in the test's own process.
+// Package sitetest is what the tests of several packages share: a site in the test's own
+// process (a NATS server on disk, its streams, a node), a link that fails on demand, waits
+// with a deadline, and a look at the streams for two that held one directory at a time.
+//
+// Nothing here sleeps. A test that waits, waits for something that can be seen, for at most
+// [Patience]; how long something took is judged by [Within] and [Prompt], which know that the
+// machine may be busy.
 package sitetest
 
 import (
