@@ -44,6 +44,30 @@ func TestStatesAreListed(t *testing.T) {
 	}
 }
 
+// What each file of the tests from outside proves stands in a table, what the tools do in a list.
+func TestEndToEndFilesAreListed(t *testing.T) {
+	table := documents(t)["../e2e/README.md"]
+	list, err := os.ReadFile(filepath.Join(root, "e2e/doc.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(root, "e2e/*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		tool, isTool := strings.CutPrefix(strings.TrimSuffix(name, "_test.go"), "harness_")
+		first, _, _ := strings.Cut(strings.TrimSuffix(name, "_test.go"), "_")
+		switch {
+		case isTool && !strings.Contains(string(list), "harness_"+strings.TrimSuffix(tool, "_linux")):
+			t.Errorf("e2e/doc.go does not say what %s is", name)
+		case !isTool && !strings.Contains(table, "`"+name+"`") && !strings.Contains(table, "`"+first+"_*_test.go`"):
+			t.Errorf("e2e/README.md does not say what %s proves", name)
+		}
+	}
+}
+
 // tests holds the names of all tests of a package by its folder, as far as it was asked for.
 type tests map[string][]string
 
