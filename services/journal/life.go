@@ -92,12 +92,7 @@ func (d *directory) newLife(ctx context.Context, reason events.TagReason) (*life
 // openLog opens the journal of the directory's copy, a new one if there is none.
 func (d *directory) openLog(ctx context.Context, r *replica.Replica) (*bus.Log, error) {
 	deps := d.service.deps
-	if r.NewJournal() { // what is there is dropped: another may write to it by now
-		if err := d.tenure.Check(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return holder.OpenJournal(ctx, deps.Bus, r, events.Stream{
+	return d.tenure.OpenJournal(ctx, r, events.Stream{
 		Name:     events.JournalStream(d.name, d.id),
 		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, d.id) + ".>"},
 		MaxBytes: deps.JournalBytesMax,

@@ -62,3 +62,37 @@ func TestFencedFollower(t *testing.T) {
 	}
 	sitetest.Eventually(t, "west goes on", s.level(o.mark()))
 }
+
+// directories 143: the same where a copy took another's place, so that the site's journal is to begin
+// anew: a follower that is fenced after it has opened the copy leaves the journal to its successor.
+func TestFencedFollowerDropsNoJournal(t *testing.T) {
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, at, stop := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o.random(5)
+	o.settle()
+	sitetest.Eventually(t, "west has a journal", s.level(o.mark()))
+	stop()
+	s = New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log})
+	f := newFollower(s, &events.AcquireRequested{
+		Assignment: events.Assignment{Directory: westID, Role: events.Slave, Epoch: 1}, Pool: "vms", Path: "/prod",
+	})
+	r, err := f.openReplica()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if err := r.TakePlace(1, ""); err != nil {
+		t.Fatal(err)
+	}
+	at.Fence(t, westID, 1)
+	if _, err := f.openJournal(t.Context(), r); !errors.Is(err, tail.ErrFenced) {
+		t.Errorf("a fenced follower: %v", err)
+	}
+	name := events.JournalStream(events.DirectoryName{Pool: "vms", Path: "/prod"}, westID)
+	if state, err := at.Bus.State(t.Context(), name); err != nil || state.Last == 0 {
+		t.Errorf("its successor's journal ends at %d, %v", state.Last, err)
+	}
+}

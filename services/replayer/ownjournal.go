@@ -6,7 +6,6 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/bus"
-	"tidemark/internal/holder"
 	"tidemark/internal/replica"
 )
 
@@ -26,7 +25,7 @@ func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Lo
 		Subjects: []string{events.JournalSubject(deps.Node.Site.Name, f.id) + ".>"},
 		MaxBytes: deps.JournalBytesMax,
 	}
-	log, err := holder.OpenJournal(ctx, deps.Bus, r, stream)
+	log, err := f.tenure.OpenJournal(ctx, r, stream)
 	if err != nil || r.Syncing() || r.Applied() != (events.Mark{}) {
 		return log, err
 	}
@@ -36,14 +35,8 @@ func (f *follower) openJournal(ctx context.Context, r *replica.Replica) (*bus.Lo
 	if f.asked.elsewhere {
 		return nil, errNoCopyYet
 	}
-	if err := f.tenure.Check(ctx); err != nil { // another may write to it by now
-		return nil, err
-	}
 	f.log.Warn("the copy that was here is gone; its journal is of no use and is dropped")
-	if err := deps.Bus.RemoveLog(ctx, stream.Name); err != nil {
-		return nil, err
-	}
-	return deps.Bus.OpenLog(ctx, stream)
+	return f.tenure.ReplaceJournal(ctx, stream)
 }
 
 // atBeginning reports whether a log is empty, or begins with the claim that begins a history.
