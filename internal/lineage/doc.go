@@ -19,7 +19,8 @@
 //     first word only; the last one has the journal, whose messages carry the chain each.
 //   - A copy knows the tags since the first one that it was given. What lies before is
 //     neither held nor lacked, until a mark that is known decides it.
-//   - Claims without an entry part histories like any other message ([Relation.ClaimsOnly]).
+//   - Claims without an entry part histories like any other message, but they are no loss:
+//     what a copy does about a source that it would follow says [Decide].
 //
 // The package does no I/O and knows no sites.
 package lineage

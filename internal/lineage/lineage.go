@@ -75,12 +75,6 @@ func relation(kind Kind, ours, theirs History, common events.Mark, exact bool) R
 	return Relation{kind, common, exact, ours.behind(common), theirs.behind(common)}
 }
 
-// ClaimsOnly reports whether our side has nothing behind the common mark but claims, and its
-// images are what they were there.
-func (r Relation) ClaimsOnly() bool {
-	return r.Kind == Diverged && r.Exact && r.Ours.ClaimsOnly()
-}
-
 // ClaimsOnly reports whether the rest has no entries, and the images are what they were
 // before it.
 func (r Rest) ClaimsOnly() bool {

@@ -100,8 +100,8 @@ func TestSamePositionOtherChain(t *testing.T) {
 	if r.Kind != Diverged || r.Exact || !r.Common.Same(claim.Mark) {
 		t.Errorf("%+v", r)
 	}
-	if r.ClaimsOnly() {
-		t.Error("entries are held to be none")
+	if v := Decide(History{"", tags, end}, History{"", tags, other}, r, Owns); v != Parted {
+		t.Errorf("entries are held to be none: %s", v)
 	}
 }
 
@@ -117,10 +117,10 @@ func TestClaimsOnly(t *testing.T) {
 	w.claim(1, events.TagForced)
 	w.write(1)
 	r := Compare(history(w.at[0], 0), history(w.at[1], 0))
-	if r.Kind != Diverged || !r.ClaimsOnly() || len(r.Ours.Tags) != 2 || len(r.Theirs.Tags) != 1 {
+	if r.Kind != Diverged || !r.Ours.ClaimsOnly() || len(r.Ours.Tags) != 2 || len(r.Theirs.Tags) != 1 {
 		t.Errorf("%+v", r)
 	}
-	if Compare(history(w.at[1], 0), history(w.at[0], 0)).ClaimsOnly() {
+	if Compare(history(w.at[1], 0), history(w.at[0], 0)).Ours.ClaimsOnly() {
 		t.Error("the side that wrote has nothing to lose")
 	}
 }
@@ -142,7 +142,8 @@ func TestNonsenseIsNoPanic(*testing.T) {
 		return h
 	}
 	for range 100_000 {
-		Compare(nonsense(), nonsense())
+		ours, theirs := nonsense(), nonsense()
+		Decide(ours, theirs, Compare(ours, theirs), Authority(random.IntN(3)))
 	}
 }
 
@@ -150,8 +151,7 @@ func TestNonsenseIsNoPanic(*testing.T) {
 // hold parts of that.
 func TestLostTailIsNoMereClaim(t *testing.T) {
 	for reason, want := range map[events.TagReason]bool{events.TagOpened: true, events.TagReset: true, events.TagLost: false} {
-		r := Relation{Kind: Diverged, Exact: true, Ours: Rest{Tags: []events.TagClaimed{{Tag: 1, Reason: reason}}}}
-		if r.ClaimsOnly() != want {
+		if r := (Rest{Tags: []events.TagClaimed{{Tag: 1, Reason: reason}}}); r.ClaimsOnly() != want {
 			t.Errorf("%s is a mere claim: %v", reason, !want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/lineage"
 )
 
 // betterAge is how often a follower of a site that is no primary looks for one that it had
@@ -19,11 +20,25 @@ type candidate struct {
 	// unheard: the site itself hears nothing of a primary. Sites that follow each other,
 	// and no other, are all like that.
 	unheard bool
-	applied events.Position
+	// hears: it hears a primary now, and goes on with what that has.
+	hears   bool
+	applied events.Mark
+}
+
+// authority is what the site speaks for.
+func (c candidate) authority() lineage.Authority {
+	switch {
+	case c.primary:
+		return lineage.Owns
+	case c.hears:
+		return lineage.Hears
+	}
+	return lineage.Alone
 }
 
 // beats reports whether a site is to be followed rather than another: the primary, else one
-// that hears the primary, else the one that holds more.
+// that hears the primary, else the one that holds more. Who holds less gives up claims for
+// it, never the other way round ([lineage.Decide]).
 func (c candidate) beats(other candidate) bool {
 	switch {
 	case c.primary != other.primary:
@@ -31,7 +46,7 @@ func (c candidate) beats(other candidate) bool {
 	case c.unheard != other.unheard:
 		return other.unheard
 	}
-	return c.applied > other.applied
+	return lineage.Less(other.applied, c.applied)
 }
 
 // owns reports whether the source is the directory's primary, now.
@@ -51,7 +66,8 @@ func (s *source) appraise(ctx context.Context, name events.DirectoryName) error 
 	s.candidate.unheard = true
 	status, err := askSource[api.Status](ctx, &source{talk: s.talk, directory: at.ID}, api.DirectoryStatus, api.Nothing{})
 	if err == nil {
-		s.candidate.unheard, s.candidate.applied = status.Lag.Unheard > 0, status.Applied.Position
+		s.candidate.unheard, s.candidate.applied = status.Lag.Unheard > 0, status.Applied
+		s.candidate.hears = status.Primary != "" && status.Lag.Unheard == 0
 	}
 	return nil
 }

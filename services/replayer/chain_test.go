@@ -189,9 +189,14 @@ func TestFollowersOfEachOther(t *testing.T) {
 }
 
 func TestWhichSiteIsBetterFollowed(t *testing.T) {
-	primary, fresh := candidate{primary: true}, candidate{applied: 5}
-	more, lost := candidate{applied: 7}, candidate{unheard: true, applied: 9}
-	order := []candidate{primary, more, fresh, lost}
+	holding := func(p events.Position, entries uint64) events.Mark { return events.Mark{Position: p, Entries: entries} }
+	order := []candidate{
+		{primary: true},
+		{applied: holding(7, 3)},
+		{applied: holding(5, 3)},
+		{applied: holding(8, 2)}, // later claims, and fewer entries
+		{unheard: true, applied: holding(9, 9)},
+	}
 	for i, a := range order {
 		for k, b := range order {
 			if got := a.beats(b); got != (i < k) {

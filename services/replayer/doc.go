@@ -39,16 +39,18 @@
 //	same, behind    the source is followed
 //	ahead           the source has to catch up with us first
 //	diverged        split_brain, with the position where they parted and what each holds since.
-//	                If this side has only claimed tags since, and the source is primary, the
-//	                claims are given up and it is followed: the copy is rewound to the common
-//	                mark, in one transaction, and its journal begins anew there
+//	                Where one side has only claimed tags since, nothing can be lost: a copy gives
+//	                such claims up for a primary, for who hears one, and otherwise for who holds more
+//	                ([lineage.Decide]): it is rewound to the common mark, in one transaction,
+//	                and its journal begins anew there. The same if it is ahead by claims alone
+//	                of a primary that another site was promoted over
 //	unknown         disconnected: the owner keeps too few tags to tell. That is no split brain
 //	another life    disconnected: the directory was removed there and created again
 //
 // A copy compares what it has applied. What it has received behind that, and every message
 // that comes, is compared by the journal: it must continue the one before, under its chain.
 // A source that has parted is not told that it is followed. Of two primaries the one is
-// followed whose history the copy is of.
+// followed whose history the copy is of, before claims are given up for another one.
 //
 // What the source had logged when it was last heard is kept in POSITIONS (heard.go): a forced
 // promotion says from it what it loses, also after a restart.

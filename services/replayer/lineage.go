@@ -19,6 +19,15 @@ var errRewound = errors.New("the copy was rewound")
 // errOtherLife says that a source has another directory of the same name.
 var errOtherLife = errors.New("the source has another directory of this name: the one that this copy is of was removed there")
 
+// claimsError says that a copy can follow a source only if it gives up the claims behind a
+// mark, which no entry follows.
+type claimsError struct{ behind events.Mark }
+
+// Error implements error.
+func (e *claimsError) Error() string {
+	return fmt.Sprintf("tags that this copy has behind %v, and that no entry follows, are not of its history", e.behind.Position)
+}
+
 // splitError is a history that has parted from its source's, and how.
 type splitError struct{ split *api.Split }
 
@@ -29,8 +38,7 @@ func (e *splitError) Error() string { return holder.Summary(e.split) }
 func (e *splitError) Is(target error) bool { return target == tail.ErrDiverged }
 
 // compare asks a source for its history before it is followed, and says what stands against
-// that: a [*splitError], [tail.ErrTrimmed], errOtherLife, or errRewound when the copy was
-// made to fit. A history that is not known to have parted is for the journal to check,
+// that: a [*splitError], a [*claimsError], [tail.ErrTrimmed] or errOtherLife. A history that is not known to have parted is for the journal to check,
 // message by message.
 func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error {
 	if own.unsynced() {
@@ -50,30 +58,27 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 		return err
 	}
 	relation := lineage.Compare(ours, theirs)
-	switch relation.Kind {
-	case lineage.Diverged:
-		if src.primary && relation.ClaimsOnly() {
-			return f.rewind(ctx, own, relation.Common)
-		}
+	switch lineage.Decide(ours, theirs, relation, src.authority()) {
+	case lineage.GiveUp:
+		return &claimsError{relation.Common}
+	case lineage.Parted:
 		parting := holder.Parting{
 			Self: f.service.deps.Node.Site, Name: f.name, Replica: own.replica, Journal: own.journal,
 			Ours: ours, Theirs: theirs, TheirsPrimary: src.primary, Relation: relation,
 		}
 		return &splitError{parting.Describe(asking, at)}
-	case lineage.Unknown:
+	case lineage.Forgotten:
 		if !src.primary { // only the owner's word is final
 			return errJournalTooShort
 		}
 		return fmt.Errorf("site %s keeps too little of its history to tell whether this copy, at %v, is of it: %w",
 			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
-	case lineage.OtherLife:
+	case lineage.Foreign:
 		return fmt.Errorf("site %s: %w", src.peer.Site, errOtherLife)
-	case lineage.Ahead:
-		if !src.primary { // it has to catch up with us; its journal may not have begun yet
-			pause(ctx, behindWait)
-			return errLookAgain
-		}
-	case lineage.Same, lineage.Behind:
+	case lineage.Await: // its journal may not have begun yet
+		pause(ctx, behindWait)
+		return errLookAgain
+	case lineage.Follow:
 	}
 	return nil
 }

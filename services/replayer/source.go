@@ -40,17 +40,22 @@ type source struct {
 // findSource asks the pool's peers for the directory and connects to its primary.
 // While there is none, it connects to another follower: that may hold more of the
 // history than this site, above all the demotion of the last primary. Of several primaries
-// it connects to one whose history this copy's is of, if there is one.
+// it connects to one whose history this copy's is of, if there is one; else the copy gives up
+// claims for one for which that is enough (errRewound).
 func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error) {
 	src, err := f.look(ctx)
 	var parted []string // the UUIDs of those that cannot be followed
 	var why error
+	var claims *claimsError // what can be given up for one of them
 	for ; err == nil && (src.primary || why == nil); src, err = f.look(ctx, parted...) {
 		peer := src.peer.Peer
 		if src, err = src.unless(f.join(ctx, own, src)); err == nil {
 			return src, nil
 		}
-		if _, _, isStuck := stuck(err); !isStuck {
+		if claims == nil {
+			errors.As(err, &claims)
+		}
+		if _, _, isStuck := stuck(err); !isStuck && claims == nil {
 			return nil, err
 		}
 		if why == nil {
@@ -59,7 +64,10 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 		parted = append(parted, peer)
 	}
 	src.close()
-	if why != nil {
+	switch {
+	case claims != nil:
+		return nil, f.rewind(ctx, own, claims.behind)
+	case why != nil:
 		return nil, why
 	}
 	return nil, err
