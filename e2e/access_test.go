@@ -101,13 +101,13 @@ func TestGuardedSites(t *testing.T) {
 	peerMayOnlyFollow(t, east, west, cert)
 
 	east.must("mirror", "demote", "vms/prod")
-	west.must("mirror", "promote", "vms/prod")
+	west.promote("vms/prod")
 	w = l.start(west)
 	w.awaitWrites(20)
 	w.end()
 	awaitLevel(t, west, east, "vms/prod")
 	west.must("mirror", "demote", "vms/prod")
-	east.must("mirror", "promote", "vms/prod")
+	east.promote("vms/prod")
 	awaitLevel(t, east, west, "vms/prod")
 	west.must("mirror", "verify", "vms/prod")
 

@@ -64,7 +64,7 @@ func failOverAndBack(t *testing.T, l *load, east, west *installation) {
 	}
 	write(east, west)
 	east.must("mirror", "demote", "vms/prod")
-	west.must("mirror", "promote", "vms/prod")
+	west.promote("vms/prod")
 	east.socket, west.socket = east.replicas, west.primaries
 	write(west, east)
 

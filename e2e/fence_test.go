@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"tidemark/events"
 	"tidemark/internal/nbdclient"
 	"tidemark/internal/sitetest"
@@ -28,23 +30,30 @@ func fencedSite(t *testing.T) (s *site, owner *process) {
 }
 
 // claimNextTag claims the tag after the last one of a journal, as another writer would
-// that took the directory over, and returns the claim's sequence.
-func claimNextTag(t *testing.T, s *site, stream string) uint64 {
+// that took the directory over, and returns the claim's sequence. What the stopped owner had
+// sent may just be arriving: it is the owner's, and the claim is made behind it.
+func claimNextTag(t *testing.T, s *site, stream string) (seq uint64) {
+	t.Helper()
+	js := s.jetStream()
+	await(t, patience, "claim the next tag of "+stream, func() (err error) {
+		seq, err = tryClaim(t, js, stream)
+		return err
+	})
+	return seq
+}
+
+func tryClaim(t *testing.T, js jetstream.JetStream, stream string) (seq uint64, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	js := s.jetStream()
-	handle, err := js.Stream(ctx, stream)
+	handle, err := js.Stream(ctx, stream) // which asks how far it reaches
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	info, err := handle.Info(ctx)
+	at := handle.CachedInfo().State.LastSeq
+	last, err := handle.GetMsg(ctx, at)
 	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := handle.GetMsg(ctx, info.State.LastSeq)
-	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	end, err := events.DecodeJournal(last.Data)
 	if err != nil {
@@ -60,14 +69,11 @@ func claimNextTag(t *testing.T, s *site, stream string) uint64 {
 	}
 	msg, _ := claim.Encode(events.InstantOf(time.Now()))
 	subject := last.Subject[:strings.LastIndexByte(last.Subject, '.')] + ".tag"
-	ack, err := js.Publish(ctx, subject, msg)
+	ack, err := js.Publish(ctx, subject, msg, jetstream.WithExpectLastSequence(at))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
-	if ack.Sequence != info.State.LastSeq+1 {
-		t.Fatalf("the stopped owner wrote meanwhile: the claim is message %d, the last had been %d", ack.Sequence, info.State.LastSeq)
-	}
-	return ack.Sequence
+	return ack.Sequence, nil
 }
 
 // journalOf returns the name of a directory's stream.

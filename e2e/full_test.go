@@ -68,7 +68,11 @@ func fullPair(t *testing.T) (east, west *site, reader *nbdclient.Conn) {
 		t.Errorf("a full journal is told as %v, want ENOSPC", err)
 	}
 	await(t, patience, "the image can be read after a write was refused", func() error {
-		return east.dial("vms/prod/a").ReadAt(ctx, make([]byte, 4096), 0)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		conn := east.dial("vms/prod/a")
+		defer hangUp(conn)
+		return conn.ReadAt(ctx, make([]byte, 4096), 0)
 	})
 	return east, west, reader
 }
@@ -216,9 +220,9 @@ func TestLaggyFollower(t *testing.T) {
 	awaitLevel(t, east, west, "vms/prod")
 	west.kill()
 	writeLong(t, east, "vms/prod/a")
-	if len(east.lifecycle("disconnected")) == 0 {
-		t.Error("nobody was told that the follower was disconnected")
-	}
+	await(t, patience, "listeners are told that the follower was disconnected", func() error {
+		return unless(len(east.lifecycle("disconnected")) > 0, "they are not")
+	})
 	west.start()
 	await(t, patience, "the follower says that it was disconnected", func() error {
 		m, err := west.mirrorNow("vms/prod")

@@ -126,10 +126,16 @@ func (s *site) lastTag(dir string) (tag uint32, continues position) {
 func (f *fleet) awaitFollowing(source, follower int, dir string) {
 	f.t.Helper()
 	from, to := f.sites[source], f.sites[follower]
-	began, end := time.Now(), from.mirror(dir)
-	if end.Role != "master" {
-		f.t.Fatalf("%s is %s: %s", from.name, end.Role, end.Error)
-	}
+	began := time.Now()
+	var end mirrorState
+	await(f.t, patience, from.name+" is primary", func() (err error) {
+		end, err = from.mirrorNow(dir)
+		if err != nil {
+			return err
+		}
+		// One that is just being opened does not know yet how far it has come.
+		return unless(end.Role == "master" && end.Position != (position{}), "it is %s at %v: %s", end.Role, end.Position, end.Error)
+	})
 	await(f.t, patience, to.name+" is level with "+from.name, func() error {
 		m, err := to.mirrorNow(dir)
 		if err != nil {

@@ -71,11 +71,11 @@ type splitSide struct {
 // mirror returns the status of one directory.
 func (s *site) mirror(dir string) mirrorState {
 	s.t.Helper()
-	m, err := s.mirrorNow(dir)
-	if err != nil {
-		s.t.Fatal(err)
+	all := query[[]mirrorState](s, "mirror", "status", dir)
+	if len(all) != 1 {
+		s.t.Fatalf("%d directories of name %s", len(all), dir)
 	}
-	return m
+	return all[0]
 }
 
 func (s *site) mirrorNow(dir string) (mirrorState, error) {
@@ -153,6 +153,26 @@ func awaitLevel(t testing.TB, source, follower *site, dir string) position {
 			source.name, from.Role, from.Position, follower.name, to.State, to.Position, to.Entries, to.Error)
 	})
 	return at
+}
+
+// copyAnew drops a site's copy of a directory and has it made again.
+func (s *site) copyAnew(dir string) {
+	s.t.Helper()
+	s.must("mirror", "remove", dir)
+	s.addAgain(dir)
+}
+
+// addAgain has a site follow a directory whose copy there was just removed.
+func (s *site) addAgain(dir string) {
+	s.t.Helper()
+	s.mustUnless("the former copy goes", "mirror", "add", dir)
+}
+
+// promote makes a follower primary, in order, as soon as it has the demotion of the former
+// primary and that one can be asked.
+func (s *site) promote(dir string) {
+	s.t.Helper()
+	s.mustUnless("the demotion is on its way", "mirror", "promote", dir)
 }
 
 // awaitState waits until a directory's mirror state is the one that is wanted.

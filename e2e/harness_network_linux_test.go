@@ -47,7 +47,7 @@ func cabledPair(t *testing.T) (east, west *site, c *cable) {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		t.Skipf("SKIPPED: %v", err)
 	}
-	net := 16 + rand.IntN(200)
+	net := freeNetwork(t)
 	c = &cable{t: t}
 	sites := [2]*site{newSite(t, "east"), newSite(t, "west")}
 	for i, s := range sites {
@@ -75,10 +75,33 @@ func cabledPair(t *testing.T) (east, west *site, c *cable) {
 	return east, west, c
 }
 
+// givenNetworks are the numbers that freeNetwork has given to tests of this process.
+var givenNetworks sync.Map
+
+// freeNetwork returns a number for the addresses and namespaces of a cable that no other has.
+func freeNetwork(t *testing.T) int {
+	t.Helper()
+	const lowest, highest, tries = 16, 216, 100
+	for range tries {
+		net := lowest + rand.IntN(highest-lowest)
+		if _, given := givenNetworks.LoadOrStore(net, true); given {
+			continue
+		}
+		if _, err := os.Stat("/run/netns/" + spaceName(net, 0)); os.IsNotExist(err) {
+			return net
+		}
+	}
+	t.Fatal("no free network")
+	return 0
+}
+
+// spaceName is the name of the network namespace of one end of a cable.
+func spaceName(net, end int) string { return fmt.Sprintf("tm%d%c", net, 'e'+rune(18*end)) }
+
 // addSpace makes a namespace with an end of the cable, and a way to it for this process.
 func (c *cable) addSpace(i, net int) {
 	c.t.Helper()
-	space := fmt.Sprintf("tm%d%c", net, 'e'+rune(18*i))
+	space := spaceName(net, i)
 	c.spaces[i] = space
 	if out, err := exec.Command("ip", "netns", "add", space).CombinedOutput(); err != nil {
 		c.t.Skipf("SKIPPED: no network namespace: %v: %s", err, out)

@@ -13,7 +13,7 @@ import (
 type link struct {
 	address string // where it listens
 	target  string
-	rate    int          // bytes per second to the client; zero: no bound
+	rate    atomic.Int64 // bytes per second to the client; zero: no bound
 	carried atomic.Int64 // bytes, in both directions
 
 	mu     sync.Mutex
@@ -26,7 +26,8 @@ type link struct {
 // newLink listens for connections to target.
 func newLink(t testing.TB, target string, rate int) *link {
 	t.Helper()
-	l := &link{target: target, rate: rate, change: make(chan struct{}), conns: map[net.Conn]bool{}}
+	l := &link{target: target, change: make(chan struct{}), conns: map[net.Conn]bool{}}
+	l.rate.Store(int64(rate))
 	var listener net.Listener
 	await(t, patience, "a link listens", func() (err error) {
 		l.address = freePort(t)
@@ -59,6 +60,16 @@ func (l *link) silence() { l.set(false, true) }
 
 // heal lets everything pass again. What waited in a black hole arrives, as TCP has it.
 func (l *link) heal() { l.set(false, false) }
+
+// slowDown waits until the link has carried some bytes, and slows it down then, so that what
+// is to be met in the middle of its way is still on it when a busy machine comes to look.
+func (l *link) slowDown(t testing.TB, bytes int64, rate int) {
+	t.Helper()
+	awaitEvery(t, fastPoll, patience, "the link carries something", func() error {
+		return unless(l.carried.Load() >= bytes, "%d bytes of %d", l.carried.Load(), bytes)
+	})
+	l.rate.Store(int64(rate))
+}
 
 func (l *link) set(cut, silent bool) {
 	l.mu.Lock()
@@ -103,13 +114,13 @@ func (l *link) serve(client net.Conn) {
 	}
 	defer l.forget(server)
 	ended := make(chan struct{}, 2)
-	pass := func(to, from net.Conn, rate int) {
+	pass := func(to, from net.Conn, rate *atomic.Int64) {
 		l.copy(to, from, rate)
 		_ = to.Close()
 		ended <- struct{}{}
 	}
-	go pass(server, client, 0)
-	go pass(client, server, l.rate)
+	go pass(server, client, new(atomic.Int64))
+	go pass(client, server, &l.rate)
 	<-ended
 	_ = client.Close()
 	_ = server.Close()
@@ -117,15 +128,15 @@ func (l *link) serve(client net.Conn) {
 }
 
 // copy passes bytes on, whenever the link lets them.
-func (l *link) copy(to io.Writer, from io.Reader, rate int) {
+func (l *link) copy(to io.Writer, from io.Reader, rate *atomic.Int64) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
 			l.carried.Add(int64(n))
 			l.awaitSound()
-			if rate > 0 {
-				<-time.After(time.Duration(n) * time.Second / time.Duration(rate))
+			if bound := rate.Load(); bound > 0 {
+				<-time.After(time.Duration(n) * time.Second / time.Duration(bound))
 			}
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return

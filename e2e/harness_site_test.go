@@ -179,6 +179,25 @@ func (s *site) must(args ...string) string {
 	return r.stdout
 }
 
+// mustUnused is must for a command that takes away what an NBD session has read: a session
+// that the test has ended may seem to be open for a moment.
+func (s *site) mustUnused(args ...string) {
+	s.t.Helper()
+	s.mustUnless("something is open", args...)
+}
+
+// mustUnless is must for a command that is refused as long as something is so.
+func (s *site) mustUnless(what string, args ...string) {
+	s.t.Helper()
+	await(s.t, patience, strings.Join(args, " ")+" at "+s.name+": refused while "+what, func() error {
+		r := s.run(args...)
+		if r.code != 0 && r.code != exitRefused {
+			s.t.Fatalf("at %s: %s", s.name, r)
+		}
+		return unless(r.code == 0, "%s", r)
+	})
+}
+
 // refused runs a command that is to fail with an exit code and an error code.
 func (s *site) refused(exit int, code string, args ...string) errorLine {
 	s.t.Helper()

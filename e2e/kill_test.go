@@ -225,7 +225,7 @@ func (k *killer) underSnapshot() {
 		said.at = math.MaxUint64
 	}
 	k.demandSnapshot(begun, said.at)
-	k.site.must("snap", "remove", name)
+	k.site.mustUnused("snap", "remove", name)
 }
 
 func (k *killer) hasSnapshot(name string) bool {

@@ -95,7 +95,7 @@ func TestFirstSyncOverASlowLink(t *testing.T) {
 	fillImage(t, east, image)
 	link.become(weather{delay: 50 * time.Millisecond, loss: 0.005, rate: 10_000_000 / 8})
 	west.must("mirror", "add", dir)
-	copied := awaitCopied(t, west, 5)
+	copied := awaitCopied(t, west, 3)
 	heal := link.reset()
 	<-time.After(time.Second)
 	heal()

@@ -96,7 +96,7 @@ func TestFollow(t *testing.T) {
 // fail when the first sync leaves an object out.
 func TestKillDuringFirstSync(t *testing.T) {
 	t.Parallel()
-	const rate, megabytes = 12 << 20, 64
+	const rate, slowRate, megabytes = 12 << 20, 2 << 20, 64
 	east, west := newSite(t, "east"), newSite(t, "west")
 	slow := newLink(t, east.nats, rate)
 	east.flags = []string{"--advertise", "nats://" + slow.address}
@@ -106,11 +106,15 @@ func TestKillDuringFirstSync(t *testing.T) {
 	fillImage(t, east, "vms/prod/a")
 	peers(t, "vms", east, west)
 	west.must("mirror", "add", "vms/prod")
-	copied := awaitCopied(t, west, megabytes/2)
+	// What is shown as copied is saved within two seconds. More than half is shown when west
+	// is killed, so that half was saved.
+	slow.slowDown(t, megabytes/2<<20, slowRate)
+	copied := awaitCopied(t, west, megabytes/2+megabytes/8)
 	west.kill()
 	west.start()
 	again := awaitCopied(t, west, copied.Progress.Objects)
 	t.Logf("killed after %d of %d objects, went on with %d", copied.Progress.Objects, copied.Progress.Total, again.Progress.Objects)
+	slow.rate.Store(rate)
 	east.kill()
 	east.start()
 	awaitLevel(t, east, west, "vms/prod")

@@ -36,7 +36,7 @@ func controls() []control {
 		},
 		{
 			"directory", func(_ *testing.T, _, west *site) { west.must("mirror", "remove", "vms/prod") },
-			func(_ *testing.T, _, west *site) { west.must("mirror", "add", "vms/prod") },
+			func(_ *testing.T, _, west *site) { west.addAgain("vms/prod") },
 		},
 	}
 }
@@ -166,7 +166,7 @@ func TestDeadLinkHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	const bound, megabytes = 15 * time.Second, 32
 	east, west := newSite(t, "east"), newSite(t, "west")
-	wire := newLink(t, east.nats, 4<<20)
+	wire := newLink(t, east.nats, 2<<20)
 	east.flags = []string{"--advertise", "nats://" + wire.address}
 	east.start()
 	west.start()
@@ -186,7 +186,8 @@ func TestDeadLinkHoldsNothingUp(t *testing.T) {
 	timed("start without a source", func() { west.start() })
 	timed("remove in a first sync", func() { west.must("mirror", "remove", "vms/prod") })
 	wire.heal()
-	west.must("mirror", "add", "vms/prod")
+	wire.rate.Store(0)
+	west.addAgain("vms/prod")
 	awaitLevel(t, east, west, "vms/prod")
 	wire.silence()
 	timed("stop while following", west.terminate)
@@ -198,9 +199,9 @@ func TestDeadLinkHoldsNothingUp(t *testing.T) {
 // more than the limit soon after, and as much as it can soon after that; rivals 14.
 func TestLimitIsLive(t *testing.T) {
 	t.Parallel()
-	const rate, limit, megabytes = 16 << 20, 1 << 20, 128
+	const slow, fast, limit, megabytes = 4 << 20, 8 << 20, 1 << 20, 96
 	east, west := newSite(t, "east"), newSite(t, "west")
-	wire := newLink(t, east.nats, rate)
+	wire := newLink(t, east.nats, slow)
 	east.flags = []string{"--advertise", "nats://" + wire.address}
 	east.start()
 	west.start()
@@ -217,11 +218,13 @@ func TestLimitIsLive(t *testing.T) {
 	if west.mirror("vms/prod").State == "replaying" {
 		t.Fatal("the first sync ended before the limit was seen: slow the link down")
 	}
+	wire.rate.Store(fast)
 	west.must("mirror", "set", "vms/prod", "--limit", "0")
 	await(t, patience, "the limit is gone", func() error {
 		now := wire.rateNow()
 		return unless(now > 3*limit, "%.1f MB/s", now/1e6)
 	})
+	wire.rate.Store(0)
 	awaitLevel(t, east, west, "vms/prod")
 	sameContent(t, east, west, "vms/prod/a")
 }

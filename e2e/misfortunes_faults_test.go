@@ -100,7 +100,7 @@ func (m *misfortunes) judgeSnapshots() {
 		if err := v.Between(snap.begun, min(snap.ended, math.MaxUint64)).Prefix(); err != nil {
 			m.t.Errorf("snapshot %s: %v", snap.name, err)
 		}
-		source.must("snap", "remove", misfortuneDir+"@"+snap.name)
+		source.mustUnused("snap", "remove", misfortuneDir+"@"+snap.name)
 	}
 	m.snaps = nil
 }
@@ -141,8 +141,7 @@ func (m *misfortunes) lookAtFollower() {
 func (m *misfortunes) copyAnew() {
 	m.mend()
 	s := m.sites[m.follower()]
-	s.must("mirror", "remove", misfortuneDir)
-	s.must("mirror", "add", misfortuneDir)
+	s.copyAnew(misfortuneDir)
 	if m.random.IntN(2) == 0 {
 		m.killWithin(s.process, longestStart)
 		s.start()

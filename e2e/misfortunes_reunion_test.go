@@ -97,8 +97,7 @@ func (m *misfortunes) awaitSplit(s *site, r *refused) mirrorState {
 func (m *misfortunes) startOver(s *site, r *refused) {
 	m.t.Helper()
 	if m.random.IntN(4) == 0 {
-		s.must("mirror", "remove", misfortuneDir)
-		s.must("mirror", "add", misfortuneDir)
+		s.copyAnew(misfortuneDir)
 		return
 	}
 	args := []string{"mirror", "resync", misfortuneDir}
@@ -149,6 +148,6 @@ func (m *misfortunes) judgeKept(s *site, r *refused) {
 		}
 	}
 	for _, name := range kept {
-		s.must("image", "remove", name)
+		s.mustUnused("image", "remove", name)
 	}
 }

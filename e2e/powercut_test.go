@@ -121,10 +121,7 @@ func (k *keptSnapshots) change(random *rand.Rand) {
 		return
 	}
 	name := k.pick(random)
-	await(k.site.t, patience, "remove a snapshot", func() error {
-		r := k.site.run("snap", "remove", k.dir+"@"+name) // it may seem to be open still
-		return unless(r.code == 0, "%s", r)
-	})
+	k.site.mustUnused("snap", "remove", k.dir+"@"+name)
 	delete(k.digests, name)
 }
 
