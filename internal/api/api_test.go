@@ -281,8 +281,18 @@ func TestShared(t *testing.T) {
 }
 
 // TestServingBeginsAnew: requests that arrive while their server ends and begins again are
-// answered or refused as not ready at once, or find nobody. None stays without an answer.
+// answered or refused as not ready at once, or find nobody. None stays without an answer, also
+// of those that are to be taken first.
 func TestServingBeginsAnew(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *nats.Conn, string, any) (answer, error){
+		"asked": api.Call[answer], "taken": api.CallTaken[answer],
+	} {
+		t.Run(name, func(t *testing.T) { beginAnew(t, call) })
+	}
+}
+
+func beginAnew(t *testing.T, call func(context.Context, *nats.Conn, string, any) (answer, error)) {
+	t.Helper()
 	nc := conn(t)
 	done, asking := make(chan struct{}), sync.WaitGroup{}
 	counts := [3]atomic.Int64{}
@@ -294,7 +304,7 @@ func TestServingBeginsAnew(t *testing.T) {
 					return
 				default:
 				}
-				_, err := api.Call[answer](within(t), nc, "test.work", question{})
+				_, err := call(within(t), nc, "test.work", question{})
 				switch {
 				case err == nil:
 					counts[0].Add(1)

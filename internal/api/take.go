@@ -20,7 +20,9 @@ import (
 //
 // What nobody takes within takeTime is sent again, to whichever member the server chooses.
 // Who takes it too late, perhaps minutes later, is not told to go, and drops it: what a
-// person was told had timed out does not happen afterwards.
+// person was told had timed out does not happen afterwards. Who has taken it and ends before
+// it is told to go gives it back, by a message that names what it listened to; its sender asks
+// again, if it is the one that was told to go.
 const (
 	takeHeader = "Tidemark-Take"
 	takeTime   = time.Second
@@ -62,7 +64,8 @@ type asking struct {
 	nc       *nats.Conn
 	question *nats.Msg
 	inbox    *nats.Subscription
-	gone     bool // a member was told to carry it out, or has done so untold
+	gone     bool   // a member was told to carry it out, or has done so untold
+	told     string // where that member listened
 }
 
 func askOne(nc *nats.Conn, question *nats.Msg) (*asking, error) {
@@ -91,11 +94,16 @@ func (a *asking) next(ctx context.Context) (*nats.Msg, error) {
 			err = a.nc.PublishMsg(a.question)
 		case err == nil && isNobody(msg):
 			err = nats.ErrNoResponders
+		case err == nil && msg.Header.Get(takeHeader) != "":
+			if a.told == msg.Header.Get(takeHeader) {
+				a.gone, a.told = false, ""
+				err = a.nc.PublishMsg(a.question)
+			}
 		case err == nil && msg.Reply == "":
 			a.gone = true
 			return msg, nil
 		case err == nil && !a.gone:
-			a.gone = true
+			a.gone, a.told = true, msg.Reply
 			err = a.nc.Publish(msg.Reply, nil)
 		}
 		if err != nil {
@@ -115,7 +123,8 @@ func (a *asking) wait(ctx context.Context) (*nats.Msg, error) {
 }
 
 // take says that a request is taken, and reports whether it is to be carried out: its
-// sender is there, and has not turned to another member.
+// sender is there, and has not turned to another member. It gives the request back if ctx ends
+// before that is known.
 func take(ctx context.Context, nc *nats.Conn, msg *nats.Msg) bool {
 	if msg.Header.Get(takeHeader) == "" {
 		return true
@@ -128,8 +137,11 @@ func take(ctx context.Context, nc *nats.Conn, msg *nats.Msg) bool {
 	if err := msg.RespondMsg(&nats.Msg{Reply: goes.Subject}); err != nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, goTime)
+	waiting, cancel := context.WithTimeout(ctx, goTime)
 	defer cancel()
-	answer, err := goes.NextMsgWithContext(ctx)
+	answer, err := goes.NextMsgWithContext(waiting)
+	if err != nil && ctx.Err() != nil {
+		_ = msg.RespondMsg(&nats.Msg{Header: nats.Header{takeHeader: {goes.Subject}}}) // fails only with the connection
+	}
 	return err == nil && !isNobody(answer)
 }
