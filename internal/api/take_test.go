@@ -75,14 +75,23 @@ func TestHungMember(t *testing.T) {
 // TestTaken: who gets no answer in time is told whether the request was taken up.
 func TestTaken(t *testing.T) {
 	nc := conn(t)
-	release := make(chan struct{})
-	serve(t, nc, api.On("test.work", func(context.Context, question) (answer, error) { <-release; return answer{"done"}, nil }))
+	begun, release := make(chan struct{}), make(chan struct{})
+	serve(t, nc, api.On("test.work", func(context.Context, question) (answer, error) {
+		close(begun)
+		<-release
+		return answer{"done"}, nil
+	}))
 	defer close(release)
 	if _, err := nc.QueueSubscribe("test.hang", "tidemark", func(*nats.Msg) {}); err != nil {
 		t.Fatal(err)
 	}
 	for subject, taken := range map[string]bool{"test.work": true, "test.hang": false, "test.nobody": false} {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if taken { // who waits gives up as soon as it is, however long that takes
+			cancel()
+			ctx, cancel = context.WithCancel(within(t))
+			go func() { <-begun; cancel() }()
+		}
 		_, err := api.CallTaken[answer](ctx, nc, subject, question{})
 		cancel()
 		if fault.CodeOf(err) != fault.Timeout || errors.Is(err, api.ErrTaken) != taken || api.Nobody(err) != (subject == "test.nobody") {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestHandshakeDeadline(t *testing.T) {
-	s := serve(t, nbd.Limits{HandshakeTime: 50 * time.Millisecond}, newDisk())
+	s := serve(t, nbd.Limits{HandshakeTime: time.Second}, newDisk())
 	silent, halfway := s.dial(t), s.dial(t).hello()
 	halfway.send(wire.AppendOption(nil, wire.OptGo, export("disk"))[:20])
 	silent.recv(18)

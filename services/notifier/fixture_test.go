@@ -22,7 +22,9 @@ import (
 
 const (
 	patience = sitetest.Patience
-	silence  = time.Second
+	// silence is what notifiers take for death: many heartbeats, because a busy machine delays
+	// them.
+	silence = 4 * time.Second
 )
 
 // fixture is a NATS server, without a notifier at first.

@@ -33,10 +33,21 @@ func large(t *testing.T) *origin {
 	return o
 }
 
-// interrupt begins a first sync and stops it when it has copied something.
+// interrupt begins a first sync and stops it when it has copied something, and not all: at
+// this rate that takes eight seconds, and one object is copied at a time.
 func interrupt(t *testing.T, o *origin) *sitetest.Site {
 	t.Helper()
-	s, at, stop := west(t, t.TempDir(), o)
+	at := sitetest.Start(t, "west")
+	addPeer(t, at, o.site.Node.Site, o.site.Server.URL())
+	rate := func(perSecond uint64) {
+		t.Helper()
+		fact := &events.DirectoryConfigured{Directory: westID, Pool: "vms", SyncRate: perSecond}
+		if _, err := at.Bus.Publish(t.Context(), events.StreamDirectories, fact); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rate(slowRate / 2)
+	s, stop := follow(t, at)
 	f := s.followers[westID]
 	sitetest.Eventually(t, "some objects are copied", func() bool {
 		f.mu.Lock()
@@ -44,6 +55,7 @@ func interrupt(t *testing.T, o *origin) *sitetest.Site {
 		return f.progress != nil && f.progress.progress(time.Now()).Objects >= 2
 	})
 	stop()
+	rate(0)
 	return at
 }
 
@@ -81,6 +93,7 @@ func synced(t *testing.T, at *sitetest.Site) (begun int, bytes uint64) {
 
 // journal 265: a first sync that was interrupted goes on where it was.
 func TestInterruptedFirstSyncGoesOn(t *testing.T) {
+	t.Parallel()
 	o := large(t)
 	at := interrupt(t, o)
 	o.letGo()
@@ -97,6 +110,7 @@ func TestInterruptedFirstSyncGoesOn(t *testing.T) {
 
 // One whose source has merged a layer meanwhile starts over: nobody could tell it into what.
 func TestInterruptedFirstSyncStartsOverWhenALayerIsGone(t *testing.T) {
+	t.Parallel()
 	o := large(t)
 	at := interrupt(t, o)
 	o.letGo()

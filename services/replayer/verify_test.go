@@ -20,7 +20,7 @@ import (
 // verify compares a follower's copy with its source; tell may be nil.
 func (p *party) verify(repair bool, tell func(api.Progress)) (api.Verified, error) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
 	defer cancel()
 	if tell == nil {
 		return api.CallLong[api.Verified](ctx, p.at.Bus.Conn(), api.HolderSubject(p.id, api.MirrorVerify),
