@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -34,12 +36,14 @@ type guardFlags struct {
 	siteKey   string // file; empty: in the data folder
 	httpTLS   tlsFlags
 	httpToken string // file
+	httpNames []string
 }
 
 func (g *guardFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&g.auth, "auth", false, "let only users with a key of DATA/*.nk, and peers, in at the embedded NATS server (on with --nats-tls-cert beyond loopback)")
 	f.StringVar(&g.siteKey, "site-key", "", "`file` with this site's key for its peers, the same at all its nodes (default: DATA/site.nk, made if missing)")
 	f.StringVar(&g.httpToken, "http-token-file", "", "`file` with the token without which HTTP shows nothing but its health")
+	f.StringArrayVar(&g.httpNames, "http-name", nil, "`name` under which HTTP answers without token or TLS, besides localhost and addresses; may be repeated")
 	g.natsTLS.register(f, "nats")
 	g.httpTLS.register(f, "http")
 }
@@ -48,7 +52,25 @@ func (g *guardFlags) check() error {
 	if err := g.natsTLS.check(); err != nil {
 		return err
 	}
+	for _, name := range g.httpNames {
+		if name == "" || strings.ContainsAny(name, ":/[] \t") {
+			return fault.New(fault.Usage, "--http-name %q: give a host's name alone, like east.example", name)
+		}
+	}
 	return g.httpTLS.check()
+}
+
+// httpNames returns the names under which HTTP answers whoever asks: those that were given, and
+// the one that it listens on.
+func (cfg *serveConfig) httpNames() []string {
+	names := slices.Clone(cfg.guard.httpNames)
+	if host, err := splitAddress(cfg.http); err == nil && host != "" {
+		names = append(names, host)
+	}
+	for i, name := range names {
+		names[i] = strings.ToLower(strings.TrimSuffix(name, "."))
+	}
+	return names
 }
 
 // authenticated reports whether the embedded NATS server lets only users in. Beyond loopback

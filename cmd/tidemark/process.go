@@ -281,6 +281,8 @@ func (p *process) serveHTTP(ctx context.Context) error {
 		Live:    []telemetry.Check{{Name: "nats", Test: p.natsHealth}},
 		Log:     p.log.With("part", "http"),
 		Token:   p.guards.httpToken,
+		Names:   p.cfg.httpNames(),
+		AnyName: p.guards.httpTLS != nil,
 	}
 	if p.dashboard != nil {
 		cfg.Home = p.dashboard.Handler()

@@ -34,7 +34,12 @@ type Config struct {
 	Elsewhere func(context.Context) string
 	// Token is what a request must carry, but for those about health; empty: none.
 	Token string
-	Log   *slog.Logger
+	// Names, in lower case, are those under which it answers besides localhost and addresses.
+	// They are not looked at where there is a token, or AnyName is set: something else (TLS)
+	// shows that a browser has asked for this server.
+	Names   []string
+	AnyName bool
+	Log     *slog.Logger
 }
 
 // Handler serves /metrics, /healthz, /readyz and /process, a page about this process, which is
@@ -91,11 +96,22 @@ func page(cfg Config) http.HandlerFunc {
 	}
 }
 
+// protected is the handler behind what keeps strangers out.
+func protected(cfg Config) http.Handler {
+	switch {
+	case cfg.Token != "":
+		return guarded(cfg.Token, Handler(cfg))
+	case cfg.AnyName:
+		return Handler(cfg)
+	}
+	return named(cfg.Names, Handler(cfg))
+}
+
 // Serve answers requests on the listener until ctx ends, then lets those under way
 // finish for a moment.
 func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 	srv := &http.Server{
-		Handler:           guarded(cfg.Token, Handler(cfg)),
+		Handler:           protected(cfg),
 		ReadHeaderTimeout: headerTime,
 		ReadTimeout:       answerTime,
 		WriteTimeout:      answerTime,
