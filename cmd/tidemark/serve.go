@@ -99,6 +99,9 @@ is 1. A second signal ends the process at once, with 1.`,
 		if err := cfg.check(); err != nil {
 			return err
 		}
+		if err := cfg.checkUsed(flags); err != nil {
+			return err
+		}
 		return serve(ctx, cfg, c.logger(cfg.level), c.out)
 	})
 	f := cmd.Flags()
