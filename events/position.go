@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // Position is where an entry stands in a directory's history: the tag (one period
@@ -21,9 +20,6 @@ type Position uint64
 // followed by another of the same owner.
 const MaxEntry = 1<<32 - 1
 
-// ErrPosition is returned for text that is not a position.
-var ErrPosition = errors.New("not a position of the form TAG.ENTRY")
-
 // At returns the position of an entry in a tag.
 func At(tag Tag, entry uint32) Position { return Position(uint64(tag)<<32 | uint64(entry)) }
 
@@ -36,23 +32,6 @@ func (p Position) Entry() uint32 { return uint32(p) }
 // String returns TAG.ENTRY.
 func (p Position) String() string {
 	return strconv.FormatUint(uint64(p.Tag()), 10) + "." + strconv.FormatUint(uint64(p.Entry()), 10)
-}
-
-// ParsePosition reads what [Position.String] writes.
-func ParsePosition(s string) (Position, error) {
-	tag, entry, found := strings.Cut(s, ".")
-	if !found {
-		return 0, fmt.Errorf("%q: %w", s, ErrPosition)
-	}
-	t, err := strconv.ParseUint(tag, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%q: %w", s, ErrPosition)
-	}
-	e, err := strconv.ParseUint(entry, 10, 32)
-	if err != nil {
-		return 0, fmt.Errorf("%q: %w", s, ErrPosition)
-	}
-	return At(Tag(t), uint32(e)), nil
 }
 
 type jsonPosition struct {

@@ -10,7 +10,7 @@ type HistoryRequest struct {
 	Site string `json:"site"` // UUID of the site that asks, a peer of the pool
 	// Known is the newest claim that the asker has: if it is one of this history, tags
 	// before it are left out.
-	Known Mark `json:"known"`
+	Known events.Mark `json:"known"`
 	// Below leaves out the tags from that one on; zero: none. A long list is asked for
 	// from its end.
 	Below events.Tag `json:"below"`
@@ -24,7 +24,7 @@ type History struct {
 	History string              `json:"history"` // whose life of the directory it is
 	Tags    []events.TagClaimed `json:"tags"`    // oldest first; a part, if More
 	More    bool                `json:"more"`    // there are tags before those
-	End     Mark                `json:"end"`
+	End     events.Mark         `json:"end"`
 	Objects uint64              `json:"objects"` // that changed behind Since
 }
 

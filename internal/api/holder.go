@@ -118,18 +118,18 @@ type Status struct {
 	Primary string `json:"primary"`
 	// State is, at the owner, opening, ready, full, closing or error; at a follower
 	// syncing, replaying, stopped, error, split_brain, disconnected, resync or stalled.
-	State      string     `json:"state"`
-	Error      string     `json:"error,omitempty"`
-	Tag        events.Tag `json:"tag"`
-	Owner      string     `json:"owner"`    // the site that gave out the tag
-	Position   Mark       `json:"position"` // how far the journal reaches here
-	Safe       Mark       `json:"safe"`
-	Applied    Mark       `json:"applied"`
-	Committed  Mark       `json:"committed"`
-	Lag        Lag        `json:"lag"` // at a follower: behind the primary
-	Clients    []Client   `json:"clients"`
-	Durability string     `json:"durability"`
-	Progress   *Progress  `json:"progress,omitempty"` // of a first sync or resync
+	State      string      `json:"state"`
+	Error      string      `json:"error,omitempty"`
+	Tag        events.Tag  `json:"tag"`
+	Owner      string      `json:"owner"`    // the site that gave out the tag
+	Position   events.Mark `json:"position"` // how far the journal reaches here
+	Safe       events.Mark `json:"safe"`
+	Applied    events.Mark `json:"applied"`
+	Committed  events.Mark `json:"committed"`
+	Lag        Lag         `json:"lag"` // at a follower: behind the primary
+	Clients    []Client    `json:"clients"`
+	Durability string      `json:"durability"`
+	Progress   *Progress   `json:"progress,omitempty"` // of a first sync or resync
 	// Split is set while the history here and that of another site have parted, or the
 	// other site is primary too.
 	Split *Split `json:"split,omitempty"`
@@ -145,9 +145,6 @@ type Status struct {
 	// Since is when the oldest message of the journal was stored here; absent for none.
 	Since events.Instant `json:"journal_since,omitempty"`
 }
-
-// Mark is shorthand for the package's users.
-type Mark = events.Mark
 
 // Lag is the distance to the primary, from one reading.
 type Lag struct {
@@ -189,7 +186,7 @@ type SyncBeginRequest struct {
 	Client string `json:"client"` // SITE.NODE
 	Site   string `json:"site"`   // UUID of the follower's site, a peer of the pool
 	// Mark is how far the follower's copy reaches; zero for one that is empty.
-	Mark Mark `json:"mark"`
+	Mark events.Mark `json:"mark"`
 	// Copying: the follower is going to ask for objects.
 	Copying bool `json:"copying"`
 }

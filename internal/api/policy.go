@@ -162,7 +162,7 @@ type PeerCopy struct {
 	// Promoting is set while it is about to own the directory.
 	Promoting bool `json:"promoting"`
 	// Position is how far its journal of the directory reaches; of a replica only.
-	Position Mark `json:"position"`
+	Position events.Mark `json:"position"`
 	// Error is why it cannot be asked, or cannot say how far its journal reaches.
 	Error string `json:"error,omitempty"`
 }

@@ -183,7 +183,7 @@ func AskBrief(ctx context.Context, nc *nats.Conn) (b Brief, complete bool, err e
 			b.Lines = append(b.Lines, LineOfStanding(s))
 		}
 	}
-	SortLines(b.Lines)
+	sortLines(b.Lines)
 	return b, b.Reports.cover(summary), nil
 }
 

@@ -174,7 +174,7 @@ func SortWorries(all []Worry) {
 	slices.SortStableFunc(all, func(x, y Worry) int { return cmp.Compare(x.Rank, y.Rank) })
 }
 
-// SortLines sorts by name.
-func SortLines(lines []Line) {
+// sortLines sorts by name.
+func sortLines(lines []Line) {
 	slices.SortFunc(lines, func(a, b Line) int { return strings.Compare(a.Directory, b.Directory) })
 }

@@ -145,16 +145,6 @@ func identity(msg []byte) (Site, error) {
 	return Site{f.Site, f.Name, f.Number}, nil
 }
 
-// Publish makes an identity the site's own, unless anything else was published to the
-// stream of pools meanwhile ([bus.ErrOvertaken]).
-func Publish(ctx context.Context, b *bus.Bus, s Site) error {
-	state, err := b.State(ctx, events.StreamPools)
-	if err != nil {
-		return err
-	}
-	return publishAfter(ctx, b, state.Last, s)
-}
-
 func publishAfter(ctx context.Context, b *bus.Bus, last uint64, s Site) error {
 	_, err := b.PublishAfter(ctx, events.StreamPools, last, &events.SiteNumbered{
 		Site: s.UUID, Name: s.Name, Number: s.Number, At: events.InstantOf(time.Now()),

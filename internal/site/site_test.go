@@ -135,7 +135,8 @@ func TestUnreadableIdentity(t *testing.T) {
 	}
 	want := site.Site{UUID: "feed", Name: "east", Number: 7}
 	for _, who := range []site.Site{{UUID: "feed", Name: "east", Number: 3}, want} {
-		if err := site.Publish(t.Context(), b, who); err != nil {
+		fact := &events.SiteNumbered{Site: who.UUID, Name: who.Name, Number: who.Number}
+		if _, err := b.Publish(t.Context(), events.StreamPools, fact); err != nil {
 			t.Fatal(err)
 		}
 	}

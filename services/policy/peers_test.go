@@ -16,7 +16,6 @@ import (
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
 	"tidemark/internal/fault"
-	"tidemark/internal/site"
 )
 
 // lockedBuffer collects logs of several goroutines.
@@ -237,10 +236,7 @@ func TestSameNumber(t *testing.T) {
 	east, west, _ := twoSites(t)
 	number := east.node.Site.Number
 	same := west.node.Site
-	same.Number = number
-	if err := site.Publish(t.Context(), west.bus, same); err != nil {
-		t.Fatal(err)
-	}
+	west.publish(events.StreamPools, &events.SiteNumbered{Site: same.UUID, Name: same.Name, Number: number})
 	call[api.Peer](west, api.PeerImport, api.PeerImportRequest{Pool: "vms", Token: east.token(0).Token})
 	info := call[api.Site](west, api.SiteInfo, api.Nothing{})
 	if info.Number == number || info.Number == 0 {

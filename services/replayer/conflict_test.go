@@ -2,6 +2,7 @@ package replayer
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -41,8 +42,8 @@ func TestResyncKeepsWhatIsRefused(t *testing.T) {
 	west.acquire(1, true)
 	sitetest.Eventually(t, "west follows again", func() bool { return west.shows(Replaying, "")() && len(west.conflicts()) > 0 })
 	_, ended, _ := strings.Cut(west.conflicts()[0], ".conflict-")
-	if _, err := events.ParsePosition(ended); err != nil {
-		t.Fatal(err)
+	if !regexp.MustCompile(`^\d+\.\d+$`).MatchString(ended) {
+		t.Fatalf("%q is no position", ended)
 	}
 	kept := map[string][]byte{}
 	for image, data := range disks {
