@@ -189,3 +189,30 @@ func TestDelayedFollowerWithAFullJournal(t *testing.T) {
 	west.configure(0)
 	west.sameAs(east)
 }
+
+// A delay is of the site that has it, not of those behind it: what its journal holds they get
+// at once, also when they connect while it holds back, and they are never behind for it.
+// journal 249.
+func TestDelayedSiteInAChain(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	c.west.configure(time.Hour)
+	own := c.west.follower.followers[c.west.id].copy()
+	sitetest.Eventually(t, "west holds back", func() bool { _, noted := own.replica.NotedDue(); return noted })
+	before := own.tail.Marks().Applied
+	for round := range 2 {
+		c.east.write("disk0", bytes.Repeat([]byte{byte(2 + round)}, 4096), 4096)
+		c.west.holdsBack(c.east, before)
+		c.north.sameAs(c.east) // the last write too, behind which nothing comes
+		if lag := c.north.lag(); lag.Entries != 0 {
+			t.Errorf("north is behind: %+v", lag)
+		}
+		c.north.restartFollower()
+		c.north.follow()
+		c.north.sameAs(c.east)
+	}
+	c.west.configure(0)
+	c.west.sameAs(c.east)
+	c.east.write("disk0", bytes.Repeat([]byte{9}, 4096), 8192)
+	c.north.sameAs(c.east)
+}

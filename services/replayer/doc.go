@@ -37,7 +37,8 @@
 // lineage):
 //
 //	same, behind    the source is followed
-//	ahead           the source has to catch up with us first
+//	ahead           the source has to catch up with us first, unless its journal already has,
+//	                because it is kept behind on purpose
 //	diverged        split_brain, with the position where they parted and what each holds since.
 //	                Where one side has only claimed tags since, nothing can be lost: a copy gives
 //	                such claims up for a primary, for who hears one, and otherwise for who holds more

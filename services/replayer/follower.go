@@ -241,12 +241,13 @@ func (f *follower) serve(ctx context.Context, own *ownCopy) error {
 	return errors.Join(ended, group.Wait(), f.finish(context.WithoutCancel(ctx), own))
 }
 
-// sendHead tells this copy's own followers how far it reaches. What it has applied is
-// safe at its origin and here. What is known of the origin is passed on.
+// sendHead tells this copy's own followers how far it reaches. What its journal holds is safe
+// at its origin, also what the copy holds back: a delay is of this site alone. What is known of
+// the origin is passed on.
 func (f *follower) sendHead(own *ownCopy, marks tail.Marks) {
 	now := time.Now()
 	err := f.service.deps.Bus.Send(&events.HeadAdvanced{
-		Directory: f.id, Logged: marks.Logged, Safe: marks.Applied, At: events.InstantOf(now),
+		Directory: f.id, Logged: marks.Logged, Safe: marks.Safe, At: events.InstantOf(now),
 		Origin: f.origin(own, now),
 	})
 	if err != nil {

@@ -75,12 +75,33 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 			src.peer.Site, ours.End.Position, tail.ErrTrimmed)
 	case lineage.Foreign:
 		return fmt.Errorf("site %s: %w", src.peer.Site, errOtherLife)
-	case lineage.Await: // its journal may not have begun yet
+	case lineage.Await:
+		if relation.Kind == lineage.Ahead {
+			return errAhead
+		}
 		pause(ctx, behindWait)
 		return errLookAgain
 	case lineage.Follow:
 	}
 	return nil
+}
+
+// errAhead says that a source has applied less of this copy's history than this copy.
+var errAhead = errors.New("the source has to catch up")
+
+// joinBehind makes this site known to a source that has applied less than this copy, if its
+// journal goes further all the same, as that of one does which holds back what it has. Any
+// other has to catch up: it is given a moment.
+func (f *follower) joinBehind(ctx context.Context, own *ownCopy, src *source) error {
+	if err := f.register(ctx, src, own.tail.Marks().Committed, false); err == nil {
+		asking, cancel := src.during(ctx, askTime)
+		defer cancel()
+		if last, err := tail.Ending(asking, src.journal, own.tail.Marks().Logged); err == nil && last != nil {
+			return nil
+		}
+	}
+	pause(ctx, behindWait)
+	return errLookAgain
 }
 
 // rewind gives up the claims of this site behind a common mark: no entry followed them, so

@@ -77,12 +77,15 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 // not told that it is followed: it would keep its journal for nothing.
 func (f *follower) join(ctx context.Context, own *ownCopy, src *source) error {
 	f.service.departures.stop(f.id, src.peer.Peer)
-	if err := f.compare(ctx, own, src); err != nil {
-		return err
-	}
-	err := f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
-	if errors.Is(err, errDisconnected) && !own.unsynced() {
-		err = f.registerAnew(ctx, own, src)
+	err := f.compare(ctx, own, src)
+	switch {
+	case err == nil:
+		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
+		if errors.Is(err, errDisconnected) && !own.unsynced() {
+			err = f.registerAnew(ctx, own, src)
+		}
+	case errors.Is(err, errAhead):
+		err = f.joinBehind(ctx, own, src)
 	}
 	if previous := f.lastSource(); err == nil && previous != nil && previous.peer.Peer != src.peer.Peer {
 		f.moveOn(previous)
