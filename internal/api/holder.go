@@ -69,12 +69,12 @@ func HolderSubject(id events.DirectoryID, request string) string {
 // Image describes an image.
 type Image struct {
 	ID         events.ImageID     `json:"id"`
-	Name       string             `json:"name"`  // POOL/DIR/IMAGE
-	Image      string             `json:"image"` // the last component
-	Size       uint64             `json:"size"`
-	ObjectSize uint64             `json:"object_size"`
-	Objects    uint64             `json:"objects"`    // objects that hold data
-	UsedBytes  uint64             `json:"used_bytes"` // allocated at this copy
+	Name       string             `json:"name"`        // POOL/DIR/IMAGE
+	Image      string             `json:"image"`       // the last component
+	Size       uint64             `json:"size"`        // bytes
+	ObjectSize uint64             `json:"object_size"` // bytes
+	Objects    uint64             `json:"objects"`     // objects that hold data
+	UsedBytes  uint64             `json:"used_bytes"`  // allocated at this copy
 	ReadOnly   bool               `json:"read_only"`
 	Version    events.Position    `json:"version"`
 	Directory  events.DirectoryID `json:"directory"`
@@ -97,14 +97,14 @@ type ImageRequest struct {
 // ImageCreateRequest asks for a new image.
 type ImageCreateRequest struct {
 	Image      string `json:"image"`
-	Size       uint64 `json:"size"`
-	ObjectSize uint64 `json:"object_size"` // zero: 4 MiB
+	Size       uint64 `json:"size"`        // bytes
+	ObjectSize uint64 `json:"object_size"` // bytes; zero: 4 MiB
 }
 
 // ImageResizeRequest asks for another size.
 type ImageResizeRequest struct {
 	Image       string `json:"image"`
-	Size        uint64 `json:"size"`
+	Size        uint64 `json:"size"` // bytes
 	AllowShrink bool   `json:"allow_shrink"`
 }
 
@@ -116,8 +116,8 @@ type Status struct {
 	Role events.Role        `json:"role"`
 	// Primary is the name of the site that owns the directory, as far as known here.
 	Primary string `json:"primary"`
-	// State is, at the owner, opening, ready, full, closing or error; at a follower
-	// syncing, replaying, stopped, error, split_brain, disconnected, resync or stalled.
+	// State is, at the owner, one of those of services/journal, or full instead of ready
+	// while writers wait for room; at a follower one of those of services/replayer, or stalled.
 	State      string      `json:"state"`
 	Error      string      `json:"error,omitempty"`
 	Tag        events.Tag  `json:"tag"`
@@ -141,7 +141,7 @@ type Status struct {
 	Ahead      *Ahead `json:"ahead,omitempty"`
 	Stream     string `json:"stream"`
 	Bytes      uint64 `json:"journal_bytes"`
-	BytesLimit uint64 `json:"journal_limit_bytes"`
+	BytesLimit uint64 `json:"journal_limit_bytes"` // 0: none
 	// Since is when the oldest message of the journal was stored here; absent for none.
 	Since events.Instant `json:"journal_since,omitempty"`
 }

@@ -226,19 +226,22 @@ func streamConfig(s events.Stream) jetstream.StreamConfig {
 	return cfg
 }
 
-// Publish stores a fact and returns its sequence once it is durable.
+// Publish stores a fact and returns its sequence once it is durable. It waits at most
+// [requestTime] for the answer of the stream. [ErrFull]: nothing was stored. After any other
+// error, that of ctx too, the fact may be stored or not.
 func (b *Bus) Publish(ctx context.Context, stream string, f events.Fact) (uint64, error) {
 	return b.publish(ctx, stream, f)
 }
 
-// PublishAfter is Publish on the condition that the stream's last sequence is last;
-// [ErrOvertaken] says that it is not: someone else published meanwhile.
+// PublishAfter is Publish on the condition that the stream's last sequence is last, 0 for an
+// empty one; [ErrOvertaken] says that it is not: someone else published meanwhile, and nothing
+// was stored.
 func (b *Bus) PublishAfter(ctx context.Context, stream string, last uint64, f events.Fact) (uint64, error) {
 	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequence(last))
 }
 
 // PublishOver is Publish on the condition that the last message of the fact's subject has
-// the sequence last; [ErrOvertaken] says that it has another.
+// the sequence last, 0 for none; [ErrOvertaken] says that it has another.
 func (b *Bus) PublishOver(ctx context.Context, stream string, last uint64, f events.Fact) (uint64, error) {
 	return b.publish(ctx, stream, f, jetstream.WithExpectLastSequencePerSubject(last))
 }
@@ -265,7 +268,8 @@ func (b *Bus) publish(ctx context.Context, stream string, f events.Fact, opts ..
 	return ack.Sequence, nil
 }
 
-// Send publishes a fact that is not stored: a heartbeat, a head.
+// Send publishes a fact that is not stored: a heartbeat, a head. Nil does not mean that
+// anybody heard it.
 func (b *Bus) Send(f events.Fact) error {
 	data, err := events.Marshal(f)
 	if err != nil {

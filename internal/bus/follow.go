@@ -27,7 +27,8 @@ type Message struct {
 
 // Follow gives f every message of a stream from sequence from on, in order and without
 // gaps, and goes on with new ones until ctx ends or f returns an error, which it
-// returns. Where the stream now begins later than from, a [*GapError] is returned.
+// returns. A server that goes away is waited for. Where the stream begins later than from,
+// or lacks a message, a [*GapError] is returned; [ErrNotFound] where it is gone.
 func (b *Bus) Follow(ctx context.Context, stream string, from uint64, f func(Message) error) error {
 	return b.follow(ctx, reading{stream: stream}, max(from, 1), f)
 }
@@ -254,9 +255,9 @@ func (b *Bus) readTo(ctx context.Context, r reading, from uint64, f func(Message
 }
 
 // Fold gives f every fact of a stream from its first message on and goes on until ctx
-// ends. caughtUp is called once, when f has seen all that the stream held at the start.
-// A message that does not decode is passed over and logged: who may publish one must not
-// be able to stop a service for good.
+// ends, with the errors of [Bus.Follow]. caughtUp is called once, when f has seen all that the
+// stream held at the start. A message that does not decode is passed over and logged: who
+// may publish one must not be able to stop a service for good.
 func (b *Bus) Fold(ctx context.Context, stream string, caughtUp func(), f func(seq uint64, fact events.Fact) error) error {
 	state, err := b.State(ctx, stream)
 	if err != nil {

@@ -45,7 +45,7 @@ func (id Identity) check() error {
 }
 
 // Replica is one node's copy of a directory. Its methods may be called concurrently,
-// but [Replica.Apply] by one goroutine, the applier, and [Replica.Stage] in the order
+// but [Replica.ApplyRun] by one goroutine, the applier, and [Replica.Stage] in the order
 // of the journal.
 //
 // Locks are taken in the order gate, compacting, checkpointing, applying, stripes of an image by

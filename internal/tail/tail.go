@@ -28,9 +28,9 @@ const (
 	// message is applied. About 20 ms of it are worked off between two syncs.
 	backlogBytes = 4 << 20
 	// CheckpointAge is how long an applied message may stay without a checkpoint, and
-	// CheckpointBytes how much may, where [Config] does not say otherwise. Together they bound what a restart replays. A
-	// checkpoint competes with the log for the disk, and blocks that are written again
-	// before it cost nothing: often is not better.
+	// CheckpointBytes how much may, where [Config] does not say otherwise. Together they bound
+	// what a restart replays. A checkpoint competes with the log for the disk, and blocks that
+	// are written again before it cost nothing: often is not better.
 	CheckpointAge   = 5 * time.Second
 	CheckpointBytes = 512 << 20
 	// A part of CheckpointBytes is worth a checkpoint at once when nothing has followed for
@@ -133,8 +133,7 @@ type waiter struct {
 	done func(error)
 }
 
-// New returns a tail that stands at the replica's last checkpoint. seq is the log's
-// sequence there.
+// New returns a tail that stands at the replica's last checkpoint.
 func New(cfg Config) *Tail {
 	cfg.CheckpointAge = cmp.Or(cfg.CheckpointAge, CheckpointAge)
 	cfg.CheckpointBytes = cmp.Or(cfg.CheckpointBytes, CheckpointBytes)
@@ -170,8 +169,9 @@ func (t *Tail) Rebase() {
 	t.announce()
 }
 
-// Run syncs, applies and checkpoints until ctx ends or a step fails. When ctx ends what
-// is applied is checkpointed once more.
+// Run syncs, applies and checkpoints until ctx ends or a step fails, and returns ctx's cause
+// or what failed, as everybody does who waits. When ctx ends what is applied is checkpointed
+// once more.
 func (t *Tail) Run(ctx context.Context) error {
 	if t.cfg.Delay == nil { // then nothing is noted before it is applied
 		if err := t.cfg.Replica.ForgetDue(); err != nil {

@@ -119,8 +119,7 @@ func (t *trimmer) markAt(ctx context.Context, seq uint64) (events.Mark, error) {
 	return message.Ends(), nil
 }
 
-// Find returns the sequence of the message that continues a history which ends at
-// mark, and whether the log still reaches back that far and holds the mark itself. A
+// Find returns the sequence of the message that continues a history which ends at mark. A
 // sequence one behind the log's end means that the log ends at mark.
 //
 // [ErrTrimmed]: the log begins later. [ErrDiverged]: it holds another history, or, with
