@@ -17,10 +17,8 @@ const betterAge = 5 * time.Second
 // candidate is what is known of a site when one to follow is chosen.
 type candidate struct {
 	primary bool
-	// unheard: the site itself hears nothing of a primary. Sites that follow each other,
-	// and no other, are all like that.
-	unheard bool
-	// hears: it hears a primary now, and goes on with what that has.
+	// hears: it hears a primary now, and goes on with what that has. Sites that follow each
+	// other, and no other, do not; nor does one that hears only of who was demoted.
 	hears   bool
 	applied events.Mark
 }
@@ -43,8 +41,8 @@ func (c candidate) beats(other candidate) bool {
 	switch {
 	case c.primary != other.primary:
 		return c.primary
-	case c.unheard != other.unheard:
-		return other.unheard
+	case c.hears != other.hears:
+		return c.hears
 	}
 	return lineage.Less(other.applied, c.applied)
 }
@@ -63,10 +61,9 @@ func (s *source) appraise(ctx context.Context, name events.DirectoryName) error 
 		return nil
 	}
 	// One that does not tell is as good as one that hears nobody.
-	s.candidate.unheard = true
 	status, err := askSource[api.Status](ctx, &source{talk: s.talk, directory: at.ID}, api.DirectoryStatus, api.Nothing{})
 	if err == nil {
-		s.candidate.unheard, s.candidate.applied = status.Lag.Unheard > 0, status.Applied
+		s.candidate.applied = status.Applied
 		s.candidate.hears = status.Primary != "" && status.Lag.Unheard == 0
 	}
 	return nil
@@ -129,7 +126,7 @@ func (f *follower) anyBeats(ctx context.Context, src *source, now candidate) boo
 		cancel()
 		other.close()
 		is := other.candidate
-		if err == nil && (is.primary || now.unheard && is.beats(now)) {
+		if err == nil && (is.primary || !now.hears && is.beats(now)) {
 			return true
 		}
 	}

@@ -188,14 +188,46 @@ func TestFollowersOfEachOther(t *testing.T) {
 	}
 }
 
+// Two sites follow each other while nobody is primary. A third one was primary meanwhile, for so
+// short a time that they did not hear of it: they come to hold its demotion too, without which
+// none of them can be promoted.
+func TestShortPrimary(t *testing.T) {
+	t.Parallel()
+	c := newChain(t)
+	toNorth := sitetest.NewLink(t, c.north.at.Server.URL())
+	befriend(t, c.east, c.north, c.east.at.Server.URL(), toNorth.URL)
+	addPeer(t, c.west.at, c.north.at.Node.Site, toNorth.URL)
+	c.east.release()
+	c.east.follow()
+	sawDemotion(t, c.west, c.east)
+	sawDemotion(t, c.north, c.east)
+	toNorth.Cut()
+	for p, site := range map[*party]string{c.east: "west", c.west: "east"} {
+		sitetest.Eventually(t, "it follows "+site, func() bool {
+			source := p.lastSource()
+			return source != nil && source.peer.Site == site
+		})
+	}
+	c.north.release()
+	c.north.own(events.TagPromoted)
+	c.north.write("disk0", noise(8<<10), 2<<20)
+	c.north.release()
+	c.north.follow()
+	toNorth.Heal()
+	for _, p := range []*party{c.east, c.west} {
+		sawDemotion(t, p, c.north)
+	}
+}
+
 func TestWhichSiteIsBetterFollowed(t *testing.T) {
 	holding := func(p events.Position, entries uint64) events.Mark { return events.Mark{Position: p, Entries: entries} }
 	order := []candidate{
 		{primary: true},
-		{applied: holding(7, 3)},
-		{applied: holding(5, 3)},
-		{applied: holding(8, 2)}, // later claims, and fewer entries
-		{unheard: true, applied: holding(9, 9)},
+		{hears: true, applied: holding(7, 3)},
+		{hears: true, applied: holding(5, 3)},
+		{hears: true, applied: holding(8, 2)}, // later claims, and fewer entries
+		{applied: holding(9, 9)},
+		{applied: holding(8, 9)},
 	}
 	for i, a := range order {
 		for k, b := range order {

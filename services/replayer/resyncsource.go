@@ -31,7 +31,7 @@ func (f *follower) findGood(ctx context.Context, old *donor, fresh *replica.Repl
 // isContinued reports whether a site that hears the primary has all of a copy's history, and
 // more. A demotion is no more: who was primary may be followed by those who hold the same.
 func (f *follower) isContinued(ctx context.Context, old *donor, src *source) bool {
-	if src.unheard || !old.whole {
+	if !src.hears || !old.whole {
 		return false
 	}
 	at := holder.Holding{
