@@ -158,10 +158,7 @@ func headNames(t *testing.T, at *sitetest.Site, d *directory, name string) {
 // one that leaves it lying is.
 func TestAgeCountsFromWhatIsLacking(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 1<<20)
+	at, s, d, _ := owning(t, 1<<20)
 	f := client(d, "east.idle", at.Node.Site.UUID, d.life.tail.Marks().Logged)
 	f.At = events.InstantOf(time.Now().Add(-30 * day))
 	care := newClientCare(d.life)
@@ -198,10 +195,7 @@ func TestAgeCountsFromWhatIsLacking(t *testing.T) {
 // journal 11, journal 14, journal 15, journal 16, journal 17, journal 66, journal 299: what a command may do to clients.
 func TestDisconnectAndUnregister(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 1<<20)
+	at, s, d, _ := owning(t, 1<<20)
 	disconnect := func(name string) ([]string, fault.Code) {
 		done, err := s.clients.Disconnect(t.Context(), at.Bus, d.id, name)
 		var names []string
@@ -279,10 +273,7 @@ func TestStrangersAreRemoved(t *testing.T) {
 // A journal that lost what it had acknowledged is noted, and said with positions.
 func TestLostTailIsNoted(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 1<<20)
+	at, s, d, stop := owning(t, 1<<20)
 	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 512), 0, true)
 	name := d.life.log.Name()
 	stop()
@@ -306,10 +297,7 @@ func TestLostTailIsNoted(t *testing.T) {
 // that was never given out, and waits for no client.
 func TestLostTailIsGivenUp(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 1<<20)
+	at, s, d, stop := owning(t, 1<<20)
 	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 4096), 0, true)
 	stop()
 	name, tag := d.life.log.Name(), d.life.claim.Load().Tag

@@ -9,17 +9,13 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
-	"tidemark/internal/sitetest"
 )
 
 // journal 103, journal 119: only one of several comparisons with the same value succeeds, and one
 // that fails leaves nothing in the log.
 func TestCompareAndWrite(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	const clients, rounds = 4, 100
 	value := func(p []byte) uint64 { return uint64(p[0]) | uint64(p[1])<<8 }
 	var won atomic.Uint64
@@ -62,10 +58,7 @@ func TestCompareAndWrite(t *testing.T) {
 // meets.
 func TestFill(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 64<<20)
+	at, s, d, stop := owning(t, 64<<20)
 	unit := pattern(4, 4099)
 	n := 40 << 20 / len(unit)
 	must[api.Nothing](t, at, d, api.ImageFill, api.ImageFillRequest{Image: "disk0", Offset: 777, Length: uint64(n * len(unit)), Pattern: unit})

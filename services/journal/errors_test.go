@@ -119,10 +119,7 @@ func TestDiskErrorWhileReplaying(t *testing.T) {
 // directory is opened again and again, and says why it cannot be.
 func TestCorruptMessage(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	log, last, name := d.life.log, d.life.tail.LastSequence(), at.Node.Site.Name
 	release(t, s, d, false)
 	if _, err := log.Append(t.Context(), events.EntriesSubject(name, d.id), []byte("\x9bnot a message"), last); err != nil {
@@ -291,10 +288,7 @@ func TestAppendFails(t *testing.T) {
 // journal 110: listeners are told of a promotion, with its tag.
 func TestPromotionIsTold(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	release(t, s, d, true)
 	r := asMaster()
 	r.Promote = events.TagPromoted
@@ -327,10 +321,7 @@ func notes(t testing.TB, at *sitetest.Site) []events.LifecycleNoted {
 // A log that lost what it had acknowledged is not opened, and listeners are told so.
 func TestLostTailIsTold(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	name := d.life.log.Name()
 	release(t, s, d, false)
 	wantNil(t, at.Bus.RemoveLog(t.Context(), name))

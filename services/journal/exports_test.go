@@ -15,10 +15,7 @@ import (
 // Exports are images under all their names, and snapshots, read-only.
 func TestExports(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	was, now := pattern(1, 10_000), pattern(2, 10_000)
 	write(t, dev, was, 100, false)
@@ -62,10 +59,7 @@ func TestExports(t *testing.T) {
 // open before either, until it is turned off.
 func TestReadOnlyFeature(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 4096), 0, false)
 	set := func(on bool) {

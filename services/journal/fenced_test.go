@@ -26,10 +26,7 @@ func logEnd(t *testing.T, at *sitetest.Site, d *directory) uint64 {
 //
 // By hand it was seen to fail when a tag is claimed without asking.
 func TestFencedOwner(t *testing.T) {
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 4<<20)
+	at, s, d, _ := owning(t, 4<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 4096), 0, true)
 	at.Fence(t, d.id, 1)
@@ -91,10 +88,7 @@ func TestFencedBeforeItClaims(t *testing.T) {
 // it anew. Where another node became the owner meanwhile, that holds what it acknowledged: it
 // is left alone.
 func TestReplacedCopyIsNoOwners(t *testing.T) {
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 4<<20)
+	at, s, d, stop := owning(t, 4<<20)
 	write(t, open(t, s, "vms/prod/disk0"), pattern(1, 4096), 0, true)
 	stop()
 	end := logEnd(t, at, d)

@@ -128,10 +128,7 @@ func TestFlattenOfAnImageThatIsRemovedMeanwhile(t *testing.T) {
 // answered before it was applied: it names the versions that are then the newest.
 func TestFinishSeesWhatCameBetween(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, _, d, _ := owning(t, 8<<20)
 	l := d.life
 	for i := range 20 {
 		_, err := l.operations.run(t.Context(), operation{

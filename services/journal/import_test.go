@@ -125,10 +125,7 @@ func TestImportMakesTheImageWhatItWas(t *testing.T) {
 // An import does not wait for the room that writers hold who wait for its end.
 func TestImportGoesAheadOfWaitingWriters(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, _, d, _ := owning(t, 8<<20)
 	wantNil(t, d.life.tail.Room(t.Context(), tail.UnappliedBytesMax))
 	reply := must[api.JournalImportReply](t, at, d, api.JournalImport, api.JournalImportRequest{Entries: []api.ImportEntry{
 		importOf(api.ImportEntry{Image: "disk0"}, events.Written{Image: 1, Data: []byte("abc")}),
@@ -210,10 +207,7 @@ func TestImportIgnores(t *testing.T) {
 // is not executed, and the directory goes on.
 func TestImportEndsAtARefusal(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	on := api.ImportEntry{Image: "disk0"}
 	entries := []api.ImportEntry{
 		importOf(on, events.Written{Data: []byte("first")}),
@@ -316,10 +310,7 @@ func TestReset(t *testing.T) {
 // clients stand.
 func TestJournalStatus(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, _ := owning(t, 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	before := must[api.JournalState](t, at, d, api.JournalStatus, api.Nothing{})
 	for i := range 10 {

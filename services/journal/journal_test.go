@@ -21,6 +21,17 @@ func start(t testing.TB, at *sitetest.Site) (*Service, func()) {
 	return s, stop
 }
 
+// owning starts the service at a site of its own, which owns vms/prod with one empty image,
+// disk0, of a size in bytes.
+func owning(t testing.TB, size uint64) (at *sitetest.Site, s *Service, d *directory, stop func()) {
+	t.Helper()
+	at = sitetest.Start(t, "east")
+	s, stop = start(t, at)
+	d = acquire(t, s)
+	create(t, d, "disk0", size)
+	return at, s, d, stop
+}
+
 func acquire(t testing.TB, s *Service) *directory {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), sitetest.Patience)
@@ -131,10 +142,7 @@ func overtake(t *testing.T, at *sitetest.Site, d *directory) {
 // journal 32: a writer that another has overtaken is fenced.
 func TestOvertakenWriterIsFenced(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 1<<20)
+	at, s, d, _ := owning(t, 1<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	write(t, dev, pattern(1, 4096), 0, true)
 
@@ -158,10 +166,7 @@ func TestOvertakenWriterIsFenced(t *testing.T) {
 
 func TestImageOperations(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	_, s, d, _ := owning(t, 8<<20)
 	l := d.life
 	ctx := t.Context()
 	dev := open(t, s, "vms/prod/disk0")

@@ -213,10 +213,7 @@ func TestRefusedOperations(t *testing.T) {
 // One operation at a time: those that wait beyond a bound are refused, not queued.
 func TestOperationsWaitInABoundedLine(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, _, d, _ := owning(t, 8<<20)
 	l := d.life
 	begun, release := make(chan struct{}), make(chan struct{})
 	var running sync.WaitGroup
@@ -283,10 +280,7 @@ func TestRefusedOperationStaysRefused(t *testing.T) {
 // finishes it.
 func TestOperationThatEndsWithItsLifeIsLeftToTheNext(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, stop := owning(t, 8<<20)
 	begun := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {

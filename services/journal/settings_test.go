@@ -209,10 +209,7 @@ func TestOneMessageInFlight(t *testing.T) {
 // change is none.
 func TestFlushedMarker(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, stop := owning(t, 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	flush(t, dev)
 	write(t, dev, pattern(1, 4096), 0, false)

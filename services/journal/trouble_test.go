@@ -108,10 +108,7 @@ func (f failures) WithAttrs(attrs []slog.Attr) slog.Handler {
 // that this node holds it: the other site may be primary by now.
 func TestDemotedDirectoryIsNotOpened(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, _ := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	_, s, d, _ := owning(t, 8<<20)
 	release(t, s, d, true)
 	release(t, s, d, true) // again, as after a lost answer
 	r := &events.AcquireRequested{
@@ -151,10 +148,7 @@ func TestRefusedPromotionStaysRefused(t *testing.T) {
 // nothing.
 func TestUsedUpTagIsFollowedByAnother(t *testing.T) {
 	t.Parallel()
-	at := sitetest.Start(t, "east")
-	s, stop := start(t, at)
-	d := acquire(t, s)
-	create(t, d, "disk0", 8<<20)
+	at, s, d, stop := owning(t, 8<<20)
 	dev := open(t, s, "vms/prod/disk0")
 	first := d.life.claim.Load()
 	d.life.writer.maxEntry = 20

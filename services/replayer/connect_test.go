@@ -91,11 +91,7 @@ func TestCopyIsGone(t *testing.T) {
 // mirrored any more: the reason is shown, it is asked again, and all goes on when it answers.
 func TestSourceRefuses(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 0)
 	for _, refusal := range []error{
 		fault.New(fault.NotReady, "mirroring of pool vms is disabled there"), fault.New(fault.Internal, "the tags cannot be read"),
 	} {
@@ -115,12 +111,7 @@ func TestSourceRefuses(t *testing.T) {
 // brain, and a copy made anew follows.
 func TestOtherLifeIsNoSplitBrain(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 20)
 	before := content(t, s, "disk0", 4<<20)
 	stop()
 	o.history = "another"
@@ -144,11 +135,7 @@ func TestOtherLifeIsNoSplitBrain(t *testing.T) {
 // journal 237, journal 241: the source's journal is gone: nothing is followed, and that is shown.
 func TestSourceJournalMissing(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 0)
 	stop()
 	if err := o.site.Bus.RemoveLog(t.Context(), o.stream().Name); err != nil {
 		t.Fatal(err)

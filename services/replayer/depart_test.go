@@ -49,12 +49,7 @@ func (s *Service) acquire(t *testing.T) {
 // process nor by one that was killed when it had sent it.
 func TestDepartureEndsNoLaterRegistration(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, _, _ := levelWest(t, 4<<20, 20)
 	f := s.followers[westID]
 	last := f.lastSource()
 	s.release(t, false)

@@ -24,12 +24,7 @@ func (s *Service) is(t *testing.T, state State, why string) func() bool {
 // after a new sync all is well; without automatic resync.
 func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 20)
 	kept := o.mark()
 
 	o.disconnected.Store(true) // and the heads say so
@@ -70,11 +65,7 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 // One that was disconnected while it was away is told so when it registers.
 func TestFollowerIsToldThatItWasDisconnectedWhileAway(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 0)
 	kept := o.mark()
 	stop()
 	o.silence() // no head tells it

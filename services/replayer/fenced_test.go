@@ -14,12 +14,7 @@ import (
 // has come, applies and says nothing more, at either site. Asked again in
 // a later epoch it goes on where it stood, and ends as the origin is.
 func TestFencedFollower(t *testing.T) {
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(50)
-	o.settle()
-	s, at, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, _ := levelWest(t, 4<<20, 50)
 	f := s.followers[westID]
 	at.Fence(t, westID, 1)
 	o.random(50)
@@ -66,11 +61,7 @@ func TestFencedFollower(t *testing.T) {
 // directories 143: the same where a copy took another's place, so that the site's journal is to begin
 // anew: a follower that is fenced after it has opened the copy leaves the journal to its successor.
 func TestFencedFollowerDropsNoJournal(t *testing.T) {
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 0)
 	o.random(5)
 	o.settle()
 	sitetest.Eventually(t, "west has a journal", s.level(o.mark()))

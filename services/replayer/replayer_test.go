@@ -65,6 +65,19 @@ func west(t testing.TB, dir string, o *origin) (*Service, *sitetest.Site, func()
 	return s, at, stop
 }
 
+// levelWest starts an origin with one image, disk0, of a size in bytes and so many random
+// changes, and a replayer at west that has all of it.
+func levelWest(t testing.TB, size, changes int) (o *origin, s *Service, at *sitetest.Site, stop func()) {
+	t.Helper()
+	o = newOrigin(t)
+	o.create("disk0", size)
+	o.random(changes)
+	o.settle()
+	s, at, stop = west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	return o, s, at, stop
+}
+
 func follow(t testing.TB, at *sitetest.Site) (*Service, func()) {
 	t.Helper()
 	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 1 << 30})
@@ -138,11 +151,7 @@ func TestFollowerIsSyncedAndThenFollows(t *testing.T) {
 
 func TestNothingIsKeptBeforeItsOriginReportsItSafe(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, _, _ := levelWest(t, 4<<20, 0)
 	kept := o.mark()
 	o.random(50) // logged; no head says that it is safe
 	sitetest.Eventually(t, "west has received it", s.received(o.mark()))
@@ -157,12 +166,7 @@ func TestNothingIsKeptBeforeItsOriginReportsItSafe(t *testing.T) {
 // received it goes on with what the origin writes instead: no split brain.
 func TestOriginLosesItsUnsafeTail(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(50)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, _, _ := levelWest(t, 4<<20, 50)
 	safe := o.save()
 	o.random(50)
 	sitetest.Eventually(t, "west has received what will be lost", s.received(o.mark()))
@@ -218,12 +222,7 @@ func TestReleaseForPromotionKeepsWhatWasReceived(t *testing.T) {
 
 func TestFollowerGoesOnAfterRestart(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 16<<20)
-	o.random(300)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 16<<20, 300)
 	stop()
 	o.random(200)
 	o.settle()
@@ -236,12 +235,7 @@ func TestFollowerGoesOnAfterRestart(t *testing.T) {
 
 func TestDivergedHistoryIsNeverApplied(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 20)
 	before := content(t, s, "disk0", 4<<20)
 	stop()
 
@@ -266,12 +260,7 @@ func TestDivergedHistoryIsNeverApplied(t *testing.T) {
 // the rest of the copy is as it was.
 func TestDamagedMessageStopsTheFollower(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, _, _ := levelWest(t, 4<<20, 20)
 	kept := o.mark()
 	damaged := bytes.Clone(o.stored[len(o.stored)-1].data)
 	damaged[len(damaged)/2] ^= 1
@@ -289,11 +278,7 @@ func TestDamagedMessageStopsTheFollower(t *testing.T) {
 
 func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	_, s, _, _ := levelWest(t, 4<<20, 0)
 	dev, err := s.Exports().Open(t.Context(), "vms/prod/disk0")
 	if err != nil {
 		t.Fatal(err)
@@ -313,11 +298,7 @@ func TestExportsOfAFollowerRefuseWrites(t *testing.T) {
 // nothing that is already here is lost by that.
 func TestFollowerStopsWhenItsSourceSaysSo(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.settle()
-	s, _, _ := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, _, _ := levelWest(t, 4<<20, 0)
 	before := o.mark()
 	o.forbid(fault.New(fault.Denied, "no peer any more"))
 	sitetest.Eventually(t, "west stops and says why", func() bool {

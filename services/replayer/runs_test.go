@@ -76,12 +76,7 @@ func TestPromotedCopyHoldsWholeRunsOnly(t *testing.T) {
 // copy as it was before, and applies the change when it is complete.
 func TestFollowerRestartsInsideARun(t *testing.T) {
 	t.Parallel()
-	o := newOrigin(t)
-	o.create("disk0", 4<<20)
-	o.random(20)
-	o.settle()
-	s, at, stop := west(t, t.TempDir(), o)
-	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	o, s, at, stop := levelWest(t, 4<<20, 20)
 	before := bytes.Clone(o.want("disk0"))
 	data := threeParts()
 	o.parts(o.images[0], data, 0, 1)
