@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -188,19 +187,17 @@ func TestStopFails(t *testing.T) {
 	t.Parallel()
 	at := sitetest.Start(t, "east")
 	syncer := &badSync{Syncer: at.Server}
-	guarded(t, at, nil, syncer)
+	held := &gated{Syncer: syncer}
+	guarded(t, at, nil, held)
 	s, _ := start(t, at)
 	d := acquire(t, s)
 	create(t, d, "disk0", 8<<20)
 	d.life.tail.Hurry()
 	dev := open(t, s, "vms/prod/disk0")
-	var gate sync.Mutex
-	gate.Lock()
-	dev.Write(t.Context(), pattern(1, 4096), 0, false, func(error) {
-		syncer.bad.Store(true) // logged, and not safe yet: the close has to make it so
-		gate.Unlock()
-	})
-	gate.Lock()
+	held.gate.Lock()
+	write(t, dev, pattern(1, 4096), 0, false)
+	syncer.bad.Store(true) // logged, and not safe yet: the close has to make it so
+	held.gate.Unlock()
 	_, quiesced, err := s.Release(t.Context(), &events.ReleaseRequested{
 		Assignment: events.Assignment{Directory: d.id, Role: events.Master}, Pool: "vms", Path: "/prod",
 	})
