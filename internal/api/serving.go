@@ -62,10 +62,7 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 	}
 	s.running.Go(func() {
 		defer func() { <-slots }()
-		ctx, cancel := context.WithCancel(s.ctx)
-		if h.long == nil && !paced(h, msg) {
-			ctx, cancel = context.WithTimeout(s.ctx, requestTime)
-		}
+		ctx, cancel := s.bounded(h, msg)
 		defer cancel()
 		if !take(ctx, s.nc, msg) {
 			return
@@ -74,6 +71,15 @@ func (s *serving) answer(h Handler, msg *nats.Msg) {
 			s.log.Warn("answer not sent", "subject", h.subject, "error", err)
 		}
 	})
+}
+
+// bounded returns the context of a request. Its cancel is to be called, or it stays until
+// serving ends.
+func (s *serving) bounded(h Handler, msg *nats.Msg) (context.Context, context.CancelFunc) {
+	if h.long != nil || paced(h, msg) {
+		return context.WithCancel(s.ctx)
+	}
+	return context.WithTimeout(s.ctx, requestTime)
 }
 
 // refuseLate answers a request that arrived while serving ended: its sender would wait for

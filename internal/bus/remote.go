@@ -76,14 +76,15 @@ func (r *RemoteSyncer) Trimmed(ctx context.Context, stream string) error {
 	return r.ask(ctx, api.LogSyncRequest{Stream: stream, Trimmed: true})
 }
 
-// ask asks again while nobody answers: a sync may be repeated. One that was tried and
-// failed may not, and its error is returned.
+// ask asks again while nobody answers, or who does is just stopping: a sync may be repeated.
+// One that was tried and failed may not, and its error is returned.
 func (r *RemoteSyncer) ask(ctx context.Context, request api.LogSyncRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, remoteSyncTime)
 	defer cancel()
 	for {
 		err := r.askOnce(ctx, request)
-		if err == nil || ctx.Err() != nil || fault.CodeOf(err) != fault.Timeout {
+		code := fault.CodeOf(err)
+		if err == nil || ctx.Err() != nil || code != fault.Timeout && code != fault.NotReady {
 			return err
 		}
 		if pause(ctx, reconnectWait) != nil {

@@ -17,6 +17,7 @@ import (
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/bus"
+	"tidemark/internal/fault"
 )
 
 // TestServerRestart: a server that goes and comes back on its address and store is
@@ -230,6 +231,28 @@ func TestFailedSync(t *testing.T) {
 	}
 	if asked.Load() != 1 {
 		t.Errorf("asked %d times", asked.Load())
+	}
+}
+
+// TestSyncMeetsTheEndOfItsServer: a process that is stopping refuses; the one that follows it
+// is asked.
+func TestSyncMeetsTheEndOfItsServer(t *testing.T) {
+	s := start(t, t.TempDir(), "127.0.0.1:0")
+	b := inProcess(t, s)
+	var asked atomic.Int64
+	stop, err := api.Serve(t.Context(), b.Conn(), quiet(), api.On(api.LogSync,
+		func(context.Context, api.LogSyncRequest) (api.Nothing, error) {
+			if asked.Add(1) == 1 {
+				return api.Nothing{}, fault.New(fault.NotReady, "stopping")
+			}
+			return api.Nothing{}, nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	if err := bus.NewRemoteSyncer(b.Conn()).Sync(within(t), "JOURNAL"); err != nil || asked.Load() != 2 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
 

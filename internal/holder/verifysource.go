@@ -63,8 +63,17 @@ func (v verifier) admit(ctx context.Context, site string) (leave func(), err err
 	case v.slots <- struct{}{}:
 		return func() { <-v.slots }, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, v.cutShort(ctx)
 	}
+}
+
+// cutShort says why an answer has no end; nil while it may go on. Who asks a source that is
+// stopping asks the one that follows it.
+func (v verifier) cutShort(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fault.New(fault.NotReady, "site %s stops serving the copy of %s: %w", v.source.Site, v.source.Name, ctx.Err())
+	}
+	return ctx.Err()
 }
 
 func (v verifier) outline(ctx context.Context, r api.VerifyOutlineRequest, send func([]byte) error) error {
@@ -101,7 +110,7 @@ func (v verifier) objects(ctx context.Context, r api.VerifyObjectsRequest) (Veri
 			return reply, nil
 		case len(reply.Objects) == digestedMax || read >= digestedBytesMax || ctx.Err() != nil:
 			reply.Next = index
-			return reply, ctx.Err()
+			return reply, v.cutShort(ctx)
 		}
 		object, err := v.digest(view, index)
 		if err != nil {

@@ -211,8 +211,8 @@ func (s *Service) copyAt(ctx context.Context, peer events.PeerAdded, name events
 }
 
 // askHolder asks whoever holds a directory, here or at another site, how far it has come.
-// One whose copy is not open does not know: it may just be opening it, so it is asked
-// again for as long as patience lasts.
+// One whose copy is not open does not know: it may just be opening it, or handing it over, so
+// it is asked again for as long as patience lasts.
 func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.DirectoryID, patience time.Duration) (api.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -229,7 +229,7 @@ func (s *Service) askHolder(ctx context.Context, nc *nats.Conn, id events.Direct
 			err = fault.New(fault.NotReady, "the copy is not open (%s): %s", status.State, cmp.Or(status.Error, "try again"))
 		case ctx.Err() != nil && before != nil:
 			return status, before // it says more
-		case !api.Nobody(err):
+		case !api.Nobody(err) && fault.CodeOf(err) != fault.NotReady: // else it ends or begins
 			return status, err
 		}
 		if time.Now().After(deadline) {

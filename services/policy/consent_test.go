@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,6 +121,31 @@ func TestPromotionWaitsForTheDemotion(t *testing.T) {
 	})
 	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: dir("vms", "/db")}); d.Role != events.Master {
 		t.Errorf("promoted: %+v", d)
+	}
+}
+
+// A holder that meets the question while it ends, as when a demotion hands the directory over,
+// is no reason to refuse: who follows it is asked.
+func TestPromotionAsksWhoFollows(t *testing.T) {
+	w, _ := startAll(t, "west")
+	other := newElsewhere(t)
+	w.peer("vms", other.world)
+	other.set(func(d *api.Directory, _ *api.Status) { d.ID = "handed-over" })
+	var asked atomic.Int64
+	stop, err := api.Serve(context.Background(), other.bus.Conn(), other.log,
+		api.On(api.HolderSubject("handed-over", api.DirectoryStatus), func(context.Context, api.Nothing) (api.Status, error) {
+			if asked.Add(1) == 1 {
+				return api.Status{}, fault.New(fault.NotReady, "stopping")
+			}
+			return api.Status{Stream: "open"}, nil
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	call[api.Directory](w, api.MirrorAdd, dir("vms", "/db"))
+	if d := call[api.Directory](w, api.MirrorPromote, api.Promote{DirectoryName: dir("vms", "/db")}); d.Role != events.Master || asked.Load() != 2 {
+		t.Errorf("promoted: %+v, asked %d times", d, asked.Load())
 	}
 }
 

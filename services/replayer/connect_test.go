@@ -106,6 +106,29 @@ func TestSourceRefuses(t *testing.T) {
 	}
 }
 
+// A source whose holder is asked while it hands the directory over, and refuses for that, is
+// followed on; one that goes on refusing is not.
+func TestSourceRefusesOnce(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t)
+	o.create("disk0", 4<<20)
+	o.settle()
+	s, _, _ := west(t, t.TempDir(), o)
+	sitetest.Eventually(t, "west is level", s.level(o.mark()))
+	f := s.followers[westID]
+	source := f.lastSource()
+	refusal := error(fault.New(fault.NotReady, "stopping"))
+	o.admitOnce.Store(&refusal)
+	sitetest.Eventually(t, "it is refused", func() bool { return o.admitOnce.Load() == nil })
+	asked := o.admitted.Load()
+	sitetest.Eventually(t, "it is asked again", func() bool { return o.admitted.Load() > asked })
+	if !f.isIn(Replaying) || f.lastSource() != source {
+		t.Errorf("it does not go on after one refusal: %v", f.failure())
+	}
+	o.forbid(refusal)
+	sitetest.Eventually(t, "the reason is shown", s.is(t, Errored, refusal.Error()))
+}
+
 // journal 232, journal 236, journal 240: the source's directory was removed, and another was
 // created under its name. What is here is of the former: nothing is applied, it is no split
 // brain, and a copy made anew follows.

@@ -157,14 +157,12 @@ func isPrefix(ctx context.Context, short, long *bus.Log) bool {
 }
 
 // keepAsking asks the source now and then whether this site may still follow, until it
-// may not. A source that does not answer is left to hear.
+// may not. A source that does not answer is left to hear. One that is not ready is asked once
+// more: it may only be ending, and another holder of the directory follows it.
 func (f *follower) keepAsking(ctx context.Context, src *source) error {
-	tick := time.NewTicker(admitAge)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+	for age, again := admitAge, false; ; {
+		pause(ctx, age)
+		if ctx.Err() != nil {
 			return nil
 		}
 		check, err := askSource[api.SyncCheckReply](ctx, src, api.SyncCheck,
@@ -172,8 +170,13 @@ func (f *follower) keepAsking(ctx context.Context, src *source) error {
 		if check.Disconnected {
 			return fmt.Errorf("site %s: %w", src.peer.Site, errDisconnected)
 		}
-		if code := fault.CodeOf(err); err != nil && code != fault.Timeout {
+		switch code := fault.CodeOf(err); {
+		case code == fault.NotReady && !again:
+			age, again = behindWait, true
+		case err != nil && code != fault.Timeout:
 			return fmt.Errorf("site %s: %w", src.peer.Site, err)
+		default:
+			age, again = admitAge, false
 		}
 	}
 }

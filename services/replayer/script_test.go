@@ -37,6 +37,8 @@ type script struct {
 	stored     []stored
 	silence    func()                // ends the repetition of the last head
 	admit      atomic.Pointer[error] // what followers are told
+	admitOnce  atomic.Pointer[error] // what the next one is told instead; nil: nothing
+	admitted   atomic.Int64          // how often that was asked for
 	// disconnected is set when west's client was disconnected.
 	disconnected atomic.Bool
 }
@@ -51,7 +53,13 @@ type stored struct {
 func (s *script) forbid(err error) { s.admit.Store(&err) }
 
 // Admit implements [holder.Followers].
-func (s *script) Admit(string, string) error { return *s.admit.Load() }
+func (s *script) Admit(string, string) error {
+	s.admitted.Add(1)
+	if once := s.admitOnce.Swap(nil); once != nil {
+		return *once
+	}
+	return *s.admit.Load()
+}
 
 // Disconnected implements [holder.Followers].
 func (s *script) Disconnected(_ events.DirectoryID, client string) bool {
