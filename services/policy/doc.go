@@ -37,35 +37,35 @@
 // request that a live instance has not acknowledged; a "holder" was asked to acquire, has
 // not let go, and lives; the "target" is the live instance that the mapping names.
 //
-//	state           row                        when                                         then
-//	fencing         fence                      a gone instance was asked to acquire         fence, DirectoryFenced
-//	disassociating  removal asked              removing, anything asked                     wait
-//	associating     acquire asked                                                           wait
-//	shuffling       release asked                                                           wait
-//	unassociated    forgotten                  removed, and nobody is left who has it           nothing
-//	disassociating  removal refused            it failed for good: not empty                    RemovalRefused
-//	disassociating  remove from holder         removing, a holder                           ReleaseRequested (remove)
-//	disassociating  remove copy                removing, the mapped node lives              ReleaseRequested (remove)
-//	disassociating  remove other copy          removing, a node that had it before lives    ReleaseRequested (remove)
-//	disassociating  forget                     removing                                     DirectoryForgotten
-//	shuffling       superseded holder          a holder not the target, or replaced once    ReleaseRequested
-//	shuffling       change of role refused     it failed for good                           RoleChangeRefused
-//	associating     map again                  its epoch was fenced, the node lives anew    DirectoryMapped
-//	shuffling       demote                     owned, wanted as slave, held                 ReleaseRequested (demote)
-//	shuffling       demote unheld              the same, not held, the target lives         ReleaseRequested (demote)
-//	shuffling       place to demote            the same, another node lives                 DirectoryMapped (master)
-//	shuffling       no node to demote          the same, stalled                            wait
-//	shuffling       no node for the new role   mapped in another role, stalled              wait
-//	shuffling       let go of the old role     mapped in another role, held                 ReleaseRequested
-//	shuffling       map in the new role        mapped in another role                       DirectoryMapped
-//	shuffling       let go to resync           a replica, held, acquired before the request ReleaseRequested
-//	unassociated    no node                    no target, no other node: stalled            wait
-//	unassociated    map                        no target                                    DirectoryMapped
-//	shuffling       rebalance                  a replica, held long enough, one node has less      DirectoryMapped
-//	associated      held                       the target acknowledged this epoch           nothing
-//	associating     return to the copy         a master failed, a newer copy is elsewhere   DirectoryMapped
-//	associating     move elsewhere             a replica, 8 failures, another node lives    DirectoryMapped
-//	associating     acquire                    otherwise                                    AcquireRequested
+//	state           row                        when                                            then
+//	fencing         fence                      a gone instance was asked to acquire            fence, DirectoryFenced
+//	disassociating  removal asked              removing, anything asked                        wait
+//	associating     acquire asked                                                              wait
+//	shuffling       release asked                                                              wait
+//	unassociated    forgotten                  removed, and nobody is left who has it          nothing
+//	disassociating  removal refused            it failed for good: not empty                   RemovalRefused
+//	disassociating  remove from holder         removing, a holder                              ReleaseRequested (remove)
+//	disassociating  remove copy                removing, the mapped node lives                 ReleaseRequested (remove)
+//	disassociating  remove other copy          removing, a node that had it before lives       ReleaseRequested (remove)
+//	disassociating  forget                     removing                                        DirectoryForgotten
+//	shuffling       superseded holder          a holder not the target, or replaced once       ReleaseRequested
+//	shuffling       change of role refused     it failed for good                              RoleChangeRefused
+//	associating     map again                  its epoch was fenced, the node lives anew       DirectoryMapped
+//	shuffling       demote                     owned, wanted as slave, held                    ReleaseRequested (demote)
+//	shuffling       demote unheld              the same, not held, the target lives            ReleaseRequested (demote)
+//	shuffling       place to demote            the same, another node lives                    DirectoryMapped (master)
+//	shuffling       no node to demote          the same, stalled                               wait
+//	shuffling       no node for the new role   mapped in another role, stalled                 wait
+//	shuffling       let go of the old role     mapped in another role, held                    ReleaseRequested
+//	shuffling       map in the new role        mapped in another role                          DirectoryMapped
+//	shuffling       let go to resync           a replica, held, acquired before the request    ReleaseRequested
+//	unassociated    no node                    no target, no other node: stalled               wait
+//	unassociated    map                        no target                                       DirectoryMapped
+//	shuffling       rebalance                  a replica, held long enough, one node has less  DirectoryMapped
+//	associated      held                       the target acknowledged this epoch              nothing
+//	associating     return to the copy         a master failed, a newer copy is elsewhere      DirectoryMapped
+//	associating     move elsewhere             a replica, 8 failures, another node lives       DirectoryMapped
+//	associating     acquire                    otherwise                                       AcquireRequested
 //
 // A resync is asked for by a number that grows (ResyncRequested). Whoever holds the replica
 // lets go of it, and is asked to acquire it again with that number; every later acquire
@@ -188,7 +188,7 @@
 //   - Another writer was faster: the state is caught up and the decision made again.
 //   - A node dies: the notifier says so; its directories go to a live node, or are stalled
 //     until it comes back. It never acknowledges for its successor: incarnations differ.
-//   - A node that was taken for dead goes on: the log refuses what it says, see below. It
+//   - A node that was taken for dead goes on: the log refuses what it says, see Fencing. It
 //     lets go of everything by itself, and comes back as a new incarnation. (In the log of
 //     an older program the same incarnation may come back: it is asked to let go.)
 //   - The fence cannot be stored (POSITIONS is full, the log is unreachable): the directory
