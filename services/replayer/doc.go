@@ -73,35 +73,37 @@
 // comes with each acquire; a copy whose metadata know a lower one carries it out (resync.go),
 // whatever died meanwhile, and once. A copy that is empty has nothing to give up.
 //
-//		primary ──objects, by version and digest──┐
-//		   │                                      v
-//		   └──journal, from where it began──> copy beside ──level──> takes the old one's place
-//		                                          ^                   with a journal of its own
-//		old copy: readable, promotable ───what is the same
+//	primary ──objects, by version and digest──┐
+//	   │                                      v
+//	   └──journal, from where it began──> copy beside ──level──> takes the old one's place
+//	                                          ^                   with a journal of its own
+//	old copy: readable, promotable ───what is the same
 //
-//	  - Only a primary is taken from, or, along a chain, a site that hears one and goes on with
-//	    this copy's own history. While there is none the resync waits, and says so. For a node that
-//	    another of the site gave the replica to, any source of a first sync will do.
-//	  - The new copy is filled as by a first sync. An object that both copies have in the same
-//	    version, with the same bitmaps, is taken from the old one: in the history that both have
-//	    in common there is one content of a version. Of any other the digests of what the old copy shows there go
-//	    to the source, and the blocks come back that differ. A donor that failed, or has not
-//	    replayed what it had applied, is trusted by its digests alone.
-//	  - The new copy has no journal: its tail borrows the source's, where it is registered, so
-//	    after a crash it replays from there. It applies what the source reports safe.
-//	  - It takes the old one's place when it is consistent, has everything that was safe when it
-//	    was first heard, and is at most 4 MiB behind. One transaction of its metadata decides
-//	    that; before it a crash leaves the old copy, after it whoever opens the directory next,
-//	    owner or follower, carries it out ([replica.Replace]): the folders change places, and
-//	    the journal here begins anew behind the new copy's mark.
-//	  - Until then the old copy is as it was, and can be promoted by force: what was prepared is
-//	    dropped then, and the request void. What was prepared from a history that cannot be gone
-//	    on with is dropped too, and begun again.
-//	  - With keep, the old copy's folder stays, and those of its images that have something
-//	    which was not there where the histories parted are shown read-only
-//	    ([holder.Conflicts]).
-//	  - A copy that cannot be opened because its journal or its files failed is replaced in the
-//	    same way, but not kept.
+// Where the content comes from, and what holds meanwhile:
+//
+//   - Only a primary is taken from, or, along a chain, a site that hears one and goes on with
+//     this copy's own history. While there is none the resync waits, and says so. For a node that
+//     another of the site gave the replica to, any source of a first sync will do.
+//   - The new copy is filled as by a first sync. An object that both copies have in the same
+//     version, with the same bitmaps, is taken from the old one: in the history that both have
+//     in common there is one content of a version. Of any other the digests of what the old
+//     copy shows there go to the source, and the blocks come back that differ. A donor that
+//     failed, or has not replayed what it had applied, is trusted by its digests alone.
+//   - The new copy has no journal: its tail borrows the source's, where it is registered, so
+//     after a crash it replays from there. It applies what the source reports safe.
+//   - It takes the old one's place when it is consistent, has everything that was safe when it
+//     was first heard, and is at most 4 MiB behind. One transaction of its metadata decides
+//     that; before it a crash leaves the old copy, after it whoever opens the directory next,
+//     owner or follower, carries it out ([replica.Replace]): the folders change places, and
+//     the journal here begins anew behind the new copy's mark.
+//   - Until then the old copy is as it was, and can be promoted by force: what was prepared is
+//     dropped then, and the request void. What was prepared from a history that cannot be gone
+//     on with is dropped too, and begun again.
+//   - With keep, the old copy's folder stays, and those of its images that have something
+//     which was not there where the histories parted are shown read-only
+//     ([holder.Conflicts]).
+//   - A copy that cannot be opened because its journal or its files failed is replaced in the
+//     same way, but not kept.
 //
 // # Following
 //
