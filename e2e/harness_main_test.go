@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ var tidemark string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
-	if err := sitetest.SideBySide(testsPerProcessor); err != nil {
+	if err := errors.Join(sitetest.SideBySide(testsPerProcessor), sitetest.EndAtOnce()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -24,13 +25,18 @@ const testTime = sitetest.Patience
 
 // TestMain lets scripts, and the demo, run this test binary as tidemark.
 func TestMain(m *testing.M) {
+	if err := sitetest.EndAtOnce(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	testscript.Main(m, map[string]func(){"tidemark": main})
 }
 
-// scriptCommands adds `exits CODE COMMAND…` to the scripts: it runs a command and
-// demands its exit code.
+// scriptCommands adds commands to the scripts: `exits CODE COMMAND…` runs a command and
+// demands its exit code; [until] waits.
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
+		"until": until,
 		"exits": func(ts *testscript.TestScript, _ bool, args []string) {
 			want, err := strconv.Atoi(args[0])
 			ts.Check(err)
@@ -49,23 +55,31 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
+// scripts are those of a folder of testdata, with variables of their environment.
+func scripts(folder string, variables map[string]string) testscript.Params {
+	return testscript.Params{
+		Dir:  filepath.Join("testdata", folder),
+		Cmds: scriptCommands(),
+		Setup: func(env *testscript.Env) error {
+			env.Setenv(sitetest.RaceVariable, os.Getenv(sitetest.RaceVariable))
+			for name, value := range variables {
+				env.Setenv(name, value)
+			}
+			return nil
+		},
+	}
+}
+
 // TestWithoutASite runs the scripts that need no server.
 func TestWithoutASite(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: filepath.Join("testdata", "alone"), Cmds: scriptCommands()})
+	testscript.Run(t, scripts("alone", nil))
 }
 
 // TestCommands runs the scripts that talk to a site.
 func TestCommands(t *testing.T) {
 	site := startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "n1")
 	t.Run("scripts", func(t *testing.T) { // returns when all of them have ended
-		testscript.Run(t, testscript.Params{
-			Dir:  filepath.Join("testdata", "site"),
-			Cmds: scriptCommands(),
-			Setup: func(env *testscript.Env) error {
-				env.Setenv("TIDEMARK_NATS_URL", site.values["nats"])
-				return nil
-			},
-		})
+		testscript.Run(t, scripts("site", map[string]string{"TIDEMARK_NATS_URL": site.values["nats"]}))
 	})
 	if code := site.stop(t); code != 0 {
 		t.Errorf("serve ended with %d: %s", code, site.log.String())
@@ -77,7 +91,7 @@ func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it runs two sites")
 	}
-	testscript.Run(t, testscript.Params{Dir: filepath.Join("testdata", "demo"), Cmds: scriptCommands()})
+	testscript.Run(t, scripts("demo", nil))
 }
 
 // serving is a `tidemark serve` that runs inside the test.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -19,19 +18,10 @@ func TestTwoSites(t *testing.T) {
 	}
 	east := startServe(t, "--data", t.TempDir(), "--site", "east", "--node", "e1")
 	west := startServe(t, "--data", t.TempDir(), "--site", "west", "--node", "w1")
-	commands := scriptCommands()
-	commands["until"] = until
 	t.Run("scripts", func(t *testing.T) { // returns when all of them have ended
-		testscript.Run(t, testscript.Params{
-			Dir:  filepath.Join("testdata", "pair"),
-			Cmds: commands,
-			Setup: func(env *testscript.Env) error {
-				env.Setenv("EAST", east.values["nats"])
-				env.Setenv("WEST", west.values["nats"])
-				env.Setenv("EAST_SOCKET", east.socket)
-				return nil
-			},
-		})
+		testscript.Run(t, scripts("pair", map[string]string{
+			"EAST": east.values["nats"], "WEST": west.values["nats"], "EAST_SOCKET": east.socket,
+		}))
 	})
 	for _, s := range []*serving{east, west} {
 		if code := s.stop(t); code != 0 {

@@ -15,6 +15,8 @@ const (
 	Patience = 2 * time.Minute
 	// NumbersVariable asks for figures: limits are then meant as they are.
 	NumbersVariable = "TIDEMARK_NUMBERS"
+	// RaceVariable holds the settings of the race detector.
+	RaceVariable = "GORACE"
 	// crowded is how many times as long things may take where nobody asks for figures.
 	crowded = 10
 	// raceRounds is the part of a random course's rounds that the race detector sees.
@@ -45,6 +47,16 @@ func SideBySide(perProcessor int) error {
 		perProcessor = (perProcessor + 1) / 2
 	}
 	return parallel.Value.Set(strconv.Itoa(perProcessor * runtime.GOMAXPROCS(0)))
+}
+
+// EndAtOnce lets the programs that tests run, built like the tests, end as soon as they are
+// done: under the race detector each would sleep for a second first, to see whether anything
+// still runs. TestMain calls it.
+func EndAtOnce() error {
+	if !RaceDetector {
+		return nil
+	}
+	return os.Setenv(RaceVariable, os.Getenv(RaceVariable)+" atexit_sleep_ms=0")
 }
 
 // Prompt fails the test if something that began at a time took longer than its limit. On a
