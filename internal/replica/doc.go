@@ -140,7 +140,8 @@
 //   - In a step of compaction: the structure of the last checkpoint, with the same content.
 //     A copy that fails (no space, an error of the file) leaves the replica as it is.
 //   - A failed write of an entry, sync or commit: the replica has failed for good; objects
-//     may be as of different entries of the last step. It is not tried again, because the kernel may report an error once and then forget the pages.
+//     may be as of different entries of the last step. It is not tried again, because the
+//     kernel may report an error once and then forget the pages.
 //
 // # First sync
 //

@@ -15,8 +15,9 @@
 //     once its last one is safe; what breaks a run off decides that it is void. A
 //     checkpoint never falls inside of one, and readers do not see a part of one. A log
 //     may end inside a run: [Tail.Drain] and [Tail.Replay] leave it where it is.
-//   - Steps that are safe are applied several at once, up to 8 MiB of them (1 MiB while clients are served): the replica
-//     writes what lies side by side together. Then no checkpoint falls between them either.
+//   - Steps that are safe are applied several at once, up to 8 MiB of them (1 MiB while clients
+//     are served): the replica writes what lies side by side together. Then no checkpoint falls
+//     between them either.
 //   - What is not yet applied is bounded: at most [UnappliedBytesMax] is unapplied or
 //     promised by [Tail.Room], where writers wait in turn. What readers see of it before
 //     it is applied is the same memory, not a second copy.
