@@ -189,6 +189,16 @@ type SyncBeginRequest struct {
 	Mark events.Mark `json:"mark"`
 	// Copying: the follower is going to ask for objects.
 	Copying bool `json:"copying"`
+	// Tip, if it is there, is where the follower's history ends: it is made known only if the
+	// owner's leads through there.
+	Tip *Tip `json:"tip,omitempty"`
+}
+
+// Tip is the end of a history.
+type Tip struct {
+	History string            `json:"history"` // whose life of the directory it is; empty: not known
+	Claim   events.TagClaimed `json:"claim"`   // of the last tag
+	End     events.Mark       `json:"end"`
 }
 
 // PositionReportRequest is what a follower says of itself.

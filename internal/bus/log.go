@@ -101,6 +101,12 @@ func (b *Bus) ExistingLog(ctx context.Context, name string) (*Log, error) {
 	return l, nil
 }
 
+// Opened returns when the stream was created that was opened, and the sequence of the last
+// message that it held then.
+func (l *Log) Opened() (made time.Time, last uint64) {
+	return l.made, stateOf(l.stream.CachedInfo()).Last
+}
+
 // RemoveLog deletes a journal stream; a missing one is no error.
 func (b *Bus) RemoveLog(ctx context.Context, name string) error {
 	err := b.js.DeleteStream(ctx, name)

@@ -54,6 +54,22 @@ func HistoryOf(r *replica.Replica) lineage.History {
 	return lineage.History{ID: id, Tags: tags, End: end}
 }
 
+// TipOf returns where a copy's history ends; nil for one that holds no tag.
+func TipOf(r *replica.Replica) *api.Tip {
+	id, tags, end := r.History()
+	if len(tags) == 0 {
+		return nil
+	}
+	return &api.Tip{History: id, Claim: tags[len(tags)-1], End: end}
+}
+
+// leadsThrough reports whether a history is known to lead through the end of another.
+func leadsThrough(h lineage.History, tip api.Tip) bool {
+	theirs := lineage.History{ID: tip.History, Tags: []events.TagClaimed{tip.Claim}, End: tip.End}
+	kind := lineage.Compare(theirs, h).Kind
+	return kind == lineage.Same || kind == lineage.Behind
+}
+
 // Holding is a directory at another site.
 type Holding struct {
 	Conn      *nats.Conn

@@ -31,6 +31,9 @@ type SyncBeginReply struct {
 	// Disconnected tells a follower that the journal no longer waits for it, and does not
 	// let it in: it must sync again. Nothing else is said then.
 	Disconnected bool `json:"disconnected,omitempty"`
+	// Linked tells a follower that said where its history ends that the one here leads through
+	// there. Else its tip was for nothing, and it may not have been made known.
+	Linked bool `json:"linked,omitempty"`
 	// Hold names what keeps the source's layers together while the follower copies them;
 	// zero for one that does not.
 	Hold uint64 `json:"hold,omitempty"`
@@ -85,6 +88,9 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	if err := s.Followers.Admit(s.Name.Pool, r.Site); err != nil {
 		return SyncBeginReply{}, err
 	}
+	if r.Tip != nil && !leadsThrough(HistoryOf(s.Replica), *r.Tip) {
+		return SyncBeginReply{Site: s.Site, Stream: s.Stream}, nil
+	}
 	if r.Mark != (events.Mark{}) && s.Followers.Disconnected(s.ID, r.Client) {
 		return SyncBeginReply{Site: s.Site, Stream: s.Stream, Disconnected: true}, nil
 	}
@@ -104,7 +110,7 @@ func (s SyncSource) begin(ctx context.Context, r api.SyncBeginRequest) (SyncBegi
 	case err != nil:
 		return SyncBeginReply{}, err
 	}
-	reply := SyncBeginReply{Site: s.Site, Stream: s.Stream}
+	reply := SyncBeginReply{Site: s.Site, Stream: s.Stream, Linked: r.Tip != nil}
 	if r.Copying {
 		reply.Hold = s.Compaction.Hold()
 	}

@@ -129,8 +129,9 @@
 // and objects, so that what is large never keeps a head from coming. Connections are never
 // mended. One that ends, or a source of which no head comes for 3 s (or no byte of a journal
 // that it has, for 5 s), is dialled anew: a try every half a second, each with 5 s, all
-// peers at a time. So replay goes on within 2 s of a link's return, whatever TCP is waiting
-// for, and a slow link has the time that it needs. Objects come part by part, each as it is
+// peers at a time. The source that was followed before is asked how it stands, to be let in as
+// long as it goes on with what this copy has ([holder.SyncBeginReply]), and for its journal, all at
+// once. So replay goes on within 2 s of a link's return, whatever TCP is waiting for, and a slow link has the time that it needs. Objects come part by part, each as it is
 // asked for; a journal 4 MiB at a time. Both are bounded by the directory's rate (rate.go).
 //
 // # Lag and alarms

@@ -83,10 +83,36 @@ func (f *follower) carry(ctx context.Context, own *ownCopy, src *source, from ui
 	if !own.borrowed {
 		group.Go(func() error { return f.committed(inner, own.tail.Marks().Committed) })
 	}
-	group.Go(func() error {
-		return src.journal.Follow(inner, from, func(m bus.Message) error { return f.receive(inner, own, m) })
+	group.Go(func() error { return f.read(inner, own, src, from) })
+	err := group.Wait()
+	if errors.Is(err, errMoved) {
+		f.kept = place{}
+	}
+	return err
+}
+
+// errMoved says that a source's journal does not go on where it was followed last.
+var errMoved = fmt.Errorf("the journal there is another than before: %w", errLookAgain)
+
+// read takes the messages of a source's journal. The first one may be what was kept last: it is
+// read again to see that the journal is still the same, which takes no round trip of its own.
+func (f *follower) read(ctx context.Context, own *ownCopy, src *source, from uint64) error {
+	again := from == src.from.sequence
+	err := src.journal.Follow(ctx, from, func(m bus.Message) error {
+		if !again {
+			return f.receive(ctx, own, m)
+		}
+		again = false
+		if message, err := events.DecodeJournal(m.Data); err != nil || !message.Ends().Same(src.from.ends) {
+			return errMoved
+		}
+		return nil
 	})
-	return group.Wait()
+	var gap *bus.GapError
+	if again && errors.As(err, &gap) {
+		return errMoved
+	}
+	return err
 }
 
 // place is where a message stands in a source's journal.
@@ -94,10 +120,11 @@ type place struct {
 	peer, stream string
 	sequence     uint64
 	ends         events.Mark
+	made         time.Time // when the stream was; zero: not known
 }
 
-// expect looks for where the journal goes on that was followed last, while the source is
-// asked what else there is to know: over a link each question takes a round trip.
+// expect opens the journal that was followed last, while the source is asked how it stands:
+// over a link each question takes a round trip.
 func (f *follower) expect(ctx context.Context, src *source) {
 	at := f.kept
 	if at.peer != src.peer.Peer {
@@ -110,7 +137,7 @@ func (f *follower) expect(ctx context.Context, src *source) {
 		return // it will be met again, if it matters
 	}
 	src.journal = journal
-	if at.in(ctx, journal) {
+	if made, last := journal.Opened(); made.Equal(at.made) && last >= at.sequence {
 		src.from = at
 	}
 }
@@ -126,11 +153,12 @@ func (p place) in(ctx context.Context, journal *bus.Log) bool {
 }
 
 // whereIn returns the sequence of the message at a source that continues a history which
-// ends at mark.
+// ends at mark, or where the one that ends there was when it was kept.
 func (f *follower) whereIn(ctx context.Context, src *source, mark events.Mark) (uint64, error) {
 	if src.from.stream == src.begin.Stream && src.from.ends.Same(mark) && mark != (events.Mark{}) {
-		return src.from.sequence + 1, nil
+		return src.from.sequence, nil // which read finds out
 	}
+	src.from = place{}
 	if at := f.kept; at.sequence > 0 && at.peer == src.peer.Peer && at.stream == src.begin.Stream && at.ends.Same(mark) && at.in(ctx, src.journal) {
 		return at.sequence + 1, nil // where the copying began
 	}

@@ -23,7 +23,7 @@ import (
 // copy; retryStuck is how often a directory asks again that only an operator can help.
 const (
 	retryFirst = 250 * time.Millisecond
-	retryLast  = time.Second
+	retryLast  = 750 * time.Millisecond
 	reopenLast = 5 * time.Second
 	retryStuck = 10 * time.Second
 )

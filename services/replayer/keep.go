@@ -43,6 +43,7 @@ func (f *follower) receive(ctx context.Context, own *ownCopy, m bus.Message) err
 // keepSafe keeps what the source has reported safe, until the source is no primary any
 // more.
 func (f *follower) keepSafe(ctx context.Context, own *ownCopy, src *source) error {
+	made, _ := src.journal.Opened()
 	for {
 		r, err := own.inbox.first(ctx)
 		if err != nil {
@@ -51,7 +52,7 @@ func (f *follower) keepSafe(ctx context.Context, own *ownCopy, src *source) erro
 		if err := f.keep(ctx, own, r); err != nil {
 			return err
 		}
-		f.kept = place{src.peer.Peer, src.begin.Stream, r.sequence, r.message.Ends()}
+		f.kept = place{src.peer.Peer, src.begin.Stream, r.sequence, r.message.Ends(), made}
 		own.inbox.drop()
 		claim, isClaim := r.message.(*events.TagClaimed)
 		if isClaim && claim.Reason == events.TagDemoted && f.followsPrimary() {

@@ -89,16 +89,20 @@ func (l *linked) mustResume(t *testing.T, heal func()) {
 func TestReplayGoesOnSoonAfterTheLinkIsBack(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		name string
-		fail func(*sitetest.Link)
-		down []time.Duration
+		name  string
+		delay time.Duration // one way
+		fail  func(*sitetest.Link)
+		down  []time.Duration
 	}{
-		{"cut", (*sitetest.Link).Cut, []time.Duration{300 * time.Millisecond, 4 * time.Second}},
-		{"black hole", (*sitetest.Link).BlackHole, []time.Duration{4 * time.Second, 7 * time.Second}},
+		{"cut", 0, (*sitetest.Link).Cut, []time.Duration{300 * time.Millisecond, 4 * time.Second}},
+		{"black hole", 0, (*sitetest.Link).BlackHole, []time.Duration{4 * time.Second, 7 * time.Second}},
+		{"cut, a round trip of 200 ms", 100 * time.Millisecond, (*sitetest.Link).Cut, []time.Duration{time.Second, 4 * time.Second}},
+		{"black hole, a round trip of 200 ms", 100 * time.Millisecond, (*sitetest.Link).BlackHole, []time.Duration{4 * time.Second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLinked(t)
+			l.link.Slow(c.delay, 0)
 			l.west.follow()
 			l.west.sameAs(l.east) // the first sync is over
 			l.keepWriting(t)
@@ -112,6 +116,55 @@ func TestReplayGoesOnSoonAfterTheLinkIsBack(t *testing.T) {
 			l.west.sameAs(l.east)
 		})
 	}
+}
+
+// The message that was kept last is no longer where it was: the source has cut its journal just
+// there, or has another one, shorter or not. That is noticed, and following goes on.
+func TestJournalMovesWhileTheLinkIsDown(t *testing.T) {
+	t.Parallel()
+	for name, move := range map[string]func(*origin){
+		"cut just there": func(o *origin) {
+			if err := o.log.Trim(t.Context(), o.seq+1); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"begun anew": (*origin).beginJournalAnew,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOrigin(t)
+			o.create("disk0", 4<<20)
+			o.random(20)
+			o.settle()
+			s, _, _ := west(t, t.TempDir(), o)
+			sitetest.Eventually(t, "west is level", s.level(o.mark()))
+			o.random(5) // which west keeps where it can look for it
+			o.settle()
+			sitetest.Eventually(t, "west is level", s.level(o.mark()))
+			move(o)
+			s.followers[westID].lastSource().close()
+			sitetest.Eventually(t, "the source is followed anew", func() bool { return s.followers[westID].lastSource().talk.ended.Err() == nil })
+			o.random(20)
+			o.settle()
+			sitetest.Eventually(t, "west follows", s.level(o.mark()))
+			if status := s.followers[westID].described(); status.Split != nil || status.State == string(SplitBrain) {
+				t.Errorf("%+v", status)
+			}
+		})
+	}
+}
+
+// beginJournalAnew replaces the journal by an empty one, which goes on where it ended.
+func (o *origin) beginJournalAnew() {
+	o.t.Helper()
+	if err := o.site.Bus.RemoveLog(context.Background(), o.stream().Name); err != nil {
+		o.t.Fatal(err)
+	}
+	log, err := o.site.Bus.OpenLog(context.Background(), o.stream())
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.log, o.seq = log, 0
 }
 
 // A link that fails again and again leaves nothing behind that waits.

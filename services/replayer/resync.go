@@ -138,7 +138,7 @@ func (f *follower) resyncOnce(ctx context.Context, old *donor) (err error) {
 		},
 	})
 	if mark, sequence := fresh.Committed(); sequence > 0 {
-		f.kept = place{src.peer.Peer, src.begin.Stream, sequence, mark}
+		f.kept = place{peer: src.peer.Peer, stream: src.begin.Stream, sequence: sequence, ends: mark}
 	}
 	run := &copying{follower: f, replica: fresh, source: src, donor: old}
 	err = withTail(ctx, next.tail, func(ctx context.Context) error {

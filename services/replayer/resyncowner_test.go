@@ -34,7 +34,7 @@ func TestPreparedCopyGoesOnWithItsOwner(t *testing.T) {
 	goesOn := func(p *party) error {
 		t.Helper()
 		f := p.follower.followers[p.id]
-		src, err := f.look(t.Context())
+		src, err := f.look(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

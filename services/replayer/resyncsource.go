@@ -15,7 +15,7 @@ import (
 // has come. From anybody else nothing is taken, it may be as wrong as this site: but from one
 // who goes on with this copy's own history. At the end of a chain there is nobody else.
 func (f *follower) findGood(ctx context.Context, old *donor, fresh *replica.Replica) (*source, error) {
-	src, err := f.look(ctx)
+	src, err := f.look(ctx, nil)
 	if err == nil && !src.primary && !old.outdated && !f.isContinued(ctx, old, src) {
 		src.close()
 		err = fault.New(fault.NotReady, "no site that can be reached is primary of %s", f.name)

@@ -31,8 +31,10 @@ type source struct {
 	candidate                     // as it stood when it was chosen
 	promoted   atomic.Bool        // it has become primary since then
 	// from is where its journal goes on that was followed before; zero if that is not known.
-	from    place
-	begin   holder.SyncBeginReply
+	from  place
+	begin holder.SyncBeginReply
+	// begun is set if begin was answered while it was asked how the source stands.
+	begun   bool
 	journal *bus.Log
 	rate    *rate // nil: no bound
 }
@@ -43,11 +45,11 @@ type source struct {
 // it connects to one whose history this copy's is of, if there is one; else the copy gives up
 // claims for one for which that is enough (errRewound).
 func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error) {
-	src, err := f.look(ctx)
+	src, err := f.look(ctx, own)
 	var parted []string // the UUIDs of those that cannot be followed
 	var why error
 	var claims *claimsError // what can be given up for one of them
-	for ; err == nil && (src.primary || why == nil); src, err = f.look(ctx, parted...) {
+	for ; err == nil && (src.primary || why == nil); src, err = f.look(ctx, own, parted...) {
 		peer := src.peer.Peer
 		if src, err = src.unless(f.join(ctx, own, src)); err == nil {
 			return src, nil
@@ -73,26 +75,6 @@ func (f *follower) findSource(ctx context.Context, own *ownCopy) (*source, error
 	return nil, err
 }
 
-// join makes this site known to a source. One whose history has parted from this copy's is
-// not told that it is followed: it would keep its journal for nothing.
-func (f *follower) join(ctx context.Context, own *ownCopy, src *source) error {
-	f.service.departures.stop(f.id, src.peer.Peer)
-	err := f.compare(ctx, own, src)
-	switch {
-	case err == nil:
-		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
-		if errors.Is(err, errDisconnected) && !own.unsynced() {
-			err = f.registerAnew(ctx, own, src)
-		}
-	case errors.Is(err, errAhead):
-		err = f.joinBehind(ctx, own, src)
-	}
-	if previous := f.lastSource(); err == nil && previous != nil && previous.peer.Peer != src.peer.Peer {
-		f.moveOn(previous)
-	}
-	return err
-}
-
 // unless returns the source, or closes it because of an error.
 func (s *source) unless(err error) (*source, error) {
 	if err == nil {
@@ -102,8 +84,9 @@ func (s *source) unless(err error) (*source, error) {
 	return nil, fmt.Errorf("site %s at %s: %w", s.peer.Site, s.peer.URL, err)
 }
 
-// look connects to the site that is best followed, but to none of some.
-func (f *follower) look(ctx context.Context, not ...string) (*source, error) {
+// look connects to the site that is best followed, but to none of some. The one that was
+// followed last is asked to go on at once, if there is a copy that may.
+func (f *follower) look(ctx context.Context, own *ownCopy, not ...string) (*source, error) {
 	if err := f.mirrored(); err != nil {
 		return nil, err
 	}
@@ -113,7 +96,7 @@ func (f *follower) look(ctx context.Context, not ...string) (*source, error) {
 	if len(peers) == 0 {
 		return nil, fault.New(fault.NotReady, "pool %s has no peer to follow", f.name.Pool)
 	}
-	found, err := f.askAll(ctx, peers)
+	found, err := f.askAll(ctx, own, peers)
 	if found == nil {
 		return nil, err
 	}
@@ -138,7 +121,7 @@ const othersTime = time.Second
 // askAll asks all peers at a time, so that one that is out of reach holds up nothing. It
 // returns the first primary that answers, else another that has the directory, else why
 // there is none.
-func (f *follower) askAll(ctx context.Context, peers []events.PeerAdded) (found *source, err error) {
+func (f *follower) askAll(ctx context.Context, own *ownCopy, peers []events.PeerAdded) (found *source, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	type answer struct {
 		source *source
@@ -148,7 +131,7 @@ func (f *follower) askAll(ctx context.Context, peers []events.PeerAdded) (found 
 	var asking sync.WaitGroup
 	for _, peer := range peers {
 		asking.Go(func() {
-			src, err := f.ask(ctx, peer)
+			src, err := f.ask(ctx, own, peer)
 			if err != nil {
 				err = fmt.Errorf("site %s at %s: %w", peer.Site, peer.URL, err)
 			}
@@ -195,7 +178,7 @@ func better(a, b *source) (follow, leave *source) {
 }
 
 // ask connects to a peer that has the directory.
-func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, error) {
+func (f *follower) ask(ctx context.Context, own *ownCopy, peer events.PeerAdded) (*source, error) {
 	src := &source{peer: peer, rate: f.rate}
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -211,7 +194,16 @@ func (f *follower) ask(ctx context.Context, peer events.PeerAdded) (*source, err
 		}
 		inner, cancel := (&source{talk: src.talk}).during(inner, askTime) // bulk is being dialled
 		defer cancel()
-		return src.appraise(inner, f.name)
+		again := make(chan *resumed, 1)
+		go func() { again <- f.resume(inner, own, src) }()
+		err = src.appraise(inner, f.name)
+		if err != nil {
+			cancel()
+		}
+		if r := <-again; err == nil && r != nil && r.directory == src.directory {
+			src.begun, src.begin = true, r.begin
+		}
+		return err
 	})
 	if err := group.Wait(); err != nil {
 		src.close()
@@ -240,45 +232,6 @@ func (s *source) while(ctx context.Context) (context.Context, context.CancelFunc
 	}
 	return ctx, end
 }
-
-// register makes this site known to the source, which then trims nothing that it needs.
-func (f *follower) register(ctx context.Context, src *source, committed events.Mark, copying bool) (err error) {
-	ctx, cancel := src.during(ctx, askTime)
-	defer cancel()
-	src.begin, err = askSource[holder.SyncBeginReply](ctx, src, api.SyncBegin,
-		api.SyncBeginRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID, Mark: committed, Copying: copying})
-	if err != nil {
-		return err
-	}
-	if src.begin.Disconnected {
-		return errDisconnected
-	}
-	if src.journal == nil || src.journal.Name() != src.begin.Stream {
-		src.journal, err = src.bulk.ExistingLog(ctx, src.begin.Stream)
-	}
-	return err
-}
-
-// registerAnew asks a source again that does not have what this copy needs after its last
-// checkpoint: after another one it may need less. A journal that begins at its site's own
-// first sync can lack what the owner's never did, so only the owner's refusal is final.
-func (f *follower) registerAnew(ctx context.Context, own *ownCopy, src *source) error {
-	before := own.tail.Marks().Committed
-	if _, err := own.tail.Commit(ctx); err != nil {
-		return err
-	}
-	err := errDisconnected
-	if after := own.tail.Marks().Committed; after != before {
-		err = f.register(ctx, src, after, false)
-	}
-	if errors.Is(err, errDisconnected) && !src.primary {
-		return errJournalTooShort
-	}
-	return err
-}
-
-// errJournalTooShort says that a site which follows itself cannot be followed from here.
-var errJournalTooShort = errors.New("its journal begins behind what this copy needs, and it is not the primary")
 
 // askSource asks the source's holder of the directory. An answer that does not come in time
 // never will: it is lost when the source ends, and starts again, before it was sent.

@@ -112,7 +112,7 @@ func (f *follower) beginSync(ctx context.Context, own *ownCopy, src *source, sta
 		return err
 	}
 	own.tail.Rebase()
-	f.kept = place{src.peer.Peer, src.begin.Stream, start.Sequence, start.Mark}
+	f.kept = place{peer: src.peer.Peer, stream: src.begin.Stream, sequence: start.Sequence, ends: start.Mark}
 	return nil
 }
 
