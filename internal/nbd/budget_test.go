@@ -184,7 +184,7 @@ func TestVanishedClientDoesNotWaitForTheBudget(t *testing.T) {
 func TestAbandonedRequestsGiveTheirBytesBack(t *testing.T) {
 	d := largeDisk()
 	l := tight()
-	l.StallTime = 30 * time.Millisecond
+	l.StallTime = 500 * time.Millisecond
 	s := serve(t, l, d)
 	for range 3 { // replies that nobody takes, data that does not come
 		s.simple(t).request(read(1, 32<<20), nil)

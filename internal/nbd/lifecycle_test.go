@@ -210,7 +210,7 @@ func TestEndedExportEndsItsSessionsOnly(t *testing.T) {
 }
 
 func TestHalfARequestMustGoOn(t *testing.T) {
-	s := serve(t, nbd.Limits{StallTime: 30 * time.Millisecond}, newDisk())
+	s := serve(t, nbd.Limits{StallTime: 500 * time.Millisecond}, newDisk())
 	header, payload, large, idle := s.simple(t), s.simple(t), s.simple(t), s.simple(t)
 	header.send(write(1, 4).Append(nil)[:27])
 	header.gone()
@@ -223,7 +223,7 @@ func TestHalfARequestMustGoOn(t *testing.T) {
 
 func TestUntakenRepliesDropTheConnectionAndHarmNobody(t *testing.T) {
 	d := newDisk()
-	s := serve(t, nbd.Limits{StallTime: 50 * time.Millisecond}, d)
+	s := serve(t, nbd.Limits{StallTime: 500 * time.Millisecond}, d)
 	lazy, other := s.simple(t), s.simple(t)
 	for range 64 {
 		lazy.request(wire.Request{Command: wire.CmdRead, Length: diskSize}, nil)
