@@ -327,33 +327,3 @@ func (i *installation) stopAll() {
 		i.t.Errorf("the NATS server of %s ended with exit code %d\n%s", i.name, code, i.server.lastWords())
 	}
 }
-
-// demandNothingRefused fails the test if a process of the site wanted something that its user
-// may not do: a grant is too narrow, or somebody oversteps. A peer may come before the other
-// site's gate has let it in ("Authorization Violation"): it comes again.
-//
-// early are requests that a peer may make once of a directory before the other site's gate has
-// read that there is one: it asks again, and a grant that is too narrow refuses that, too.
-func (i *installation) demandNothingRefused(early ...string) {
-	i.t.Helper()
-	for _, log := range i.logs {
-		text, err := os.ReadFile(log)
-		if err != nil {
-			i.t.Error(err)
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if !strings.Contains(strings.ToLower(line), "permissions violation") {
-				continue
-			}
-			is := func(request string) bool {
-				return strings.Contains(line, "tidemark.api.holder.") && strings.Contains(line, "."+request)
-			}
-			if n := slices.IndexFunc(early, is); n >= 0 {
-				early = slices.Delete(slices.Clone(early), n, n+1)
-				continue
-			}
-			i.t.Errorf("%s: %s", filepath.Base(log), line)
-		}
-	}
-}

@@ -119,3 +119,31 @@ func TestImportSaysWhatFailed(t *testing.T) {
 		t.Error("the seed is in the logs")
 	}
 }
+
+// TestImportWaitsForTheGate: a token that was made a moment ago may be unknown to the NATS of its
+// site for as long as that is left in peace between two changes of its users. It is tried again.
+func TestImportWaitsForTheGate(t *testing.T) {
+	east, west, _ := twoSites(t)
+	token := east.token(0).Token
+	key, err := keys.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := key.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const late = 3 * time.Second
+	server := guardedServer(t, nil, nil)
+	told := make(chan error, 1)
+	time.AfterFunc(late, func() {
+		told <- server.SetUsers([]access.User{access.Joining("east", "vms").User(key.Public())})
+	})
+	// It is let in, where nobody answers.
+	west.refused(fault.Timeout, api.PeerImport, api.PeerImportRequest{
+		Pool: "vms", Token: forge(t, token, map[string]any{"url": server.URL(), "seed": seed}),
+	}, "join site east")
+	if err := <-told; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -22,9 +22,10 @@ const (
 	// site knows are avoided.
 	joinTries  = 4
 	numbersMax = events.MaxSiteNumber
-	// A site's NATS may not know a token yet that was made a moment ago.
-	newTokenTries = 4
-	newTokenWait  = 250 * time.Millisecond
+	// A site's NATS may not know a token yet that was made a moment ago: its gate leaves it in
+	// peace for up to 5 s after it was told of others.
+	newTokenTime = 6 * time.Second
+	newTokenWait = 250 * time.Millisecond
 )
 
 // peerImport brings this site to the site that created a token, as a peer of a pool.
@@ -183,10 +184,7 @@ func (s *Service) reach(ctx context.Context, token bootstrap) (*nats.Conn, error
 	}
 	options := append(s.dialer.With(key), nats.Name("tidemark join"), nats.Timeout(dialTime), nats.NoReconnect(), nats.RetryOnFailedConnect(false))
 	nc, err := nats.Connect(token.URL, options...)
-	for range newTokenTries {
-		if !errors.Is(err, nats.ErrAuthorization) {
-			break
-		}
+	for began := time.Now(); errors.Is(err, nats.ErrAuthorization) && time.Since(began) < newTokenTime; {
 		select {
 		case <-time.After(newTokenWait):
 		case <-ctx.Done():
