@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// Setting is one line KEY=VALUE of a systemd unit.
-type Setting struct{ Section, Key, Value string }
+// setting is one line KEY=VALUE of a systemd unit.
+type setting struct{ Section, Key, Value string }
 
 // Unit is a systemd unit as systemd reads it: the file and its drop-ins.
 type Unit struct {
 	Name     string
-	settings []Setting
+	settings []setting
 }
 
 // ReadUnit reads a unit (a template as NAME@.service) and its drop-ins from a folder.
@@ -74,14 +74,11 @@ func (u *Unit) read(file string) error {
 		case !found || section == "" || strings.HasSuffix(line, `\`):
 			return fmt.Errorf("%s:%d: %q is no setting", file, number, line)
 		default:
-			u.settings = append(u.settings, Setting{section, key, value})
+			u.settings = append(u.settings, setting{section, key, value})
 		}
 	}
 	return nil
 }
-
-// Settings returns everything that the unit says, in order.
-func (u Unit) Settings() []Setting { return u.settings }
 
 // Get returns the last value of a setting, "" for none.
 func (u Unit) Get(section, key string) string {

@@ -22,11 +22,17 @@ func flagNeeds() []flagNeed {
 	holds := func(cfg *serveConfig) bool { return cfg.serves(serviceJournal) || cfg.serves(serviceReplayer) }
 	return []flagNeed{
 		{[]string{"webhook-"}, func(cfg *serveConfig) bool { return len(cfg.webhooks.urls) > 0 }, "there is no --webhook"},
-		{[]string{"webhook"}, func(cfg *serveConfig) bool { return cfg.serves(serviceNotifier) },
-			"webhooks are told by the notifier, which --services does not name: give it to the process that runs it"},
+		{
+			[]string{"webhook"},
+			func(cfg *serveConfig) bool { return cfg.serves(serviceNotifier) },
+			"webhooks are told by the notifier, which --services does not name: give it to the process that runs it",
+		},
 		{[]string{"journal-max-bytes", "nbd-tls-"}, holds, "this process runs neither journal nor replayer: give it to one that does"},
-		{[]string{"journal-"}, func(cfg *serveConfig) bool { return cfg.serves(serviceJournal) },
-			"this process does not run the journal service: give it to the one that does"},
+		{
+			[]string{"journal-"},
+			func(cfg *serveConfig) bool { return cfg.serves(serviceJournal) },
+			"this process does not run the journal service: give it to the one that does",
+		},
 		{[]string{"http-name"}, func(cfg *serveConfig) bool {
 			return cfg.http != "" && cfg.guard.httpToken == "" && !cfg.guard.httpTLS.configured()
 		}, "with a token or TLS, HTTP answers under every name"},

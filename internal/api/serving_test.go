@@ -27,7 +27,7 @@ func TestLateRequest(t *testing.T) {
 
 // watched is a context that counts what waits for its end.
 type watched struct {
-	context.Context
+	context.Context //nolint:containedctx // it is a context
 	waiting atomic.Int64
 }
 

@@ -280,7 +280,7 @@ func TestRefusedOperationStaysRefused(t *testing.T) {
 // finishes it.
 func TestOperationThatEndsWithItsLifeIsLeftToTheNext(t *testing.T) {
 	t.Parallel()
-	at, s, d, stop := owning(t, 8<<20)
+	at, _, d, stop := owning(t, 8<<20)
 	begun := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
@@ -305,7 +305,7 @@ func TestOperationThatEndsWithItsLifeIsLeftToTheNext(t *testing.T) {
 			t.Errorf("the end of the life became a failure: %+v", f)
 		}
 	}
-	s, _ = start(t, at)
+	s, _ := start(t, at)
 	d = acquire(t, s)
 	if left := d.life.replica.Unfinished(); len(left) != 0 {
 		t.Errorf("unfinished: %+v", left)

@@ -91,13 +91,14 @@ func TestCopyIsGone(t *testing.T) {
 // mirrored any more: the reason is shown, it is asked again, and all goes on when it answers.
 func TestSourceRefuses(t *testing.T) {
 	t.Parallel()
-	o, s, at, stop := levelWest(t, 4<<20, 0)
+	o, _, at, stop := levelWest(t, 4<<20, 0)
 	for _, refusal := range []error{
 		fault.New(fault.NotReady, "mirroring of pool vms is disabled there"), fault.New(fault.Internal, "the tags cannot be read"),
 	} {
 		stop()
 		o.forbid(refusal)
-		s, stop = follow(t, at)
+		s, again := follow(t, at)
+		stop = again
 		sitetest.Eventually(t, "the reason is shown", s.is(t, Errored, refusal.Error()))
 		o.forbid(nil)
 		o.random(5)
@@ -158,12 +159,12 @@ func TestOtherLifeIsNoSplitBrain(t *testing.T) {
 // journal 237, journal 241: the source's journal is gone: nothing is followed, and that is shown.
 func TestSourceJournalMissing(t *testing.T) {
 	t.Parallel()
-	o, s, at, stop := levelWest(t, 4<<20, 0)
+	o, _, at, stop := levelWest(t, 4<<20, 0)
 	stop()
 	if err := o.site.Bus.RemoveLog(t.Context(), o.stream().Name); err != nil {
 		t.Fatal(err)
 	}
-	s, _ = follow(t, at)
+	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west says what is missing", s.is(t, Errored, o.stream().Name))
 	if got := s.followers[westID].marks().Logged; !got.Same(o.mark()) {
 		t.Errorf("west stands at %v", got.Position)

@@ -65,13 +65,13 @@ func TestDisconnectedFollowerStopsUntilItIsSyncedAgain(t *testing.T) {
 // One that was disconnected while it was away is told so when it registers.
 func TestFollowerIsToldThatItWasDisconnectedWhileAway(t *testing.T) {
 	t.Parallel()
-	o, s, at, stop := levelWest(t, 4<<20, 0)
+	o, _, at, stop := levelWest(t, 4<<20, 0)
 	kept := o.mark()
 	stop()
 	o.silence() // no head tells it
 	o.disconnected.Store(true)
 	o.random(20)
-	s, _ = follow(t, at)
+	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west is disconnected", s.is(t, Disconnected, errDisconnected.Error()))
 	if got := s.followers[westID].marks().Logged; !got.Same(kept) {
 		t.Fatalf("west went on to %v", got.Position)

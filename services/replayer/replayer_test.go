@@ -222,11 +222,11 @@ func TestReleaseForPromotionKeepsWhatWasReceived(t *testing.T) {
 
 func TestFollowerGoesOnAfterRestart(t *testing.T) {
 	t.Parallel()
-	o, s, at, stop := levelWest(t, 16<<20, 300)
+	o, _, at, stop := levelWest(t, 16<<20, 300)
 	stop()
 	o.random(200)
 	o.settle()
-	s, _ = follow(t, at)
+	s, _ := follow(t, at)
 	sitetest.Eventually(t, "west is level again", s.level(o.mark()))
 	if !bytes.Equal(content(t, s, "disk0", 16<<20), o.want("disk0")) {
 		t.Fatal("west differs from east after a restart")

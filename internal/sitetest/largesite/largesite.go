@@ -127,9 +127,6 @@ func (l *Site) Change(i int, change func(*api.Standing)) {
 	change(&l.standings[nodeName(i%l.nodes)][i/l.nodes])
 }
 
-// Name returns the name of directory i.
-func (l *Site) Name(i int) string { return fmt.Sprintf("%s/d%05d", l.Pool, i) }
-
 // simulated is a holder that does what it is told at once.
 type simulated struct{}
 
