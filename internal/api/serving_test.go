@@ -28,7 +28,7 @@ func TestLateRequest(t *testing.T) {
 // watched is a context that counts what waits for its end.
 type watched struct {
 	context.Context //nolint:containedctx // it is a context
-	waiting atomic.Int64
+	waiting         atomic.Int64
 }
 
 // Value hides that the context within is one of package context's own.
