@@ -71,7 +71,8 @@
 //
 // An operator may give up what only this site has. The request has a number that grows, and
 // comes with each acquire; a copy whose metadata know a lower one carries it out (resync.go),
-// whatever died meanwhile, and once. A copy that is empty has nothing to give up.
+// whatever died meanwhile, and once. A copy that is empty has nothing to give up; one whose first
+// sync has not ended goes on with it, and starts over only if that cannot be.
 //
 //	primary ──objects, by version and digest──┐
 //	   │                                      v
@@ -130,9 +131,10 @@
 // mended. One that ends, or a source of which no head comes for 3 s (or no byte of a journal
 // that it has, for 5 s), is dialled anew: a try every half a second, each with 5 s, all
 // peers at a time. The source that was followed before is asked how it stands, to be let in as
-// long as it goes on with what this copy has ([holder.SyncBeginReply]), and for its journal, all at
-// once. So replay goes on within 2 s of a link's return, whatever TCP is waiting for, and a slow link has the time that it needs. Objects come part by part, each as it is
-// asked for; a journal 4 MiB at a time. Both are bounded by the directory's rate (rate.go).
+// long as it goes on with what this copy has ([holder.SyncBeginReply]), and for its journal, all
+// at once. So replay goes on within 2 s of a link's return, whatever TCP is waiting for, and a
+// slow link has the time that it needs. Objects come part by part, each as it is asked for; a
+// journal 4 MiB at a time. Both are bounded by the directory's rate (rate.go).
 //
 // # Lag and alarms
 //

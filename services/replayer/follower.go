@@ -3,6 +3,7 @@ package replayer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -263,7 +264,11 @@ func (f *follower) folder() string { return f.service.deps.Node.ReplicaDir(f.id)
 // errReplaced.
 func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 	if f.resyncDue(own.replica) {
-		if err := f.resyncHealthy(ctx, own); err != nil || ctx.Err() != nil {
+		resync := f.resyncHealthy
+		if own.unsynced() {
+			resync = f.resyncEmpty
+		}
+		if err := resync(ctx, own); err != nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -281,6 +286,9 @@ func (f *follower) followAll(ctx context.Context, own *ownCopy) error {
 		}
 		if errors.Is(err, errStartOver) || errors.Is(err, errRewound) || f.tenure.Over() {
 			return err
+		}
+		if f.resyncDue(own.replica) && f.useless(err) {
+			return fmt.Errorf("a resync was asked for: %w: %w", err, errStartOver)
 		}
 		if errors.Is(err, errDisconnected) {
 			f.disconnect(ctx, own, err)

@@ -108,6 +108,30 @@ func TestInterruptedFirstSyncGoesOn(t *testing.T) {
 	}
 }
 
+// journal 244, journal 265: a resync that is asked for during a first sync is none: what is there
+// is gone on with. Only if the source waits for it no more, so that it cannot be, it starts over.
+func TestResyncDuringFirstSync(t *testing.T) {
+	t.Parallel()
+	for _, disconnected := range []bool{false, true} {
+		o := large(t)
+		at := interrupt(t, o)
+		o.disconnected.Store(disconnected)
+		o.random(20)
+		o.settle()
+		s, _ := followAsked(t, at, 1)
+		sitetest.Eventually(t, "west is level", s.level(o.mark()))
+		sitetest.Eventually(t, "the end is noted", func() bool { _, bytes := synced(t, at); return bytes > 0 })
+		west := s.followers[westID].copy().replica
+		same(t, o.replica, west)
+		if begun, bytes := synced(t, at); begun != 2 || (bytes >= 32<<20) != disconnected {
+			t.Errorf("disconnected %v: begun %d times, the last one copied %d bytes", disconnected, begun, bytes)
+		}
+		if number := west.Resynced(); number != 1 {
+			t.Errorf("disconnected %v: the request counts as %d", disconnected, number)
+		}
+	}
+}
+
 // One whose source has merged a layer meanwhile starts over: nobody could tell it into what.
 func TestInterruptedFirstSyncStartsOverWhenALayerIsGone(t *testing.T) {
 	t.Parallel()

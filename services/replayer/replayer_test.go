@@ -78,14 +78,17 @@ func levelWest(t testing.TB, size, changes int) (o *origin, s *Service, at *site
 	return o, s, at, stop
 }
 
-func follow(t testing.TB, at *sitetest.Site) (*Service, func()) {
+func follow(t testing.TB, at *sitetest.Site) (*Service, func()) { return followAsked(t, at, 0) }
+
+// followAsked is follow by a site that was asked for a resync of a number.
+func followAsked(t testing.TB, at *sitetest.Site, resync uint64) (*Service, func()) {
 	t.Helper()
 	s := New(Deps{Bus: at.Bus, Node: at.Node, Log: at.Log, JournalBytesMax: 1 << 30})
 	stop := sitetest.Run(t, s.Run)
 	<-s.Ready()
 	_, err := s.Acquire(t.Context(), &events.AcquireRequested{
 		Assignment: events.Assignment{Operation: "1", Directory: westID, Role: events.Slave, Epoch: 1},
-		Pool:       "vms", Path: "/prod",
+		Pool:       "vms", Path: "/prod", Resync: resync,
 	})
 	if err != nil {
 		t.Fatalf("acquire: %v", err)

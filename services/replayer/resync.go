@@ -34,15 +34,12 @@ var errReplaced = errors.New("another copy takes the place of this one")
 var errLevel = errors.New("the copy is level with its source")
 
 // resyncDue reports whether a resync was asked for that this copy has not seen. One that is
-// empty, or whose first sync has not ended, has nothing to give up but that: see resyncEmpty.
+// empty, or whose first sync has not ended, has nothing to give up: see resyncEmpty.
 func (f *follower) resyncDue(r *replica.Replica) bool { return f.asked.number > r.Resynced() }
 
 // resyncHealthy is a resync whose old copy is in order. It stays open and is served while
 // the new one is prepared; nothing is applied to it any more.
 func (f *follower) resyncHealthy(ctx context.Context, own *ownCopy) error {
-	if own.unsynced() {
-		return f.resyncEmpty(own)
-	}
 	f.enter(Resyncing, nil)
 	if err := own.tail.Drain(ctx); err != nil {
 		return ignoreEnd(ctx, err)
@@ -56,13 +53,17 @@ func (f *follower) resyncHealthy(ctx context.Context, own *ownCopy) error {
 	return f.resync(ctx, &donor{replica: own.replica, whole: own.replica.Consistent()})
 }
 
-// resyncEmpty carries out a resync of a copy that has no content yet: its first sync, if one
-// has begun, starts over.
-func (f *follower) resyncEmpty(own *ownCopy) error {
-	if own.replica.Syncing() {
+// resyncEmpty carries out a resync of a copy that has no content yet, whose first sync is what
+// a resync would be. One that has begun goes on with what is there, and counts as asked for
+// as soon as it does (see fill); if the source waits for it no more, it starts over.
+func (f *follower) resyncEmpty(_ context.Context, own *ownCopy) error {
+	switch {
+	case !own.replica.Syncing():
+		return own.replica.SetResynced(f.asked.number)
+	case f.remainsDisconnected(own):
 		return fmt.Errorf("a resync was asked for: %w", errStartOver)
 	}
-	return own.replica.SetResynced(f.asked.number)
+	return nil
 }
 
 func ignoreEnd(ctx context.Context, err error) error {

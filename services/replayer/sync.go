@@ -67,6 +67,11 @@ func (f *follower) fill(ctx context.Context, own *ownCopy, run *copying) error {
 			return fmt.Errorf("site %s, since the copying was interrupted: %w: %w", src.peer.Site, err, errStartOver)
 		}
 	}
+	if run.donor == nil { // a resync that was asked for meanwhile would be the same
+		if err := own.replica.SetResynced(f.asked.number); err != nil {
+			return err
+		}
+	}
 	f.hold = src.begin.Hold
 	run.donor.trust(holder.HistoryOf(own.replica))
 	if run.donor == nil {
