@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"testing"
+
+	"tidemark/internal/sitetest"
 )
 
 // TestOperationsFollow carries operations out at the primary, many of which are refused, while
@@ -12,7 +14,10 @@ import (
 // clone, snapshot and content is the same there; journal 248, 261, 262, 270, 284, 293.
 func TestOperationsFollow(t *testing.T) {
 	t.Parallel()
-	const operations = 80
+	operations := 80
+	if sitetest.RaceDetector { // each is a process, and each look at the sites is many
+		operations = 32
+	}
 	east, west := pair(t)
 	east.createImage(operationsDir+"/i0", strconv.Itoa(operationImage), "--object-size", "64KiB")
 	west.must("mirror", "add", operationsDir)
