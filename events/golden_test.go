@@ -240,6 +240,9 @@ func fixtures() []fixture {
 		factFixture("acquire_requested_elsewhere", &AcquireRequested{
 			Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", At: sampleTime, Elsewhere: true,
 		}),
+		factFixture("release_requested_discard", &ReleaseRequested{
+			Assignment: sampleAssignment(), Pool: "vms", Path: "/prod/db", At: sampleTime, Discard: true,
+		}),
 		factFixture("head_heard_source", &HeadHeard{
 			Directory: sampleID, Client: "west.n1", Source: "east", Head: sampleMark(), At: sampleTime,
 		}),
@@ -355,6 +358,7 @@ func TestGoldenIsComplete(t *testing.T) {
 	want := map[string]bool{
 		"acquire_resync":              true,
 		"acquire_requested_elsewhere": true,
+		"release_requested_discard":   true,
 		"batch":                       true,
 		"batch_all":                   true,
 		"head_heard_source":           true,

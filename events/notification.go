@@ -45,7 +45,10 @@ type ReleaseRequested struct {
 	IfEmpty bool `json:"if_empty,omitempty"`
 	// KeepAll asks a slave to keep also what it received and its origin has not reported
 	// safe: the copy is about to be promoted without its origin.
-	KeepAll bool    `json:"keep_all,omitempty"`
+	KeepAll bool `json:"keep_all,omitempty"`
+	// Discard asks a node that does not hold the directory to delete the copy that it kept
+	// when the directory left it, if the holder has all that is in it; the journal stays.
+	Discard bool    `json:"discard,omitempty"`
 	At      Instant `json:"at"`
 }
 

@@ -41,7 +41,7 @@ func newMirror(c *cli) *cobra.Command {
 		newMirrorStatus(c),
 		newMirrorPromote(c),
 		newMirrorDemote(c),
-		newMirrorResync(c), newMirrorSet(c), newMirrorDirmap(c), newMirrorDistribution(c), newMirrorDaemons(c), newMirrorPlacement(c), newMirrorVerify(c),
+		newMirrorResync(c), newMirrorSet(c), newMirrorDirmap(c), newMirrorDiscard(c), newMirrorDistribution(c), newMirrorDaemons(c), newMirrorPlacement(c), newMirrorVerify(c),
 		newPeer(c),
 	)
 }

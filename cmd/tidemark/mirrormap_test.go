@@ -17,15 +17,16 @@ func TestDistribution(t *testing.T) {
 		{Node: "half", Service: events.ServiceJournal},
 	}
 	got := distribution([]api.Directory{
-		{MappedTo: "n2", Node: "n2", Role: events.Slave},
+		{MappedTo: "n2", Node: "n2", Role: events.Slave, OldCopies: []api.OldCopy{{Node: "idle", Bytes: 3}, {Node: "gone", Bytes: 5}}},
 		{MappedTo: "n1", Role: events.Master, State: "stalled"},
 		{Role: events.Slave, State: "stalled"},
-		{MappedTo: "n2", Role: events.Slave, State: "mapping"},
+		{MappedTo: "n2", Role: events.Slave, State: "mapping", OldCopies: []api.OldCopy{{Node: "idle", Bytes: 7}}},
 		{MappedTo: "n2", Node: "n2", Role: events.Master},
 		{MappedTo: "half", Role: events.Slave},
 	}, instances)
 	want := []share{
-		{"half", nodeDead, 1, 0, 1}, {"idle", nodeLives, 0, 0, 0}, {"n1", nodeDead, 1, 1, 0}, {"n2", nodeLives, 3, 1, 2},
+		{"half", nodeDead, 1, 0, 1, 0, 0}, {"idle", nodeLives, 0, 0, 0, 2, 10},
+		{"n1", nodeDead, 1, 1, 0, 0, 0}, {"n2", nodeLives, 3, 1, 2, 0, 0},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)

@@ -69,7 +69,7 @@ func holder(site, service string) Grant {
 				events.HeartbeatSubjects(service),
 				events.RollCallSubject,
 				api.DirectoryList, api.PaceSubjects,
-				api.HolderSubject("*", api.DirectoryStatus),
+				api.HolderSubject("*", api.DirectoryStatus), api.HolderSubject("*", api.HistoryRead),
 			},
 		),
 		// Who holds a directory fences nobody.

@@ -26,6 +26,7 @@ const (
 	MirrorResync     = "tidemark.api.mirror.resync"     // Resync -> Directory
 	MirrorPeers      = "tidemark.api.mirror.peers"      // DirectoryName -> []PeerCopy
 	MirrorSet        = "tidemark.api.mirror.set"        // MirrorSettings -> Directory
+	MirrorDiscard    = "tidemark.api.mirror.discard"    // Discard -> Directory
 	MirrorPlacement  = "tidemark.api.mirror.placement"  // PlacementSettings -> Placement
 	PeerToken        = "tidemark.api.peer.token"        // PeerTokenRequest -> PeerTokenReply
 	PeerImport       = "tidemark.api.peer.import"       // PeerImportRequest -> Peer
@@ -128,6 +129,24 @@ type Directory struct {
 	// has not succeeded yet.
 	Error string `json:"error,omitempty"`
 	Following
+	// OldCopies are those that nodes kept when the directory left them.
+	OldCopies []OldCopy `json:"old_copies,omitempty"`
+}
+
+// OldCopy is a copy of a directory at a node that does not hold it any more.
+type OldCopy struct {
+	Node  string `json:"node"`
+	Lives bool   `json:"lives"` // the node does
+	// Bytes are about what it takes, as its node told last; zero: it never did.
+	Bytes uint64 `json:"bytes"`
+	// Since is when the map named the node that the directory is at now.
+	Since UnixTime `json:"since"`
+}
+
+// Discard asks for a node's old copy of a directory to be deleted.
+type Discard struct {
+	events.DirectoryName
+	Node string `json:"node"`
 }
 
 // UnixTime is a time in seconds since 1970; in JSON, zero is null.

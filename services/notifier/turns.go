@@ -117,7 +117,7 @@ func (t *Turns) released(f *events.ReleaseAcknowledged) []events.LifecycleNoted 
 	}
 	delete(t.requests, f.Operation)
 	t.rejected.accepted(f.Operation)
-	if f.Code != "" {
+	if f.Code != "" || r.Discard {
 		return nil
 	}
 	turn := events.LifecycleNoted{

@@ -24,6 +24,9 @@ type Assignments struct {
 	Removed bool
 	// Failure is the newest failed operation; nil once one succeeded.
 	Failure *Failure
+	// Kept is the newest refusal to delete an old copy. It says nothing about who holds the
+	// directory, and is no Failure.
+	Kept *Failure
 }
 
 // Seat is one incarnation of a service of a node.
@@ -46,6 +49,7 @@ type Holder struct {
 type Request struct {
 	Assignment              events.Assignment
 	Release, Demote, Remove bool
+	Discard                 bool   // a release of who does not hold it: only the old copy there is deleted
 	Resync                  uint64 // of an acquire: the number of the resync that it asks for
 	At                      events.Instant
 }
@@ -79,7 +83,7 @@ func (a *Assignments) requested(r Request) {
 		}
 		a.Holders[seat] = Holder{Assignment: r.Assignment, Resync: r.Resync}
 		a.forgetOldest(seat)
-	case known:
+	case known && !r.Discard:
 		h.Doubtful = true
 		a.Holders[seat] = h
 	}
@@ -149,6 +153,12 @@ func (a *Assignments) released(f *events.ReleaseAcknowledged) {
 	}
 	code, message := fault.Code(f.Code), f.Message
 	switch {
+	case r.Discard && code == "":
+		delete(a.Copies, f.Node)
+		return
+	case r.Discard:
+		a.Kept = &Failure{Request: r, Code: code, Message: message, At: f.At, Count: 1}
+		return
 	case code == fault.NotFound:
 		// Nothing was held. That is no demotion: it is tried again after an acquire.
 		delete(a.Holders, seatOf(f.Assignment))

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tidemark/events"
 	"tidemark/internal/api"
 	"tidemark/internal/fault"
@@ -45,7 +47,7 @@ func TestPools(t *testing.T) {
 	if p := call[api.Pool](w, api.MirrorEnable, api.Pool{Pool: "vms"}); !p.Mirroring || p.Peers != 1 || p.Directories != 1 {
 		t.Errorf("enabled again: %+v", p)
 	}
-	if d := w.state(dir("vms", "/db")); d != mapped {
+	if d := w.state(dir("vms", "/db")); !cmp.Equal(d, mapped) {
 		t.Errorf("after off and on: %+v, was %+v", d, mapped)
 	}
 	call[api.Nothing](w, api.MirrorRemove, dir("vms", "/db"))

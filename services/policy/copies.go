@@ -71,9 +71,9 @@ func (v *view) betterCopy(node, than string) bool {
 // unfinished reports whether a node's copy is known to be in its first sync, or nothing is
 // known of it while there is a complete one.
 func (v *view) unfinished(node string) bool {
-	whole := v.s.Whole[v.d.ID]
-	complete, known := whole[node]
-	return !complete && (known || slices.Contains(slices.Collect(maps.Values(whole)), true))
+	told := v.s.Told[v.d.ID]
+	own, known := told[node]
+	return !own.Complete && (known || slices.ContainsFunc(slices.Collect(maps.Values(told)), func(m Measure) bool { return m.Complete }))
 }
 
 // copyLacksJournal reports whether a replica lies at a node that lives and cannot hold it as a

@@ -162,9 +162,10 @@ func (v *view) alive(seat Seat) bool {
 // asked reports whether a live instance has a request that it has not answered.
 func (v *view) asked() bool { return v.askedTo(true) || v.askedTo(false) }
 
+// Who is asked to discard an old copy holds nothing: nobody waits for that.
 func (v *view) askedTo(release bool) bool {
 	for _, r := range v.a.Pending {
-		if r.Release == release && v.alive(seatOf(r.Assignment)) {
+		if r.Release == release && !r.Discard && v.alive(seatOf(r.Assignment)) {
 			return true
 		}
 	}

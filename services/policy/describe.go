@@ -126,7 +126,7 @@ func (s *State) describe(id events.DirectoryID, now events.Instant) api.Director
 		},
 	}
 	if v.d.Mapping.Epoch > 0 {
-		out.Role = v.d.Mapping.Role
+		out.Role, out.OldCopies = v.d.Mapping.Role, v.oldCopies()
 	}
 	switch out.State {
 	case "stalled":

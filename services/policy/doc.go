@@ -107,6 +107,11 @@
 // while a replica moves, a promotion with force maps the directory to the node of the complete
 // copy. When the directory is removed, every node that has a copy deletes it.
 //
+// Such an old copy is shown with the directory. An operator may have it deleted: policy asks the
+// node by a release with Discard, which says nothing about who holds the directory, is made
+// once, and is waited for by nobody but the command. The node decides, after it has asked the
+// holder (package replayer).
+//
 // # Many at a time
 //
 // Directories are decided about in batches. What a batch maps, its later decisions see; its

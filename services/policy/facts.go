@@ -126,7 +126,7 @@ func requestOf(fact events.Fact) (Request, bool) {
 	case *events.AcquireRequested:
 		return Request{Assignment: f.Assignment, Resync: f.Resync, At: f.At}, true
 	case *events.ReleaseRequested:
-		return Request{Assignment: f.Assignment, Release: true, Demote: f.Demote, Remove: f.Remove, At: f.At}, true
+		return Request{Assignment: f.Assignment, Release: true, Demote: f.Demote, Remove: f.Remove, Discard: f.Discard, At: f.At}, true
 	}
 	return Request{}, false
 }

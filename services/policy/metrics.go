@@ -13,9 +13,22 @@ type metrics struct {
 	refused    prometheus.Counter
 }
 
-// newMetrics registers the service's metrics; r may be nil. count returns the directories
-// in each state of the interface, and the pools.
-func newMetrics(r prometheus.Registerer, count func() (map[string]int, []api.Pool)) *metrics {
+// counts is what is counted of the map.
+type counts struct {
+	states map[string]int // directories in each state of the interface
+	pools  []api.Pool
+	old    map[string]oldCopies // by node
+}
+
+// oldCopies are the copies of directories that have left a node, and about how many bytes they
+// take.
+type oldCopies struct {
+	copies int
+	bytes  uint64
+}
+
+// newMetrics registers the service's metrics; r may be nil.
+func newMetrics(r prometheus.Registerer, count func() counts) *metrics {
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: "tidemark", Subsystem: "policy", Name: name, Help: help}
 	}
@@ -36,10 +49,11 @@ func newMetrics(r prometheus.Registerer, count func() (map[string]int, []api.Poo
 type counted struct {
 	states                       *prometheus.Desc
 	mirrored, directories, peers *prometheus.Desc
-	count                        func() (states map[string]int, pools []api.Pool)
+	copies, bytes                *prometheus.Desc
+	count                        func() counts
 }
 
-func newCounted(count func() (map[string]int, []api.Pool)) counted {
+func newCounted(count func() counts) counted {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName("tidemark", "policy", name), help, labels, nil)
 	}
@@ -48,27 +62,33 @@ func newCounted(count func() (map[string]int, []api.Pool)) counted {
 		mirrored:    desc("pool_mirrored", "1 while the pool is mirrored, else 0.", "pool"),
 		directories: desc("pool_directories", "Directories in the pool.", "pool"),
 		peers:       desc("pool_peers", "Sites that share the pool.", "pool"),
+		copies:      desc("old_copies", "Copies that the node keeps of directories that have left it.", "node"),
+		bytes:       desc("old_copies_bytes", "About how many bytes those copies take, as the node told last.", "node"),
 		count:       count,
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c counted) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.states, c.mirrored, c.directories, c.peers} {
+	for _, d := range []*prometheus.Desc{c.states, c.mirrored, c.directories, c.peers, c.copies, c.bytes} {
 		out <- d
 	}
 }
 
 // Collect implements [prometheus.Collector].
 func (c counted) Collect(out chan<- prometheus.Metric) {
-	states, pools := c.count()
+	now := c.count()
 	gauge := func(d *prometheus.Desc, n int, label string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), label)
 	}
-	for state, n := range states {
+	for state, n := range now.states {
 		gauge(c.states, n, state)
 	}
-	for _, p := range pools {
+	for node, old := range now.old {
+		gauge(c.copies, old.copies, node)
+		gauge(c.bytes, int(old.bytes), node)
+	}
+	for _, p := range now.pools {
 		mirrored := 0
 		if p.Mirroring {
 			mirrored = 1

@@ -165,6 +165,7 @@ func (s *Service) handlers() []api.Handler {
 		api.On(api.MirrorResync, s.mirrorResync),
 		api.On(api.MirrorSet, s.mirrorSet),
 		api.On(api.MirrorPlacement, s.mirrorPlacement),
+		api.On(api.MirrorDiscard, s.mirrorDiscard),
 		api.On(api.MirrorPeers, s.mirrorPeers),
 		api.On(api.PeerToken, s.peerToken),
 		api.On(api.PeerImport, s.peerImport),

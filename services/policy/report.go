@@ -63,16 +63,30 @@ func (s *Service) directoryResolve(ctx context.Context, r events.DirectoryName) 
 	return s.state.describe(d.ID, now()), nil
 }
 
-// count counts the directories in each state, those without any included, and describes the
-// pools.
-func (s *Service) count() (states map[string]int, pools []api.Pool) {
+// count counts the directories in each state, those without any included, describes the pools,
+// and adds up what nodes keep of directories that have left them.
+func (s *Service) count() counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "fencing": 0, "stalled": 0}
-	for id := range s.state.Directories {
-		n[apiState(Decide(s.state, id, now(), ""))]++
+	out := counts{
+		states: map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "fencing": 0, "stalled": 0},
+		old:    map[string]oldCopies{},
 	}
-	return n, s.state.PoolList()
+	at := now()
+	for id := range s.state.Directories {
+		out.states[apiState(Decide(s.state, id, at, ""))]++
+		for _, c := range newView(s.state, id, at, "").oldCopies() {
+			of := out.old[c.Node]
+			out.old[c.Node] = oldCopies{of.copies + 1, of.bytes + c.Bytes}
+		}
+	}
+	for k := range s.state.Instances {
+		if k.Service == events.ServiceReplayer {
+			out.old[k.Node] = out.old[k.Node] // none is told too
+		}
+	}
+	out.pools = s.state.PoolList()
+	return out
 }
 
 func (s *Service) peerList(ctx context.Context, r api.Pool) ([]api.Peer, error) {

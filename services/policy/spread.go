@@ -216,11 +216,11 @@ func (s *State) measured(f *events.DirectoryMeasured) {
 	if d != nil {
 		s.load(d, d.Mapping, -1)
 	}
-	if s.Whole[f.Directory] == nil {
-		s.Whole[f.Directory] = map[string]bool{}
+	if s.Told[f.Directory] == nil {
+		s.Told[f.Directory] = map[string]Measure{}
 	}
-	s.Whole[f.Directory][f.Node] = f.Complete
-	s.Measures[f.Directory] = Measure{Node: f.Node, Bytes: f.Bytes, Rate: f.Rate, Complete: f.Complete}
+	m := Measure{Node: f.Node, Bytes: f.Bytes, Rate: f.Rate, Complete: f.Complete}
+	s.Told[f.Directory][f.Node], s.Measures[f.Directory] = m, m
 	if d != nil {
 		s.load(d, d.Mapping, 1)
 	}

@@ -33,8 +33,8 @@ type State struct {
 	Placement Placement
 	// POSITIONS: what directories amount to
 	Measures map[events.DirectoryID]Measure
-	// Whole says of each node that told what its copy amounts to whether that was complete.
-	Whole map[events.DirectoryID]map[string]bool
+	// Told is what each node told last of its copy.
+	Told map[events.DirectoryID]map[string]Measure
 	// INSTANCES
 	Instances map[Key]Instance // those alive
 	Silent    map[Key]Instance // those that fell silent and did not come back; Since is when
@@ -164,7 +164,7 @@ func NewState() *State {
 		Pooled:      map[poolShare]int{},
 		Placement:   Placement{DefaultThrottle, events.BalanceCount},
 		Measures:    map[events.DirectoryID]Measure{},
-		Whole:       map[events.DirectoryID]map[string]bool{},
+		Told:        map[events.DirectoryID]map[string]Measure{},
 		Forgotten:   map[events.DirectoryID]*Directory{},
 		Epochs:      map[events.DirectoryName]uint64{},
 		Instances:   map[Key]Instance{},

@@ -106,6 +106,11 @@
 //   - A copy that cannot be opened because its journal or its files failed is replaced in the
 //     same way, but not kept.
 //
+// # An old copy
+//
+// A node that a replica has left keeps its copy. It deletes it when it is asked to, and only
+// if the holder has all of it (discard.go lists what must hold).
+//
 // # Following
 //
 //	source journal ──> continues the last? ──> inbox ──> my journal ──> tail ──> replica

@@ -181,8 +181,12 @@ func (s *Service) forget(f *follower) {
 // reported safe, or with KeepAll everything that was received, is safe in this site's
 // journal when it returns; with Remove the copy and the journal are
 // deleted and the source is told that it need not wait for this client any more. With KeepAll
-// it fails if that was not so; asked again, it lets go with what the journal has.
+// it fails if that was not so; asked again, it lets go with what the journal has. With
+// Discard nothing is let go of: see discard.
 func (s *Service) Release(ctx context.Context, r *events.ReleaseRequested) (events.Mark, bool, error) {
+	if r.Discard {
+		return events.Mark{}, true, s.discard(ctx, r.Directory, events.DirectoryName{Pool: r.Pool, Path: r.Path})
+	}
 	s.mu.Lock()
 	f := s.followers[r.Directory]
 	s.mu.Unlock()
