@@ -44,7 +44,9 @@ func TestDashboardIsWithTheNotifier(t *testing.T) {
 			t.Fatalf("%v: exit code %d: %s", args, code, messages)
 		}
 	}
-	for deadline := time.Now().Add(testTime); ; {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(testTime); ; <-tick.C {
 		shown := page(t, hub.values["http"])
 		if strings.Contains(shown, "Everything is safe") && strings.Contains(shown, "vms/prod") && strings.Contains(shown, "1 primary has no replica") {
 			break

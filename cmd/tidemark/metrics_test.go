@@ -156,8 +156,10 @@ func TestMetricsOfAPair(t *testing.T) {
 		}
 	}
 	p.must(p.west, "", "mirror", "remove", "vms/prod")
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	deadline := time.Now().Add(testTime)
-	for gone := false; !gone; {
+	for gone := false; !gone; <-tick.C {
 		gone = true
 		for series := range (scrape{}).take(t, p.west.values["http"]) {
 			gone = gone && !strings.Contains(series, "vms/prod")

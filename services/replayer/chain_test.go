@@ -6,6 +6,7 @@ import (
 
 	"tidemark/events"
 	"tidemark/internal/api"
+	"tidemark/internal/fault"
 	"tidemark/internal/site"
 	"tidemark/internal/sitetest"
 )
@@ -111,8 +112,14 @@ func TestChainOfSites(t *testing.T) {
 func TestResyncAlongAChain(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
-	must[api.Nothing](c.east, api.JournalDisconnect, api.JournalClientRequest{Client: "west.node"})
-	sitetest.Eventually(t, "west is disconnected", c.west.shows(Disconnected, ""))
+	sitetest.Eventually(t, "west is disconnected", func() bool {
+		// On a busy machine west may follow north for a moment, and is then no client of east's.
+		_, err := ask[api.Nothing](c.east, api.JournalDisconnect, api.JournalClientRequest{Client: "west.node"})
+		if err != nil && fault.CodeOf(err) != fault.NotFound {
+			t.Fatal(err)
+		}
+		return c.west.shows(Disconnected, "")()
+	})
 	c.east.write("disk0", noise(8<<10), 1<<20)
 	c.west.resync(1, false)
 	c.west.sameAs(c.east)

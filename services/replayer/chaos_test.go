@@ -163,16 +163,16 @@ func TestReplicaHoldsWhatItsOwnerHolds(t *testing.T) {
 	east.own("")
 	c := newChaos(east, 1)
 	c.begin()
-	c.run(150)
+	c.run(sitetest.Rounds(150))
 	goneOn := make(chan struct{})
-	go func() { defer close(goneOn); c.run(150) }()
+	go func() { defer close(goneOn); c.run(sitetest.Rounds(150)) }()
 	west.follow() // while east goes on
 	<-goneOn
 	west.sameAs(east)
-	c.run(200)
+	c.run(sitetest.Rounds(200))
 	west.restartFollower()
 	west.follow()
-	c.run(200)
+	c.run(sitetest.Rounds(200))
 	west.sameAs(east)
 	for kind, n := range c.done {
 		t.Logf("%s: %d", kind, n)
@@ -190,7 +190,7 @@ func TestReplicaHoldsWhatItsOwnerHolds(t *testing.T) {
 		}
 		east.sameAs(west)
 		c.party = west
-		c.run(100)
+		c.run(sitetest.Rounds(100))
 		east.sameAs(west)
 		east, west = west, east
 	}

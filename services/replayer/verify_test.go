@@ -88,7 +88,7 @@ func TestVerifyUnderWritesFindsNothing(t *testing.T) {
 	west.replaying()
 	stop := meanwhile(t, func(int) { c.run(1) })
 	before := events.Position(0)
-	for range 25 {
+	for range sitetest.Rounds(25) {
 		v := west.sound(nil)
 		if v.Position < before {
 			t.Errorf("compared at %v after %v", v.Position, before)
@@ -116,7 +116,7 @@ func TestVerifyOfObjectsThatAlwaysChange(t *testing.T) {
 			east.write("disk0", bytes.Repeat([]byte{byte(i + 1)}, 64<<10), object<<20+uint64(i%8)<<16)
 		}
 	})
-	for range 10 {
+	for range sitetest.Rounds(10) {
 		if v := west.sound(nil); v.Objects > 4 {
 			t.Errorf("%d objects of 4 were compared", v.Objects)
 		}
