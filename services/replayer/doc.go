@@ -104,7 +104,8 @@
 //     which was not there where the histories parted are shown read-only
 //     ([holder.Conflicts]).
 //   - A copy that cannot be opened because its journal or its files failed is replaced in the
-//     same way, but not kept.
+//     same way, but not kept. One whose metadata are damaged does not know which requests it
+//     has seen: one counts that is made after that was noticed ([replica.NoteDamage]).
 //
 // # An old copy
 //

@@ -147,6 +147,7 @@ func (f *follower) run(ctx context.Context) {
 				continue
 			}
 		}
+		err = f.remedied(err)
 		f.enter(Errored, err)
 		if f.tenure.Over() {
 			f.fenced(ctx, err)

@@ -260,19 +260,43 @@ func (f *follower) resyncBroken(ctx context.Context, cause error) bool {
 	}
 	old, err := replica.Open(f.service.deps.FS, f.folder())
 	if err != nil {
-		return false // nobody knows which requests it has seen
+		return fault.CodeOf(err) == fault.Corrupt && f.resyncUnreadable(ctx, cause)
 	}
 	defer func() { _ = old.Close() }() // it was only read
 	if !f.resyncDue(old) && !outdated {
 		return false
 	}
-	if f.asked.keep && !outdated {
+	return f.resyncFailed(ctx, cause, &donor{replica: old, outdated: outdated})
+}
+
+// resyncUnreadable is a resync whose old copy cannot even be opened. What requests it has
+// carried out nobody knows, so only one counts that is asked for after that was noticed.
+func (f *follower) resyncUnreadable(ctx context.Context, cause error) bool {
+	seen, err := replica.NoteDamage(f.service.deps.FS, f.folder(), f.asked.number)
+	if err != nil {
+		f.log.Error("a resync cannot be asked for", "error", err)
+		return false
+	}
+	return f.asked.number > seen && f.resyncFailed(ctx, cause, &donor{})
+}
+
+// resyncFailed prepares a new copy beside one that failed.
+func (f *follower) resyncFailed(ctx context.Context, cause error, old *donor) bool {
+	if f.asked.keep && !old.outdated {
 		f.enter(Errored, errors.Join(cause, errNotKept))
 		return false
 	}
 	f.enter(Stopped, cause)
 	f.becameOpen()
-	return errors.Is(f.resync(ctx, &donor{replica: old, outdated: outdated}), errReplaced)
+	return errors.Is(f.resync(ctx, old), errReplaced)
+}
+
+// remedied says with an error of a copy what mends it, where that is known.
+func (f *follower) remedied(err error) error {
+	if !broken(err) || errors.Is(err, tail.ErrLostTail) || errors.Is(err, tail.ErrDiverged) || errors.Is(err, bus.ErrRolledBack) {
+		return err // what there is to choose from is said where it was found
+	}
+	return fmt.Errorf("%w; `tidemark mirror resync %s` makes this copy anew", err, f.name)
 }
 
 // broken reports whether a copy failed in a way that opening it again does not help.
