@@ -191,7 +191,7 @@ func (f *follower) keepAsking(ctx context.Context, src *source) error {
 	for age, again := admitAge, false; ; {
 		pause(ctx, age)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of ctx is how it ends
 		}
 		check, err := askSource[api.SyncCheckReply](ctx, src, api.SyncCheck,
 			api.SyncCheckRequest{Client: f.service.clients.Self(), Site: f.service.deps.Node.Site.UUID})
