@@ -62,7 +62,8 @@ func outsideSyncer(ctx context.Context, cfg serveConfig, b *bus.Bus) (bus.Syncer
 	return nil, fault.New(fault.NotReady, "nothing shows that the NATS server at %s syncs its log: run it with `sync_interval: always` and name its monitoring with --nats-monitor http://HOST:8222, or say --durability relaxed", redact(cfg.natsURL))
 }
 
-// askEmbedder asks the Tidemark process that embeds the server, if there is one.
+// askEmbedder asks the Tidemark process that embeds the server, if there is one. One that is
+// stopping is asked again: another may begin.
 func askEmbedder(ctx context.Context, b *bus.Bus, patience time.Duration) (api.LogInfoReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -72,7 +73,8 @@ func askEmbedder(ctx context.Context, b *bus.Bus, patience time.Duration) (api.L
 		if ctx.Err() != nil && nobody != nil {
 			return info, nobody // the time ran out while it was asked once more
 		}
-		if !api.Nobody(err) || pause(ctx, retryWait) != nil {
+		again := api.Nobody(err) || fault.CodeOf(err) == fault.NotReady
+		if !again || pause(ctx, retryWait) != nil {
 			return info, err
 		}
 		nobody = err
