@@ -72,17 +72,17 @@ func (s *Service) count() counts {
 		states: map[string]int{"mapped": 0, "mapping": 0, "shuffling": 0, "unmapping": 0, "fencing": 0, "stalled": 0},
 		old:    map[string]oldCopies{},
 	}
+	for k := range s.state.Instances {
+		if k.Service == events.ServiceReplayer {
+			out.old[k.Node] = oldCopies{} // none is told too
+		}
+	}
 	at := now()
 	for id := range s.state.Directories {
 		out.states[apiState(Decide(s.state, id, at, ""))]++
 		for _, c := range newView(s.state, id, at, "").oldCopies() {
 			of := out.old[c.Node]
 			out.old[c.Node] = oldCopies{of.copies + 1, of.bytes + c.Bytes}
-		}
-	}
-	for k := range s.state.Instances {
-		if k.Service == events.ServiceReplayer {
-			out.old[k.Node] = out.old[k.Node] // none is told too
 		}
 	}
 	out.pools = s.state.PoolList()
