@@ -139,15 +139,18 @@ func (h Handler) reply(msg *nats.Msg, answer []byte) error {
 	return err
 }
 
+// encode encodes a reply, or an error, as an envelope. A reply may be large: it is encoded once.
 func encode(reply any, err error) []byte {
-	var env envelope
 	if err == nil {
-		env.Reply, err = json.Marshal(reply)
+		var out []byte
+		out, err = json.Marshal(struct {
+			Reply any `json:"reply"`
+		}{reply})
+		if err == nil {
+			return out
+		}
 	}
-	if err != nil {
-		env.Error = &Refusal{fault.CodeOf(err), err.Error()}
-	}
-	out, _ := json.Marshal(env) // an envelope of strings and raw JSON always encodes
+	out, _ := json.Marshal(envelope{Error: &Refusal{fault.CodeOf(err), err.Error()}}) // strings always encode
 	return out
 }
 
