@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -102,13 +103,14 @@ type deadLetter struct {
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	secret := []byte("0123456789abcdef0123456789abcdef")
-	var s *site
-	var kill sync.Once
-	var refuses sync.Mutex // held while the second one does
+	var first atomic.Pointer[process] // of the site; nil once it was killed
+	var refuses sync.Mutex            // held while the second one does
 	refused := true
 	killing := newHook(t, secret, func(e cloudEvent) int {
 		if e.Type == "tidemark.directory.promoted" {
-			kill.Do(func() { s.kill() })
+			if p := first.Swap(nil); p != nil {
+				p.kill()
+			}
 		}
 		return http.StatusOK
 	})
@@ -120,7 +122,8 @@ func TestWebhooks(t *testing.T) {
 		}
 		return http.StatusOK
 	})
-	s = startSite(t, "east", hookFlags(t, secret, killing, refusing)...)
+	s := startSite(t, "east", hookFlags(t, secret, killing, refusing)...)
+	first.Store(s.process)
 	s.must("pool", "create", "vms")
 	s.must("dir", "create", "vms/db")
 	s.must("mirror", "demote", "vms/db")
@@ -135,8 +138,8 @@ func TestWebhooks(t *testing.T) {
 		return unless(len(killing.got(promoted)) >= 2, "%d posts", len(killing.got(promoted)))
 	})
 	for _, e := range killing.got(promoted) {
-		if first := killing.got(promoted)[0]; e.ID != first.ID || e.Subject != "vms/db" || e.Data.Path != "/db" {
-			t.Errorf("told of %+v, and of %+v", first, e)
+		if told := killing.got(promoted)[0]; e.ID != told.ID || e.Subject != "vms/db" || e.Data.Path != "/db" {
+			t.Errorf("told of %+v, and of %+v", told, e)
 		}
 	}
 
