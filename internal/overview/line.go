@@ -120,7 +120,7 @@ func (d Line) wrong() (Worry, bool) {
 	case d.State == SplitBrain:
 		return d.worry(Grave, d.resolution(), "split_brain: %s", d.Error), true
 	case d.State == Errored:
-		return d.worry(Grave, d.retried(), "error: %s", d.Error), true
+		return d.worry(Grave, cmp.Or(remedy(d.Error), d.retried()), "error: %s", d.Error), true
 	case d.State == Disconnected:
 		return d.worry(Broken, "tidemark mirror resync "+d.Directory, "disconnected: %s", d.Error), true
 	case d.State == Stalled && d.Primary != "":
@@ -128,7 +128,7 @@ func (d Line) wrong() (Worry, bool) {
 	case d.State == Stalled && d.Ahead != nil: // a follower answers, which knows its neighbours only
 		return d.worry(Broken, "look at each site up to the primary, and the links between them", "stalled: %s", d.Error), true
 	case d.State == Stalled:
-		return d.worry(Broken, "start a node with its copy", "stalled: %s", cmp.Or(d.Error, "no node holds it")), true
+		return d.worry(Broken, cmp.Or(remedy(d.Error), "start a node with its copy"), "stalled: %s", cmp.Or(d.Error, "no node holds it")), true
 	case d.State == Resync && d.Error != "":
 		return d.worry(Broken, "look at the link to its primary"+Or+"promote it at the site that has what is wanted", "resync: %s", d.Error), true
 	case d.State == Resync:
@@ -139,6 +139,16 @@ func (d Line) wrong() (Worry, bool) {
 		return d.worry(Moving, "", "it is not where it should be yet: %s", d.Mapping), true
 	}
 	return Worry{}, false
+}
+
+// remedy returns the command that an error names in backquotes; empty if it names none.
+func remedy(message string) string {
+	_, rest, _ := strings.Cut(message, "`")
+	command, _, closed := strings.Cut(rest, "`")
+	if !closed || !strings.HasPrefix(command, "tidemark ") {
+		return ""
+	}
+	return command
 }
 
 // retried says what becomes of an error by itself, and where to look if it stays.

@@ -48,6 +48,14 @@ func TestAttention(t *testing.T) {
 		"nobody": {
 			with(line("stalled", ""), func(l *Line) { l.Primary = "" }), []want{{1, "stalled: no node holds it", "start a node with its copy"}},
 		},
+		"damaged, and nobody else has it": {
+			with(line("stalled", "damaged; `tidemark mirror resync vms/prod` makes this copy anew"), func(l *Line) { l.Primary = "" }),
+			[]want{{1, "stalled: damaged; `tidemark mirror resync vms/prod` makes this copy anew", "tidemark mirror resync vms/prod"}},
+		},
+		"damaged": {
+			line("error", "damaged; `tidemark mirror resync vms/prod` makes this copy anew"),
+			[]want{{0, "error: damaged; `tidemark mirror resync vms/prod` makes this copy anew", "tidemark mirror resync vms/prod"}},
+		},
 		"a resync": {
 			with(line("resync", ""), func(l *Line) { l.Progress = &api.Progress{Objects: 3, ObjectsTotal: 9, Bytes: 4096} }),
 			[]want{{2, "resync: 3 of 9 objects, 4KiB", "nothing: it goes on by itself"}},
