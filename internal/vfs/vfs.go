@@ -42,8 +42,9 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	// WriteVector writes pieces of data one behind the other from off on, as one write
-	// where the system can. After an error any of it may be there.
+	// WriteVector writes pieces of data one behind the other from off on, by fewer calls
+	// than there are pieces. After an error, as after one of WriteAt or a crash in the middle
+	// of either, any of it may be there.
 	WriteVector(pieces [][]byte, off int64) error
 	// StartWriteback asks the system to begin writing a range to the disk, so that a
 	// later Sync finds less to do. It promises nothing.

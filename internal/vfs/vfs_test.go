@@ -33,7 +33,7 @@ func TestOSFiles(t *testing.T) {
 			defer f.Close()
 			want := newContent()
 			for range 12 {
-				off, length := rapid.Int64Range(0, 20<<10).Draw(t, "off"), rapid.Int64Range(1, 20<<10).Draw(t, "length")
+				off, length := rapid.Int64Range(0, 80<<10).Draw(t, "off"), rapid.Int64Range(1, 80<<10).Draw(t, "length")
 				g := change{off: off, length: length}
 				switch g.kind = rapid.SampledFrom([]OpKind{OpWrite, OpPunchHole, OpZeroRange, OpTruncate}).Draw(t, "kind"); g.kind {
 				case OpWrite:
