@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"tidemark/events"
 	"tidemark/internal/sitetest"
@@ -214,4 +215,42 @@ func (r *rig) used() (bytes, waiting int) {
 	r.tail.mu.Lock()
 	defer r.tail.mu.Unlock()
 	return r.tail.unapplied + r.tail.reserved, len(r.tail.line)
+}
+
+// A commit position that could not be published is published later, though nothing is written
+// meanwhile; one whose publishing the end of the tail interrupts, before the tail has ended.
+func TestCommitIsToldAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var tries, announced atomic.Uint64
+	var interrupted atomic.Bool
+	held := make(chan struct{})
+	r.open(func(cfg *Config) {
+		cfg.CheckpointAge = 10 * time.Millisecond
+		cfg.OnCommit = func(ctx context.Context, mark events.Mark) error {
+			if tries.Add(1) <= 2 {
+				return errors.New("no server")
+			}
+			if interrupted.CompareAndSwap(true, false) {
+				close(held)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			announced.Store(uint64(mark.Position))
+			return nil
+		}
+	})
+	stop := r.run()
+	r.begin()
+	r.put(r.batch(0, written(1, 10)))
+	r.drain()
+	sitetest.Eventually(t, "it is told", func() bool { return announced.Load() == uint64(r.mark.Position) })
+	interrupted.Store(true)
+	r.put(r.batch(0, written(2, 10)))
+	r.drain()
+	<-held
+	stop()
+	if got := announced.Load(); got != uint64(r.mark.Position) {
+		t.Errorf("at the end %d is told of %d", got, r.mark.Position)
+	}
 }

@@ -241,22 +241,38 @@ func (t *Tail) checkpoint(ctx context.Context) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	t.mu.Lock()
-	moved := t.marks.Committed != mark
-	t.marks.Committed = mark
-	if moved {
+	if t.marks.Committed != mark {
+		t.marks.Committed = mark
 		t.announce()
 	}
+	untold := t.told != mark
 	t.mu.Unlock()
-	if moved && t.cfg.OnCommit != nil {
+	if untold {
+		if err := t.tell(ctx, mark); err != nil {
+			return err
+		}
+	}
+	t.trim(ctx, mark)
+	return nil
+}
+
+// tell hands a checkpoint's mark to OnCommit. If that fails it is tried again a checkpoint's
+// age later, or when the tail ends, also if nothing was applied meanwhile.
+func (t *Tail) tell(ctx context.Context, mark events.Mark) error {
+	if t.cfg.OnCommit != nil {
 		err := t.cfg.OnCommit(ctx, mark)
 		if errors.Is(err, ErrFenced) {
 			return err
 		}
 		if err != nil {
 			t.cfg.Logger.Warn("commit position not published", "error", err)
+			signal(t.checkpointDue)
+			return nil
 		}
 	}
-	t.trim(ctx, mark)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.told = mark
 	return nil
 }
 

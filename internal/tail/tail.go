@@ -105,6 +105,7 @@ type Tail struct {
 	replayed chan struct{}
 	replayTo uint64
 	holding  holding
+	told     events.Mark // the last committed mark that OnCommit took
 	// wanted is the sequence that somebody waits to be safe.
 	wanted  uint64
 	waiters []waiter
@@ -141,6 +142,7 @@ func New(cfg Config) *Tail {
 	t := &Tail{
 		cfg:           cfg,
 		marks:         Marks{committed, committed, committed, committed},
+		told:          committed,
 		lastSeq:       seq,
 		safeSeq:       seq,
 		syncWanted:    make(chan struct{}, 1),
@@ -164,6 +166,7 @@ func (t *Tail) Rebase() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.marks = Marks{committed, committed, committed, committed}
+	t.told = committed
 	t.lastSeq, t.safeSeq, t.wanted = seq, seq, seq
 	t.holding.next, t.holding.due = seq+1, seq
 	t.announce()
