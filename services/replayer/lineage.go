@@ -60,7 +60,11 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 	relation := lineage.Compare(ours, theirs)
 	switch lineage.Decide(ours, theirs, relation, src.authority()) {
 	case lineage.GiveUp:
-		return &claimsError{relation.Common}
+		claims := &claimsError{relation.Common}
+		if relation.Kind == lineage.Ahead {
+			return fmt.Errorf("%w: %w", errAhead, claims)
+		}
+		return claims
 	case lineage.Parted:
 		parting := holder.Parting{
 			Self: f.service.deps.Node.Site, Name: f.name, Replica: own.replica, Journal: own.journal,
@@ -89,19 +93,28 @@ func (f *follower) compare(ctx context.Context, own *ownCopy, src *source) error
 // errAhead says that a source has applied less of this copy's history than this copy.
 var errAhead = errors.New("the source has to catch up")
 
-// joinBehind makes this site known to a source that has applied less than this copy, if its
-// journal goes further all the same, as that of one does which holds back what it has. Any
-// other has to catch up: it is given a moment.
-func (f *follower) joinBehind(ctx context.Context, own *ownCopy, src *source) error {
-	if err := f.register(ctx, src, own.tail.Marks().Committed, false); err == nil {
-		asking, cancel := src.during(ctx, askTime)
-		defer cancel()
-		if last, err := tail.Ending(asking, src.journal, own.tail.Marks().Logged); err == nil && last != nil {
-			return nil
-		}
+// awaitSource says what becomes of a source that has applied less than this copy (why), and whose
+// journal goes no further. It is not told that it is followed: it has to catch up, and is given a
+// moment, or it never gets the claims that this copy has (a [*claimsError]).
+func awaitSource(ctx context.Context, why error) error {
+	if claims := (*claimsError)(nil); errors.As(why, &claims) {
+		return claims
 	}
 	pause(ctx, behindWait)
 	return errLookAgain
+}
+
+// goesFurther reports whether a source's journal has all that this copy's has, also what the
+// source holds back.
+func (f *follower) goesFurther(ctx context.Context, own *ownCopy, src *source) bool {
+	asking, cancel := src.during(ctx, askTime)
+	defer cancel()
+	journal, err := src.bulk.ExistingLog(asking, events.JournalStream(f.name, src.directory))
+	if err != nil {
+		return false
+	}
+	last, err := tail.Ending(asking, journal, own.tail.Marks().Logged)
+	return err == nil && last != nil
 }
 
 // rewind gives up the claims of this site behind a common mark: no entry followed them, so

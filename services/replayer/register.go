@@ -17,14 +17,15 @@ func (f *follower) join(ctx context.Context, own *ownCopy, src *source) error {
 		return src.openJournal(ctx)
 	}
 	err := f.compare(ctx, own, src)
+	behind := errors.Is(err, errAhead)
 	switch {
-	case err == nil:
+	case behind && !f.goesFurther(ctx, own, src):
+		err = awaitSource(ctx, err)
+	case err == nil, behind:
 		err = f.register(ctx, src, own.tail.Marks().Committed, own.unsynced())
 		if errors.Is(err, errDisconnected) && !own.unsynced() {
 			err = f.registerAnew(ctx, own, src)
 		}
-	case errors.Is(err, errAhead):
-		err = f.joinBehind(ctx, own, src)
 	}
 	if previous := f.lastSource(); err == nil && previous != nil && previous.peer.Peer != src.peer.Peer {
 		f.moveOn(previous)
