@@ -263,10 +263,7 @@ func (l *Log) Sync(ctx context.Context) error { return l.bus.syncer.Sync(ctx, l.
 // Trim drops all messages below a sequence. The caller has checked that no consumer
 // needs them, and that what it drops lies far enough behind its own checkpoint.
 func (l *Log) Trim(ctx context.Context, below uint64) error {
-	purge := func() (struct{}, error) {
-		return struct{}{}, l.stream.Purge(ctx, jetstream.WithPurgeSequence(below))
-	}
-	if _, err := taken(ctx, purge); err != nil {
+	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
 		return fmt.Errorf("trim %s: %w", l.name, err)
 	}
 	if err := l.bus.syncer.Trimmed(ctx, l.name); err != nil {

@@ -36,12 +36,13 @@ type takenBy struct{ jetstream.JetStream }
 // Stream implements [jetstream.JetStream].
 func (t takenBy) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	s, err := taken(ctx, func() (jetstream.Stream, error) { return t.JetStream.Stream(ctx, name) })
-	if err == nil {
-		// Messages are asked for by the API: a direct get is answered with an empty message
-		// where there is none, and may be granted to nobody (package access).
-		s.CachedInfo().Config.AllowDirect = false
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	// Messages are asked for by the API: a direct get is answered with an empty message
+	// where there is none, and may be granted to nobody (package access).
+	s.CachedInfo().Config.AllowDirect = false
+	return takenStream{s}, nil
 }
 
 // CreateStream implements [jetstream.JetStream].
@@ -51,7 +52,11 @@ func (t takenBy) CreateStream(ctx context.Context, cfg jetstream.StreamConfig) (
 
 // UpdateStream implements [jetstream.JetStream].
 func (t takenBy) UpdateStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
-	return taken(ctx, func() (jetstream.Stream, error) { return t.JetStream.UpdateStream(ctx, cfg) })
+	s, err := taken(ctx, func() (jetstream.Stream, error) { return t.JetStream.UpdateStream(ctx, cfg) })
+	if err != nil {
+		return nil, err
+	}
+	return takenStream{s}, nil
 }
 
 // DeleteStream implements [jetstream.JetStream].
@@ -70,4 +75,23 @@ func (t takenBy) CreateOrUpdateConsumer(ctx context.Context, stream string, cfg 
 	return taken(ctx, func() (jetstream.Consumer, error) {
 		return t.JetStream.CreateOrUpdateConsumer(ctx, stream, cfg)
 	})
+}
+
+// takenStream is a stream of which each request that a bus makes is sent until somebody takes it.
+type takenStream struct{ jetstream.Stream }
+
+// GetMsg implements [jetstream.Stream].
+func (t takenStream) GetMsg(ctx context.Context, seq uint64, opts ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+	return taken(ctx, func() (*jetstream.RawStreamMsg, error) { return t.Stream.GetMsg(ctx, seq, opts...) })
+}
+
+// GetLastMsgForSubject implements [jetstream.Stream].
+func (t takenStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	return taken(ctx, func() (*jetstream.RawStreamMsg, error) { return t.Stream.GetLastMsgForSubject(ctx, subject) })
+}
+
+// Purge implements [jetstream.Stream].
+func (t takenStream) Purge(ctx context.Context, opts ...jetstream.StreamPurgeOpt) error {
+	_, err := taken(ctx, func() (struct{}, error) { return struct{}{}, t.Stream.Purge(ctx, opts...) })
+	return err
 }
