@@ -329,3 +329,34 @@ func beginAnew(t *testing.T, call func(context.Context, *nats.Conn, string, any)
 	asking.Wait()
 	t.Logf("%d answered, %d refused as not ready, %d found nobody", counts[0].Load(), counts[1].Load(), counts[2].Load())
 }
+
+// TestServingEndsWithoutALink: what is no longer served when a lost connection comes back is
+// nobody's, and gets no share of the requests once it is served anew.
+func TestServingEndsWithoutALink(t *testing.T) {
+	site := sitetest.Start(t, "east")
+	link := sitetest.NewLink(t, site.Server.URL())
+	far, err := nats.Connect(link.URL, nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(far.Close)
+	work := api.On("test.work", func(context.Context, question) (answer, error) { return answer{"done"}, nil })
+	stop := serve(t, far, work)
+	link.Cut()
+	sitetest.Eventually(t, "the link is lost", func() bool { return !far.IsConnected() })
+	stop()
+	link.Heal()
+	sitetest.Eventually(t, "the link is back", far.IsConnected)
+	if err := far.FlushTimeout(sitetest.Patience); err != nil { // the server has all that was subscribed to
+		t.Fatal(err)
+	}
+	if _, err := api.Call[answer](within(t), site.Bus.Conn(), "test.work", question{}); !api.Nobody(err) {
+		t.Errorf("somebody listens still: %v", err)
+	}
+	serve(t, far, work)
+	for range 50 {
+		if got, err := api.Call[answer](within(t), site.Bus.Conn(), "test.work", question{}); err != nil || got.Text != "done" {
+			t.Fatalf("%+v, %v", got, err)
+		}
+	}
+}

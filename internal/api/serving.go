@@ -158,7 +158,13 @@ func encode(reply any, err error) []byte {
 // sent before it hears of that still arrives, and is refused; nobody waits for it.
 func (s *serving) stop() {
 	for _, sub := range s.subscriptions {
-		_ = sub.Drain() // the connection is gone: so is the subscription
+		end := sub.Drain
+		if !s.nc.IsConnected() {
+			// Nothing can arrive; and what is being drained would be subscribed to anew at the
+			// server when the connection is back, for nobody.
+			end = sub.Unsubscribe
+		}
+		_ = end() // the connection is gone: so is the subscription
 	}
 	s.cancel()
 	s.mu.Lock()
