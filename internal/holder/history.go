@@ -65,9 +65,7 @@ func TipOf(r *replica.Replica) *api.Tip {
 
 // leadsThrough reports whether a history is known to lead through the end of another.
 func leadsThrough(h lineage.History, tip api.Tip) bool {
-	theirs := lineage.History{ID: tip.History, Tags: []events.TagClaimed{tip.Claim}, End: tip.End}
-	kind := lineage.Compare(theirs, h).Kind
-	return kind == lineage.Same || kind == lineage.Behind
+	return h.Covers(lineage.History{ID: tip.History, Tags: []events.TagClaimed{tip.Claim}, End: tip.End})
 }
 
 // Holding is a directory at another site.

@@ -71,6 +71,12 @@ func Compare(ours, theirs History) Relation {
 	return relation(Unknown, ours, theirs, events.Mark{}, false)
 }
 
+// Covers reports whether a history is known to go on with all of another, or to be the same.
+func (h History) Covers(other History) bool {
+	kind := Compare(other, h).Kind
+	return kind == Same || kind == Behind
+}
+
 func relation(kind Kind, ours, theirs History, common events.Mark, exact bool) Relation {
 	return Relation{kind, common, exact, ours.behind(common), theirs.behind(common)}
 }

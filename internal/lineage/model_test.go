@@ -182,9 +182,13 @@ func check(t *testing.T, a, b *node, forgotA, forgotB int, named bool) Kind {
 		want = Diverged
 	}
 	whole := forgotA == 0 && forgotB == 0
+	covered, covers := theirs.Covers(ours), want == Same || want == Behind
 	fail := func(what string) {
 		t.Helper()
 		t.Fatalf("%s: %+v, want %s at %+v\nours   %+v\ntheirs %+v", what, got, want, markOf(common), ours, theirs)
+	}
+	if covered && !covers || whole && covers && !covered {
+		fail("what one holds of the other is not what is said")
 	}
 	if got.Kind != want && (whole || got.Kind != Unknown) {
 		fail("kind")
