@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -362,6 +363,51 @@ func TestMergeUnderWrites(t *testing.T) {
 	compactAll(t, r)
 	if len(r.layers) != 1 {
 		t.Errorf("%d layers", len(r.layers))
+	}
+	j.now.check(t, r)
+}
+
+// TestReadsOfACloneWhileItsLayersMerge: what a clone's own layer stands on is replaced under
+// its readers, who see nothing of it.
+func TestReadsOfACloneWhileItsLayersMerge(t *testing.T) {
+	j, one := newJournal(nil), []events.ImageID{1}
+	j.claim(1)
+	j.batch(
+		events.ImageCreated{Image: 1, Name: "a", Size: 4 << 20, ObjectSize: 64 << 10}, fillBlocks(1, 0, 48, 1),
+		events.SnapshotsCreated{Name: "s", First: 1, Images: one}, fillBlocks(1, 16, 16, 2),
+		events.SnapshotsCreated{Name: "t", First: 2, Images: one}, events.SnapshotProtected{Image: 1, Snapshot: 2},
+		events.ImageCloned{Image: 2, Name: "c", Parent: 1, Snapshot: 2}, fillBlocks(2, 0, 8, 9),
+		events.SnapshotRemoved{Image: 1, Snapshot: 1},
+	)
+	r := create1(t, vfs.OS(), memDir(t))
+	if err := replay(r, j.messages); err != nil {
+		t.Fatal(err)
+	}
+	img := imageNamed(t, r, "c")
+	want, before := make([]byte, img.Size()), img.active.parent
+	if _, err := img.ReadAt(want, 0); err != nil {
+		t.Fatal(err)
+	}
+	done, reading := make(chan struct{}), sync.WaitGroup{}
+	reading.Go(func() {
+		p := make([]byte, img.Size())
+		for {
+			if _, err := img.ReadAt(p, 0); err != nil || !bytes.Equal(p, want) {
+				t.Errorf("the clone changes while layers merge: %v", err)
+				return
+			}
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	compactAll(t, r)
+	close(done)
+	reading.Wait()
+	if img.active.parent == before {
+		t.Error("no layer was replaced: the test tests nothing")
 	}
 	j.now.check(t, r)
 }

@@ -209,6 +209,13 @@ func (r *Replica) dissolve(lower, upper *layer) {
 // replaceBy puts a layer in the place of the emptied one above it, whose number and
 // viewers it takes over.
 func (r *Replica) replaceBy(lower, upper *layer) {
+	// Readers look whether an image's own layer stands on another before they hold the chain.
+	for _, img := range r.images {
+		if img.active.parent == upper {
+			img.lockAll()
+			defer img.unlockAll()
+		}
+	}
 	defer r.lockLayer(upper)()
 	if lower.recorded {
 		r.goneLayers = append(r.goneLayers, lower.id)
