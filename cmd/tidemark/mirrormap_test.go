@@ -25,8 +25,10 @@ func TestDistribution(t *testing.T) {
 		{MappedTo: "half", Role: events.Slave},
 	}, instances)
 	want := []share{
-		{"half", nodeDead, 1, 0, 1, 0, 0}, {"idle", nodeLives, 0, 0, 0, 2, 10},
-		{"n1", nodeDead, 1, 1, 0, 0, 0}, {"n2", nodeLives, 3, 1, 2, 0, 0},
+		{"half", nodeDead, 1, 0, 1, 0, 0},
+		{"idle", nodeLives, 0, 0, 0, 2, 10},
+		{"n1", nodeDead, 1, 1, 0, 0, 0},
+		{"n2", nodeLives, 3, 1, 2, 0, 0},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
