@@ -74,7 +74,9 @@ func TestCommit(t *testing.T) {
 	var announced atomic.Uint64
 	r.open(func(cfg *Config) {
 		cfg.OnCommit = func(_ context.Context, mark events.Mark) error {
-			announced.Store(uint64(mark.Position))
+			if events.Position(announced.Swap(uint64(mark.Position))) == mark.Position {
+				t.Errorf("%v is announced twice", mark.Position)
+			}
 			return nil
 		}
 	})
